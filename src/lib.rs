@@ -2,4 +2,5 @@
 //!
 //! The flow is `spec -> observe -> plan -> apply -> publish`; `docs/architecture.md` is its map.
 
+pub mod card;
 pub mod error;
