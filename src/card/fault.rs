@@ -1,0 +1,105 @@
+//! What can go wrong at a card. The names steer the control flow; `observe` and `apply` add what was
+//! tried and what to do next.
+
+use std::fmt;
+
+/// A status word (ISO/IEC 7816-4, 5.6; SP 800-73-4, part 2, table 1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StatusWord(pub u16);
+
+impl StatusWord {
+    /// Done.
+    pub const OK: Self = Self(0x9000);
+    /// A PIN, a management key or a touch is missing.
+    pub const SECURITY_STATUS: Self = Self(0x6982);
+    /// No tries left.
+    pub const BLOCKED: Self = Self(0x6983);
+    /// Conditions of use not satisfied; some cards say so of an empty slot.
+    pub const CONDITIONS_OF_USE: Self = Self(0x6985);
+    /// Wrong data.
+    pub const WRONG_DATA: Self = Self(0x6a80);
+    /// No such application or object.
+    pub const NOT_FOUND: Self = Self(0x6a82);
+    /// No such key.
+    pub const NO_REFERENCE_DATA: Self = Self(0x6a88);
+
+    /// The tries that a `63Cx` leaves, if this is one.
+    #[must_use]
+    pub fn tries_left(self) -> Option<u8> {
+        (self.0 & 0xfff0 == 0x63c0).then_some((self.0 & 0xf) as u8)
+    }
+}
+
+impl fmt::Display for StatusWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {:04X}", self.0)
+    }
+}
+
+impl fmt::Debug for StatusWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a card operation did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no card, no reader or no pcscd (any more).
+    Absent,
+    /// The card was reset under us: what it knew of this session is gone; start over.
+    Reset,
+    /// Another program holds the reader or the card.
+    Held,
+    /// polkit, or the permissions of pcscd's socket, said no.
+    Denied,
+    /// No answer within the deadline.
+    TimedOut,
+    /// The card answered with a status word that the operation has no meaning for.
+    Status(StatusWord),
+    /// The answer makes no sense; the text says which and why.
+    Garbage(&'static str),
+    /// Something else in PC/SC.
+    Pcsc(pcsc::Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("there is no card"),
+            Self::Reset => f.write_str("another program reset the card"),
+            Self::Held => f.write_str("another program holds the card"),
+            Self::Denied => f.write_str("access to the card was denied"),
+            Self::TimedOut => f.write_str("no answer came in time"),
+            Self::Status(word) => write!(f, "the card answered {word}"),
+            Self::Garbage(what) => write!(f, "the card's answer makes no sense ({what})"),
+            Self::Pcsc(error) => write!(f, "PC/SC failed ({error})"),
+        }
+    }
+}
+
+impl From<pcsc::Error> for Fault {
+    fn from(error: pcsc::Error) -> Self {
+        use pcsc::Error as E;
+        match error {
+            E::NoSmartcard
+            | E::RemovedCard
+            | E::NoReadersAvailable
+            | E::UnknownReader
+            | E::ReaderUnavailable
+            | E::NoService
+            | E::ServiceStopped
+            // What libpcsclite says when pcscd goes away in the middle.
+            | E::InvalidHandle
+            | E::CommError
+            // A card pulled while it is powered up, or one put in the wrong way round.
+            | E::UnresponsiveCard
+            | E::UnpoweredCard => Self::Absent,
+            E::ResetCard => Self::Reset,
+            E::SharingViolation => Self::Held,
+            E::SecurityViolation | E::NoAccess => Self::Denied,
+            E::Timeout => Self::TimedOut,
+            other => Self::Pcsc(other),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What is in a slot, found without the PIN where the card can tell.
+//!
+//! "I don't know" is an answer of its own: nothing here takes it for "empty".
+
+use std::time::Duration;
+
+use der::{Decode, oid::ObjectIdentifier};
+use p256::{PublicKey, elliptic_curve::sec1::ToSec1Point};
+use sha2::{Digest, Sha256};
+use x509_cert::Certificate;
+
+use super::{
+    Fault, Fingerprint, PinPolicy, Slot, StatusWord, TouchPolicy,
+    apdu::Command,
+    piv::{Piv, public_key},
+    tlv,
+};
+
+/// What is known of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// It holds a key.
+    Key(SlotKey),
+    /// A command that can tell says that it holds none.
+    Empty,
+    /// The card can't tell without the PIN.
+    Unknown,
+}
+
+/// What is known of the key in a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotKey {
+    /// The public key; or, where it is of another kind than P-256, that kind's name.
+    pub public: Result<PublicKey, String>,
+    /// The PIN and touch policies, where the card tells them.
+    pub policies: Option<(PinPolicy, TouchPolicy)>,
+    /// What told.
+    pub source: KeySource,
+}
+
+/// How a card tells its slot's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Yubico's metadata command, firmware 5.3 and later.
+    Metadata,
+    /// Yubico's attestation of a generated key, firmware 4.3 and later.
+    Attestation,
+    /// The certificate stored with the slot. It is only a hint: it may be stale.
+    Certificate,
+    /// In no way but a key agreement.
+    KeyAgreement,
+}
+
+impl KeySource {
+    /// The name in a profile.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::Attestation => "attestation",
+            Self::Certificate => "certificate",
+            Self::KeyAgreement => "key-agreement",
+        }
+    }
+
+    /// The source of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Metadata,
+            Self::Attestation,
+            Self::Certificate,
+            Self::KeyAgreement,
+        ]
+        .into_iter()
+        .find(|source| source.name() == name)
+    }
+}
+
+/// The fingerprint of a public key: SHA-256 of its `SubjectPublicKeyInfo` (RFC 5480).
+#[must_use]
+pub fn fingerprint(key: &PublicKey) -> Fingerprint {
+    /// The DER of everything before the point: it is the same for every uncompressed P-256 key.
+    const HEADER: [u8; 26] = [
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
+        0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    ];
+    let point = key.to_sec1_point(false);
+    Fingerprint(
+        Sha256::new()
+            .chain_update(HEADER)
+            .chain_update(point)
+            .finalize()
+            .into(),
+    )
+}
+
+impl Piv {
+    /// What is in the slot: metadata, else attestation, else certificate.
+    pub fn inspect(&mut self, slot: Slot) -> Result<SlotState, Fault> {
+        let sources = [
+            KeySource::Metadata,
+            KeySource::Attestation,
+            KeySource::Certificate,
+        ];
+        for source in sources {
+            match self.ask(slot, source)? {
+                SlotState::Unknown => {}
+                known => return Ok(known),
+            }
+        }
+        Ok(SlotState::Unknown)
+    }
+
+    /// What one source says of the slot.
+    pub fn ask(&mut self, slot: Slot, source: KeySource) -> Result<SlotState, Fault> {
+        match source {
+            KeySource::Metadata => self.metadata(slot),
+            KeySource::Attestation => self.attestation(slot),
+            KeySource::Certificate => self.certificate(slot),
+            KeySource::KeyAgreement => Ok(SlotState::Unknown),
+        }
+    }
+
+    /// The slot's metadata (Yubico).
+    fn metadata(&mut self, slot: Slot) -> Result<SlotState, Fault> {
+        let answer = self.run(&Command::new(0xf7, 0, slot.reference(), &[]))?;
+        match answer.status {
+            StatusWord::OK => {}
+            // "No such key", but only from a card that has the command at all.
+            StatusWord::NO_REFERENCE_DATA if self.management_metadata()?.is_some() => {
+                return Ok(SlotState::Empty);
+            }
+            _ => return Ok(SlotState::Unknown),
+        }
+        // Some cards answer with nothing, or with less than a key.
+        let (Some(algorithm), Some(public)) = (
+            tlv::find(&answer.data, 0x01)?,
+            tlv::find(&answer.data, 0x04)?,
+        ) else {
+            return Ok(SlotState::Unknown);
+        };
+        let public = match algorithm {
+            [0x11] => Ok(public_key(tlv::require(
+                public,
+                0x86,
+                "metadata lacks the key",
+            )?)?),
+            other => Err(algorithm_name(other)),
+        };
+        let policies = tlv::find(&answer.data, 0x02)?.and_then(policies);
+        Ok(SlotState::Key(SlotKey {
+            public,
+            policies,
+            source: KeySource::Metadata,
+        }))
+    }
+
+    /// The attestation of the slot's key (Yubico). There is none of an imported key, so that a
+    /// refusal says nothing.
+    fn attestation(&mut self, slot: Slot) -> Result<SlotState, Fault> {
+        /// Yubico's extension with the PIN and the touch policy, a byte each.
+        const POLICIES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.41482.3.8");
+        let answer = self.run(&Command::new(0xf9, slot.reference(), 0, &[]))?;
+        if answer.status != StatusWord::OK || answer.data.is_empty() {
+            return Ok(SlotState::Unknown);
+        }
+        let certificate = parse(&answer.data)?;
+        let policies = certificate
+            .tbs_certificate()
+            .extensions()
+            .into_iter()
+            .flatten()
+            .find(|extension| extension.extn_id == POLICIES)
+            .and_then(|extension| policies(extension.extn_value.as_bytes()));
+        let public = certified_key(&certificate)?;
+        Ok(SlotState::Key(SlotKey {
+            public,
+            policies,
+            source: KeySource::Attestation,
+        }))
+    }
+
+    /// The certificate stored with the slot. Only a P-256 one tells anything, and a missing one
+    /// tells nothing.
+    fn certificate(&mut self, slot: Slot) -> Result<SlotState, Fault> {
+        let Some(object) = self.object(&slot.certificate_object())? else {
+            return Ok(SlotState::Unknown);
+        };
+        // A certificate that can't be read (compressed, say) is no obstacle: key agreements tell.
+        let public = tlv::find(&object, 0x70)
+            .ok()
+            .flatten()
+            .and_then(|der| parse(der).ok())
+            .and_then(|certificate| certified_key(&certificate).ok())
+            .and_then(Result::ok);
+        Ok(public.map_or(SlotState::Unknown, |key| {
+            SlotState::Key(SlotKey {
+                public: Ok(key),
+                policies: None,
+                source: KeySource::Certificate,
+            })
+        }))
+    }
+
+    /// What key agreements tell of a slot of which nothing else could. The PIN comes first; a touch
+    /// may be wanted, up to `limit`.
+    ///
+    /// An answer to the agreement with the base point is the key's own x-coordinate; which of the
+    /// two keys with that x it is makes no difference to any agreement, so that the even one is
+    /// taken. "Empty" takes every kind of key that PIV knows being refused as missing.
+    pub fn probe(&mut self, slot: Slot, limit: Duration) -> Result<SlotState, Fault> {
+        const NO_KEY: [StatusWord; 2] =
+            [StatusWord::CONDITIONS_OF_USE, StatusWord::NO_REFERENCE_DATA];
+        /// RSA 1024, RSA 2048 and P-384, and where each input goes and how long it is.
+        const OTHERS: [(u8, u8, usize); 3] =
+            [(0x06, 0x81, 128), (0x07, 0x81, 256), (0x14, 0x85, 97)];
+        let base = PublicKey::from_affine(p256::AffinePoint::GENERATOR)
+            .map_err(|_| Fault::Garbage("no base point"))?;
+        match self.key_agreement(slot, &base, limit) {
+            Ok(x) => {
+                let even = [&[0x02], &x[..]].concat();
+                let public = PublicKey::from_sec1_bytes(&even)
+                    .map_err(|_| Fault::Garbage("a key agreement is no x-coordinate"))?;
+                let source = KeySource::KeyAgreement;
+                return Ok(SlotState::Key(SlotKey {
+                    public: Ok(public),
+                    policies: None,
+                    source,
+                }));
+            }
+            Err(Fault::Status(word)) if NO_KEY.contains(&word) => {}
+            Err(Fault::Status(word)) if word != StatusWord::SECURITY_STATUS => {
+                return Ok(SlotState::Unknown);
+            }
+            Err(other) => return Err(other),
+        }
+        for (algorithm, tag, length) in OTHERS {
+            let mut template = tlv::element(0x82, &[]);
+            template.extend_from_slice(&tlv::element(tag, &vec![0x04; length]));
+            let answer = self.authenticate_with(algorithm, slot, &template, limit)?;
+            if !NO_KEY.contains(&answer.status) {
+                return Ok(SlotState::Unknown);
+            }
+        }
+        Ok(SlotState::Empty)
+    }
+}
+
+/// Yubico's two bytes of policies, where both are known.
+fn policies(bytes: &[u8]) -> Option<(PinPolicy, TouchPolicy)> {
+    match *bytes {
+        [pin, touch] => Some((PinPolicy::from_wire(pin)?, TouchPolicy::from_wire(touch)?)),
+        _ => None,
+    }
+}
+
+fn parse(der: &[u8]) -> Result<Certificate, Fault> {
+    Certificate::from_der(der).map_err(|_| Fault::Garbage("a certificate is malformed"))
+}
+
+/// The key in a certificate; or, if it is not a P-256 key, the name of its kind.
+fn certified_key(certificate: &Certificate) -> Result<Result<PublicKey, String>, Fault> {
+    const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+    const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+    let spki = certificate.tbs_certificate().subject_public_key_info();
+    let curve = spki
+        .algorithm
+        .parameters
+        .as_ref()
+        .and_then(|any| any.decode_as().ok());
+    Ok(match (spki.algorithm.oid, curve) {
+        (EC, Some(P256)) => Ok(public_key(spki.subject_public_key.raw_bytes())?),
+        (EC, Some(curve)) => Err(format!("elliptic curve {curve}")),
+        (other, _) => Err(format!("algorithm {other}")),
+    })
+}
+
+/// The name of an algorithm reference (SP 800-78-4, table 6-2, and Yubico's).
+fn algorithm_name(reference: &[u8]) -> String {
+    match reference {
+        [0x05] => "RSA 3072".into(),
+        [0x06] => "RSA 1024".into(),
+        [0x07] => "RSA 2048".into(),
+        [0x16] => "RSA 4096".into(),
+        [0x14] => "P-384".into(),
+        [0xe0] => "Ed25519".into(),
+        [0xe1] => "X25519".into(),
+        other => format!("algorithm {other:02x?}"),
+    }
+}
