@@ -3,7 +3,8 @@
 mod apdu;
 mod fault;
 mod management;
-mod names;
+pub mod names;
+mod pcsc;
 mod piv;
 mod slot;
 mod tlv;
@@ -11,6 +12,7 @@ mod tlv;
 pub use apdu::Transport;
 pub use fault::{Fault, StatusWord};
 pub use management::{Cipher, ManagementKey, ManagementMetadata};
-pub use names::{Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy};
+pub use names::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy};
+pub use pcsc::Pcsc;
 pub use piv::{Pin, PinTries, Piv, Verdict};
 pub use slot::{KeySource, SlotKey, SlotState, fingerprint};

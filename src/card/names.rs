@@ -195,6 +195,45 @@ impl fmt::Display for Guid {
     }
 }
 
+/// What a card is known by: its serial, its GUID, or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CardName {
+    /// Its serial, where it has one that is known.
+    pub serial: Option<Serial>,
+    /// Its GUID, where it has one that is known.
+    pub guid: Option<Guid>,
+}
+
+impl CardName {
+    /// Whether both may name one card. GUIDs decide where both are known, as some makers give all
+    /// cards one serial; nothing known in common means that they may.
+    #[must_use]
+    pub fn may_be(&self, other: &Self) -> bool {
+        match (self.guid.zip(other.guid), self.serial.zip(other.serial)) {
+            (Some((own, others)), _) => own == others,
+            (None, Some((own, others))) => own == others,
+            (None, None) => true,
+        }
+    }
+
+    /// Whether a card of this name is the one that `wanted` names: all that is said there holds.
+    #[must_use]
+    pub fn is(&self, wanted: &Self) -> bool {
+        wanted.serial.is_none_or(|serial| self.serial == Some(serial))
+            && wanted.guid.is_none_or(|guid| self.guid == Some(guid))
+    }
+}
+
+impl fmt::Display for CardName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.serial, self.guid) {
+            (Some(serial), _) => write!(f, "card {serial}"),
+            (None, Some(guid)) => write!(f, "card {guid}"),
+            (None, None) => f.write_str("a card without serial and GUID"),
+        }
+    }
+}
+
 /// The fingerprint of a public key: SHA-256 of its `SubjectPublicKeyInfo`, written as
 /// `SHA256:` and 43 characters of unpadded base64, as OpenSSH writes fingerprints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

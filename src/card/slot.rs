@@ -208,13 +208,13 @@ impl Piv {
     ///
     /// An answer to the agreement with the base point is the key's own x-coordinate; which of the
     /// two keys with that x it is makes no difference to any agreement, so that the even one is
-    /// taken. "Empty" takes every kind of key that PIV knows being refused as missing.
+    /// taken. "Empty" takes every kind of key being refused as missing.
     pub fn probe(&mut self, slot: Slot, limit: Duration) -> Result<SlotState, Fault> {
         const NO_KEY: [StatusWord; 2] =
             [StatusWord::CONDITIONS_OF_USE, StatusWord::NO_REFERENCE_DATA];
-        /// RSA 1024, RSA 2048 and P-384, and where each input goes and how long it is.
-        const OTHERS: [(u8, u8, usize); 3] =
-            [(0x06, 0x81, 128), (0x07, 0x81, 256), (0x14, 0x85, 97)];
+        /// RSA 2048 and P-384, and where each input goes and how long it is.
+        const OTHERS: [(u8, u8, usize); 2] =
+            [(0x07, 0x81, 256), (0x14, 0x85, 97)];
         let base = PublicKey::from_affine(p256::AffinePoint::GENERATOR)
             .map_err(|_| Fault::Garbage("no base point"))?;
         match self.key_agreement(slot, &base, limit) {

@@ -1,0 +1,169 @@
+//! Making a profile: generating the card's key where there is none, and sealing a new master key.
+
+use base16ct::mixed;
+use zeroize::Zeroizing;
+
+use super::{Failure, Work};
+use crate::{
+    card::{Fault, KeySource, ManagementKey, Piv, SlotKey, SlotState, StatusWord},
+    error::{Class, Error},
+    profile::{
+        ProviderKind, piv, plain_text,
+        proof::Proof,
+        seal::{NewProvider, seal},
+    },
+    spec::{ManagementKeySource, TouchPolicy},
+    system::{notify, secret_file::read_private},
+};
+
+/// 32 bytes in hex, and a line ending.
+const LONGEST_FILE: usize = 80;
+
+impl Work<'_> {
+    /// Finds out by key agreements what is in the slot.
+    pub(super) fn probe_slot(&mut self) -> Result<(), Failure> {
+        let slot = self.key.slot;
+        let (tried, limit) = self.expect_touch("finding out what is in the slot");
+        let state = match self.with_card("probing the slot", |piv| piv.probe(slot, limit)) {
+            Err(Failure::Card(
+                Fault::TimedOut | Fault::Status(StatusWord::SECURITY_STATUS),
+                _,
+            )) if self.key.touch_policy != TouchPolicy::Never => {
+                return Err(Failure::Final(self.no_touch(tried)));
+            }
+            other => other?,
+        };
+        if state == SlotState::Empty && self.session()?.1.management_key.is_none() {
+            let known = self.with_card("asking for the management key", Piv::management_metadata)?;
+            self.session()?.1.factory_management_key = known.map(|known| known.factory_default);
+        }
+        let (_, session) = self.session()?;
+        session.probed = true;
+        session.slot = Some(state);
+        Ok(())
+    }
+
+    /// Generates a key in the empty slot.
+    pub(super) fn generate(&mut self) -> Result<(), Failure> {
+        let management_key = self.management_key()?;
+        let what = "authenticating with the management key";
+        if !self.with_card(what, |piv| piv.authenticate(&management_key))? {
+            let card = self.session()?.1.card;
+            return Err(Failure::Final(Error::new(
+                Class::Spec,
+                format!("key {}: {what} of {card}", self.name),
+                "the card did not accept it",
+                format!(
+                    "Correct security.cryptkey.keys.{}.managementKey; `ykman piv info` says of which \
+                     kind the card's is.",
+                    self.name
+                ),
+            )));
+        }
+        let (slot, pin, touch) = (self.key.slot, self.key.pin_policy, self.key.touch_policy);
+        notify::status("generating a key on the card");
+        let public = self.with_card("generating a key", |piv| piv.generate(slot, pin, touch))?;
+        self.pin_is_fresh = false;
+        tracing::info!(
+            "key {}: generated {} in slot {slot}",
+            self.name,
+            crate::card::fingerprint(&public)
+        );
+        // What the card itself says of the new key counts, its policies above all. Where it can't
+        // tell, or shows an old certificate, the answer to the generation stands.
+        let told = self.with_card("looking at the new key", |piv| piv.inspect(slot))?;
+        let state = match told {
+            SlotState::Key(SlotKey { public: Ok(found), source, .. })
+                if source != KeySource::Certificate || piv::same_key(&found, &public) =>
+            {
+                told
+            }
+            _ => SlotState::Key(SlotKey {
+                public: Ok(public),
+                policies: None,
+                source: KeySource::KeyAgreement,
+            }),
+        };
+        self.session()?.1.slot = Some(state);
+        Ok(())
+    }
+
+    fn management_key(&mut self) -> Result<ManagementKey, Failure> {
+        let wrong = |tried: String, found: &str, advice: &str| {
+            Failure::Final(Error::new(Class::Spec, tried, found, advice))
+        };
+        let source = self.session()?.1.management_key.clone();
+        match source {
+            Some(ManagementKeySource::File(path)) => {
+                let text = read_private(&path, LONGEST_FILE, Class::Spec)?;
+                let mut bytes = Zeroizing::new(vec![0; text.len() / 2]);
+                mixed::decode(&text[..], &mut bytes).ok().map(drop).and_then(|()| ManagementKey::new(bytes)).ok_or_else(|| {
+                    wrong(
+                        format!("key {}: reading management key {}", self.name, path.display()),
+                        "it is not 32, 48 or 64 hex digits",
+                        "Correct the file.",
+                    )
+                })
+            }
+            Some(ManagementKeySource::Protected) => {
+                let what = "reading the management key behind the PIN";
+                let key = self.with_card(what, Piv::protected_management_key)?;
+                key.ok_or_else(|| {
+                    wrong(
+                        format!("key {}: {what}", self.name),
+                        "the card keeps none",
+                        "Make it so with `ykman piv access change-management-key --protect`, or name a \
+                         file that holds the key.",
+                    )
+                })
+            }
+            Some(ManagementKeySource::FactoryDefault) => Ok(ManagementKey::factory_default()),
+            None => Err(self.no_session()),
+        }
+    }
+
+    /// Seals a new master key to the card, and writes the profile.
+    pub(super) fn enroll(&mut self) -> Result<(), Failure> {
+        let (_, session) = self.session()?;
+        let (card, reader) = (session.card, plain_text(&session.reader));
+        let Some(SlotState::Key(SlotKey { public: Ok(public_key), source, .. })) = session.slot else {
+            return Err(self.no_session());
+        };
+        let peer = piv::Peer::random()?;
+        let proof = Proof::new(peer.point())?;
+        let x = self.key_agreement(peer.point())?;
+        let answer = self.key_agreement(proof.challenge())?;
+        if !proof.accepts(&x, &answer, &public_key) {
+            return Err(Failure::Final(Error::new(
+                Class::KeyChanged,
+                format!("key {}: having {card} prove its key", self.name),
+                format!("its answers are not those of the key that its {} shows", source.name()),
+                "Nothing was written. If the slot's certificate is an old one, remove it (`ykman piv \
+                 certificates delete`); otherwise do not trust this card.",
+            )));
+        }
+        let params = piv::Params {
+            peer,
+            public_key,
+            slot: self.key.slot,
+            serial: card.serial,
+            guid: card.guid,
+            card_name: reader,
+            touch_policy: self.key.touch_policy,
+            pin_policy: Some(self.key.pin_policy),
+            key_source: Some(source),
+        };
+        let provider = NewProvider {
+            id: "card-1".into(),
+            secret: params.secret(&x),
+            kind: ProviderKind::Piv(Box::new(params)),
+        };
+        let (profile, opened) = seal(self.name, 1, vec![provider])?;
+        self.store.save(&profile)?;
+        self.profile = Some(profile);
+        self.opened = Some(opened);
+        self.enrolled = true;
+        self.known.open = true;
+        Ok(())
+    }
+}

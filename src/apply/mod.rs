@@ -1,0 +1,327 @@
+//! Carries a plan out: one step after the other on the open session, each result added to what is
+//! known, until the planner has nothing more to ask for.
+
+mod enroll;
+mod unlock;
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::{
+    card::{CardName, Fault, Pin, Piv, SlotState, StatusWord},
+    error::{Class, Error, Result},
+    observe,
+    plan::{self, Known, Next, PinState, Session, Step},
+    profile::{
+        Profile,
+        seal::{self, Opened, ProviderSecret},
+        store::Store,
+    },
+    publish::{self, Entry, Outcome},
+    spec::{Key, Spec, TouchPolicy},
+    system::{
+        Deadline, lock, notify,
+        users::{gid, uid},
+    },
+};
+
+/// A card that is reset under us more often than this in one run is somebody else's.
+const MOST_RESTARTS: u32 = 8;
+/// How long another run for the same key may take before this one gives up.
+const SIBLING_LIMIT: Duration = Duration::from_secs(120);
+
+/// What a run of the program has learned about PINs, over all of its keys.
+#[derive(Default)]
+pub struct Run {
+    pins: Vec<(CardName, PinState)>,
+    accepted: Vec<(CardName, Pin)>,
+}
+
+/// What was done for a key.
+pub struct Report {
+    /// The public id of its profile.
+    pub profile_id: String,
+    /// Whether the profile was written in this run.
+    pub enrolled: bool,
+    /// What publishing changed.
+    pub outcome: Outcome,
+}
+
+/// Does what the spec wants for one key.
+///
+/// # Errors
+/// Every class but `internal` has its meaning here; see `docs/exit-codes.md`.
+pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report> {
+    // The RAM file system is looked at first: no PIN is spent on what can't be published.
+    if let Some(warning) = crate::system::runtime_dir::RuntimeDir::check(&spec.runtime_dir)? {
+        tracing::warn!("key {name}: {warning}");
+    }
+    let _sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
+    let store = Store::new(&spec.state_dir);
+    let profile = observe::profile(&store, spec, name, key)?;
+    let mut work = Work {
+        name,
+        key,
+        spec,
+        store,
+        known: Known {
+            profile: profile.as_ref().map(observe::sealed),
+            pins: run.pins.clone(),
+            ..Known::default()
+        },
+        run,
+        profile,
+        piv: None,
+        pin_is_fresh: false,
+        answer: None,
+        shares: Vec::new(),
+        opened: None,
+        enrolled: false,
+        outcome: None,
+        deadline: Deadline::after(key.card_timeout),
+    };
+    let result = work.carry_out();
+    work.run.pins.clone_from(&work.known.pins);
+    result
+}
+
+/// The work on one key.
+struct Work<'a> {
+    run: &'a mut Run,
+    name: &'a str,
+    key: &'a Key,
+    spec: &'a Spec,
+    store: Store,
+    known: Known,
+    profile: Option<Profile>,
+    /// The card of `known.session`.
+    piv: Option<Piv>,
+    /// Whether the PIN was the last thing that the card was told, as PIN policy "always" wants it.
+    pin_is_fresh: bool,
+    /// What a person typed, and for which card.
+    answer: Option<(CardName, Zeroizing<Vec<u8>>)>,
+    shares: Vec<(usize, ProviderSecret)>,
+    opened: Option<Opened>,
+    enrolled: bool,
+    outcome: Option<Outcome>,
+    deadline: Deadline,
+}
+
+/// Why a step failed.
+enum Failure {
+    /// The card did not do what was tried.
+    Card(Fault, String),
+    /// Anything that is final.
+    Final(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Work<'_> {
+    fn carry_out(&mut self) -> Result<Report> {
+        let mut restarts = 0;
+        loop {
+            let step = match plan::next(self.key, &self.known) {
+                Next::Step(step) => step,
+                Next::Refuse(refusal) => return Err(refusal.error(self.name)),
+                Next::Done => break,
+            };
+            tracing::debug!("key {}: {step}", self.name);
+            match self.step(step) {
+                Ok(()) => {}
+                Err(Failure::Final(error)) => return Err(error),
+                // The session is gone: start over with a new one, or wait for the card.
+                Err(Failure::Card(fault @ (Fault::Reset | Fault::Absent), tried)) => {
+                    restarts += 1;
+                    if restarts > MOST_RESTARTS {
+                        return Err(fault.error(tried));
+                    }
+                    tracing::debug!("{tried}: {fault}; starting over");
+                    self.end_session();
+                }
+                Err(Failure::Card(fault, tried)) => return Err(fault.error(tried)),
+            }
+        }
+        let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
+        let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
+        Ok(Report { profile_id, enrolled: self.enrolled, outcome })
+    }
+
+    fn step(&mut self, step: Step) -> std::result::Result<(), Failure> {
+        match step {
+            Step::FindCard => self.find_card(),
+            Step::InspectSlot => self.inspect_slot(),
+            Step::CountTries => self.count_tries(),
+            Step::AskPin => self.ask_pin(),
+            Step::PresentPin => self.present_pin(),
+            Step::ProbeSlot => self.probe_slot(),
+            Step::Generate => self.generate(),
+            Step::Enroll => self.enroll(),
+            Step::OpenShare(index) => self.open_share(index),
+            Step::Publish => self.publish().map_err(Failure::Final),
+        }
+    }
+
+    fn find_card(&mut self) -> std::result::Result<(), Failure> {
+        let held = observe::find(self.name, self.key, &self.known, self.deadline)?;
+        tracing::debug!("key {}: {} in {:?}", self.name, held.facts.card, held.facts.reader);
+        self.piv = Some(held.piv);
+        self.known.session = Some(held.facts);
+        Ok(())
+    }
+
+    /// Ends the session; the card is reset where it learned anything.
+    fn end_session(&mut self) {
+        self.piv = None;
+        self.known.session = None;
+        self.pin_is_fresh = false;
+    }
+
+    fn open_share(&mut self, index: usize) -> std::result::Result<(), Failure> {
+        let Some(params) = self.known.profile.as_ref().and_then(|p| p.piv.get(&index)).cloned() else {
+            return Err(self.no_session());
+        };
+        let x = self.key_agreement(params.peer_point())?;
+        self.end_session();
+        self.shares.push((index, params.secret(&x)));
+        self.known.opened.insert(index);
+        let Some(profile) = &self.profile else {
+            return Err(self.no_session());
+        };
+        if self.shares.len() >= usize::from(profile.threshold()) {
+            let shares: Vec<_> = self.shares.iter().map(|(index, secret)| (*index, secret)).collect();
+            let tried = format!("key {}: opening its profile", self.name);
+            let opened = seal::open(profile, &shares).map_err(|error| error.into_error(&tried))?;
+            self.opened = Some(opened);
+            self.known.open = true;
+            self.shares.clear();
+        }
+        Ok(())
+    }
+
+    /// A key agreement on the open session, with whatever PIN and touch the key's policies want.
+    fn key_agreement(
+        &mut self,
+        peer: &p256::PublicKey,
+    ) -> std::result::Result<crate::profile::piv::SharedX, Failure> {
+        if self.key.pin_policy == crate::spec::PinPolicy::Always && !self.pin_is_fresh {
+            self.present_pin()?;
+        }
+        let (tried, limit) = self.expect_touch("agreeing on a key");
+        let (touch, slot) = (self.key.touch_policy, self.key.slot);
+        let (piv, _) = self.session()?;
+        let answer = piv.key_agreement(slot, peer, limit);
+        self.pin_is_fresh = false;
+        match answer {
+            Ok(x) => Ok(crate::profile::piv::SharedX::new(&x)),
+            Err(Fault::TimedOut | Fault::Status(StatusWord::SECURITY_STATUS))
+                if touch != TouchPolicy::Never =>
+            {
+                Err(Failure::Final(self.no_touch(tried)))
+            }
+            Err(Fault::Status(StatusWord::SECURITY_STATUS)) => Err(Failure::Final(Error::new(
+                Class::KeyChanged,
+                tried,
+                "the card wants a PIN or a touch that the spec does not declare",
+                format!(
+                    "Set security.cryptkey.keys.{0}.pinPolicy and .touchPolicy to what the key has.",
+                    self.name
+                ),
+            ))),
+            Err(fault) => Err(Failure::Card(fault, tried)),
+        }
+    }
+
+    /// Says that a touch is wanted, if it is; and how long what comes next may take.
+    fn expect_touch(&self, what: &str) -> (String, Duration) {
+        let session = self.known.session.as_ref();
+        let card = session.map(|s| s.card.to_string()).unwrap_or_default();
+        let tried = format!("key {}: {what} with {card}", self.name);
+        if self.key.touch_policy == TouchPolicy::Never {
+            return (tried, crate::card::ANSWER_LIMIT);
+        }
+        let limit = self.key.touch_timeout;
+        notify::status("touch the card now");
+        notify::extend_timeout(limit * 2);
+        tracing::info!("key {}: touch {card} now (within {} s)", self.name, limit.as_secs());
+        (tried, limit)
+    }
+
+    fn no_touch(&self, tried: String) -> Error {
+        let limit = self.key.touch_timeout.as_secs();
+        let advice = "Start the unit again and touch the card when it blinks.";
+        Error::new(Class::NoAnswer, tried, format!("no touch came within {limit} s"), advice)
+    }
+
+    /// The open session. That there is one is the planner's doing.
+    fn session(&mut self) -> std::result::Result<(&mut Piv, &mut Session), Failure> {
+        match (&mut self.piv, &mut self.known.session) {
+            (Some(piv), Some(session)) => Ok((piv, session)),
+            _ => Err(self.no_session()),
+        }
+    }
+
+    fn no_session(&self) -> Failure {
+        Failure::Final(Error::new(
+            Class::Internal,
+            format!("key {}: carrying out the plan", self.name),
+            "a step came before what it rests on",
+            "This is a fault of the program: report it.",
+        ))
+    }
+
+    /// Runs `ask` on the open session; a fault is one of `what`.
+    fn with_card<T>(
+        &mut self,
+        what: &str,
+        ask: impl FnOnce(&mut Piv) -> std::result::Result<T, Fault>,
+    ) -> std::result::Result<T, Failure> {
+        let name = self.name;
+        let (piv, session) = self.session()?;
+        ask(piv).map_err(|f| Failure::Card(f, format!("key {name}: {what} with {}", session.card)))
+    }
+
+    /// Derives the declared secrets and publishes them. The card's session is over by now.
+    fn publish(&mut self) -> Result<()> {
+        self.end_session();
+        let Some(opened) = &self.opened else {
+            return Ok(());
+        };
+        let mut set = Vec::with_capacity(self.key.secrets.len());
+        for (name, secret) in &self.key.secrets {
+            let bytes = opened.output(secret.usage(name), secret.length)?;
+            set.push(Entry {
+                name: name.to_string(),
+                bytes: publish::encode(secret.format, &bytes, secret.newline),
+                uid: uid(&secret.owner)?,
+                gid: gid(&secret.group)?,
+                mode: secret.mode.bits(),
+            });
+        }
+        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set)?);
+        self.known.published = true;
+        Ok(())
+    }
+
+    /// The slot's state, found out without the PIN.
+    fn inspect_slot(&mut self) -> std::result::Result<(), Failure> {
+        let slot = self.key.slot;
+        let state = self.with_card("looking at the slot", |piv| piv.inspect(slot))?;
+        if state == SlotState::Empty {
+            let metadata = self.with_card("asking for the management key", Piv::management_metadata)?;
+            let (_, session) = self.session()?;
+            session.factory_management_key = metadata.map(|metadata| metadata.factory_default);
+        }
+        let card = self.session()?.1.card;
+        let orphan = observe::orphan(&self.store, self.spec, slot, card, &state)?;
+        let (_, session) = self.session()?;
+        session.orphan = orphan;
+        session.slot = Some(state);
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The PIN: counting its tries, getting it, presenting it once.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Failure, Work};
+use crate::{
+    card::{Fault, Pin, PinTries, Verdict},
+    error::{Class, Error},
+    plan::PinState,
+    spec::PinSource,
+    system::{Deadline, ask, notify, secret_file::read_private},
+};
+
+/// How long a person may take to type the PIN: systemd-ask-password's own default.
+const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+/// No PIN is longer, with its line ending; what is longer is another file.
+const LONGEST_FILE: usize = 64;
+
+impl Work<'_> {
+    pub(super) fn count_tries(&mut self) -> Result<(), Failure> {
+        let what = "asking for the PIN's tries";
+        let tries = self.with_card(what, |piv| match piv.pin_tries()? {
+            // Somebody left the PIN verified, which hides the counter: the card is made to forget.
+            PinTries::Verified => {
+                piv.reset()?;
+                piv.pin_tries()
+            }
+            counted @ PinTries::Left(_) => Ok(counted),
+        });
+        let left = match tries {
+            Ok(PinTries::Left(left)) => left,
+            Ok(PinTries::Verified) => return Err(self.uncounted("it says that the PIN is verified")),
+            Err(Failure::Card(Fault::Status(word), _)) => {
+                return Err(self.uncounted(&format!("the card answered {word}")));
+            }
+            Err(other) => return Err(other),
+        };
+        self.session()?.1.tries = Some(left);
+        Ok(())
+    }
+
+    fn uncounted(&self, found: &str) -> Failure {
+        Failure::Final(Error::new(
+            Class::PinRefused,
+            format!("key {}: asking for the PIN's tries", self.name),
+            format!("{found}, so that they are not known"),
+            "Nothing was presented. Take the card out, insert it again and start over.",
+        ))
+    }
+
+    /// Asks a person, with no session open: a card must not be held for minutes.
+    pub(super) fn ask_pin(&mut self) -> Result<(), Failure> {
+        let (_, session) = self.session()?;
+        let (card, tries) = (session.card, session.tries.unwrap_or_default());
+        self.end_session();
+        let prompt = format!("PIN of {card}, for {} ({tries} tries left):", self.name);
+        notify::status(&format!("waiting for the PIN of {card}"));
+        notify::extend_timeout(ANSWER_LIMIT * 2);
+        tracing::info!("key {}: asking for the PIN of {card}, for {} s", self.name, ANSWER_LIMIT.as_secs());
+        let answer = ask::ask(&prompt, &format!("cryptkey:{}", self.name), ANSWER_LIMIT)?;
+        self.answer = Some((card, answer));
+        self.known.answered = true;
+        self.deadline = Deadline::after(self.key.card_timeout);
+        Ok(())
+    }
+
+    /// Presents the PIN: at most one that the card has not accepted, per card and run.
+    pub(super) fn present_pin(&mut self) -> Result<(), Failure> {
+        let (pin, origin) = self.read_pin()?;
+        let card = self.session()?.1.card;
+        let tried = format!("key {}: presenting the PIN ({origin}) to {card}", self.name);
+        let accepted = self.run.accepted.iter().find(|(name, _)| name.may_be(&card));
+        if accepted.is_some_and(|(_, accepted)| !accepted.is(&pin)) {
+            return Err(Failure::Final(Error::new(
+                Class::PinRefused,
+                tried,
+                "the card accepted another PIN in this run",
+                "Nothing was presented. Have all keys of this card name the same PIN.",
+            )));
+        }
+        if accepted.is_none() {
+            // Should the card vanish before it answers, this is what is known.
+            self.known.pins.push((card, PinState::Unresolved));
+        }
+        let verdict = match self.with_card("presenting the PIN", |piv| piv.verify_pin(&pin)) {
+            Err(Failure::Card(Fault::Status(word), _)) => {
+                return Err(Failure::Final(Error::new(
+                    Class::PinRefused,
+                    tried,
+                    format!("the card answered {word} and does not take it as a PIN"),
+                    "PINs are 6 to 8 digits; some cards take other characters too. Correct the PIN.",
+                )));
+            }
+            other => other?,
+        };
+        match verdict {
+            Verdict::Accepted => {
+                self.known.pins.push((card, PinState::Accepted));
+                self.run.accepted.push((card, pin));
+                self.session()?.1.verified = true;
+                self.pin_is_fresh = true;
+                Ok(())
+            }
+            Verdict::Rejected(left) => {
+                self.known.pins.push((card, PinState::Rejected(left)));
+                Err(Failure::Final(Error::new(
+                    Class::PinWrong,
+                    tried,
+                    format!("the card rejected it, and {left} tries are left"),
+                    "Correct the PIN before you start again: each wrong one costs a try, and with none \
+                     left the card locks itself until it is unblocked with the PUK.",
+                )))
+            }
+        }
+    }
+
+    /// The PIN, and where it came from.
+    fn read_pin(&mut self) -> Result<(Pin, String), Failure> {
+        let (_, session) = self.session()?;
+        let (card, source) = (session.card, session.pin.clone());
+        let refused = |origin: &str, found: String, advice: &str| {
+            let tried = format!("key {}: getting the PIN of {card} ({origin})", self.name);
+            Failure::Final(Error::new(Class::PinRefused, tried, found, advice))
+        };
+        let (bytes, origin) = match source {
+            Some(PinSource::File(path)) => {
+                (read_private(&path, LONGEST_FILE, Class::PinRefused)?, path.display().to_string())
+            }
+            Some(PinSource::Credential(name)) => {
+                let origin = format!("credential {name}");
+                let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
+                    let found = "$CREDENTIALS_DIRECTORY is not set".into();
+                    let advice = "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.";
+                    return Err(refused(&origin, found, advice));
+                };
+                let path = std::path::Path::new(&directory).join(name.as_str());
+                (read_private(&path, LONGEST_FILE, Class::PinRefused)?, origin)
+            }
+            Some(PinSource::Ask) => match &self.answer {
+                // Another card may have come while the person typed: its tries are not ours.
+                Some((asked, _)) if *asked != card => {
+                    let found = format!("the answer was for {asked}");
+                    return Err(refused("typed", found, "Nothing was presented. Start over."));
+                }
+                Some((_, answer)) => (Zeroizing::new(answer.to_vec()), "typed".into()),
+                None => return Err(self.no_session()),
+            },
+            None => return Err(self.no_session()),
+        };
+        match Pin::new(&bytes) {
+            Some(pin) => Ok((pin, origin)),
+            None => Err(refused(
+                &origin,
+                format!("it has {} characters, and a PIN has 6 to 8", bytes.len()),
+                "Nothing was presented. Correct the PIN.",
+            )),
+        }
+    }
+}

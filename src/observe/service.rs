@@ -1,0 +1,54 @@
+//! pcscd from outside: whether it is there yet, and who else uses it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+use std::os::fd::AsFd;
+
+use crate::card::Fault;
+
+/// No event tells that a socket began to be listened on: look again after this long.
+const LISTEN_RETRY: Duration = Duration::from_secs(1);
+
+/// Waits until something happens where pcscd's socket is or will be, at most for `limit`.
+pub fn wait(limit: Duration) -> Result<(), Fault> {
+    let socket = std::env::var_os("PCSCLITE_CSOCK_NAME")
+        .map_or_else(|| PathBuf::from("/run/pcscd/pcscd.comm"), PathBuf::from);
+    let fault = |_| Fault::Absent;
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(fault)?;
+    // The closest directory that there is: pcscd's own may be missing too.
+    let watched = socket.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
+    inotify.add_watch(watched, flags).map_err(fault)?;
+    let timeout = PollTimeout::try_from(limit.min(LISTEN_RETRY)).unwrap_or(PollTimeout::ZERO);
+    let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, timeout).map(drop).map_err(fault)
+}
+
+/// The programs that have libpcsclite loaded, as `name (pid N)`: those that can hold a card. Only
+/// a hint, for an error message.
+pub fn holders() -> Vec<String> {
+    let own = std::process::id();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|&pid| pid != own).filter_map(holder).collect()
+}
+
+fn holder(pid: u32) -> Option<String> {
+    let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    let needle = b"libpcsclite.so";
+    if !maps.windows(needle.len()).any(|window| window == needle) {
+        return None;
+    }
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    let name = name.trim();
+    // pcscd itself is no client.
+    (name != "pcscd").then(|| format!("{name} (pid {pid})"))
+}

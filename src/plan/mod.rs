@@ -1,0 +1,266 @@
+//! The planner: what comes next, from the spec and what is known. No I/O, no clock, no randomness.
+//!
+//! Some facts come only after others were acted on (a slot that tells nothing before the PIN), so
+//! `apply` carries one step out, adds what it learned to [`Known`], and asks again. `plan` prints
+//! the steps as far as they are certain.
+
+mod refusal;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use refusal::Refusal;
+pub use step::Step;
+
+use crate::{
+    card::{CardName, SlotKey, SlotState},
+    profile::piv,
+    spec::{Enroll, Key, ManagementKeySource, Mode, PinPolicy, PinSource},
+};
+
+/// With fewer tries left than this, no PIN is presented: the last one is never ours.
+pub const MIN_TRIES: u8 = 2;
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Carry this out, then ask again.
+    Step(Step),
+    /// Everything is as the spec wants it.
+    Done,
+    /// Nothing more is done, for this reason.
+    Refuse(Refusal),
+}
+
+/// All that is known of a key, of the machine and of the card in hand.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The profile, if there is one.
+    pub profile: Option<Sealed>,
+    /// The profile's providers that opened their share in this run.
+    pub opened: BTreeSet<usize>,
+    /// The session with a card, while there is one.
+    pub session: Option<Session>,
+    /// What became of PINs in this run, by card.
+    pub pins: Vec<(CardName, PinState)>,
+    /// Whether a person gave an answer for the PIN.
+    pub answered: bool,
+    /// Whether the key is open: outputs can be derived.
+    pub open: bool,
+    /// Whether the declared secrets are published.
+    pub published: bool,
+}
+
+/// What the planner has to know of a profile.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// Its public id.
+    pub id: String,
+    /// Shares that open it.
+    pub threshold: usize,
+    /// Its PIV providers, by index.
+    pub piv: BTreeMap<usize, piv::Params>,
+    /// The types of its other providers.
+    pub others: Vec<String>,
+}
+
+/// A session with a card.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The card, as far as it is known.
+    pub card: CardName,
+    /// The reader that it is in.
+    pub reader: String,
+    /// The provider that it opens; none to enroll.
+    pub provider: Option<usize>,
+    /// Where its PIN comes from.
+    pub pin: Option<PinSource>,
+    /// Where its management key comes from.
+    pub management_key: Option<ManagementKeySource>,
+    /// What is in the slot; none before it was asked for.
+    pub slot: Option<SlotState>,
+    /// Whether key agreements were tried to tell what is in the slot.
+    pub probed: bool,
+    /// Whether the card says that its management key is the maker's.
+    pub factory_management_key: Option<bool>,
+    /// A profile that the spec does not name, and that is sealed to this slot of this card.
+    pub orphan: Option<String>,
+    /// The tries that the PIN has left; none before they were asked for.
+    pub tries: Option<u8>,
+    /// Whether the card accepted the PIN in this session.
+    pub verified: bool,
+}
+
+/// What became of the one PIN that a run presents to a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinState {
+    /// It was presented, and the card went away before it answered.
+    Unresolved,
+    /// The card accepted it.
+    Accepted,
+    /// The card rejected it, and so many tries are left.
+    Rejected(u8),
+}
+
+impl Known {
+    /// What became of the PIN that was presented to this card in this run, if one was.
+    #[must_use]
+    pub fn pin_state(&self, card: &CardName) -> Option<PinState> {
+        self.pins.iter().rev().find(|(name, _)| name.may_be(card)).map(|(_, state)| *state)
+    }
+}
+
+/// The next step for a key.
+#[must_use]
+pub fn next(key: &Key, known: &Known) -> Next {
+    decide(key, known).unwrap_or_else(Next::Refuse)
+}
+
+/// As [`next`], with refusals as errors.
+fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
+    if known.open {
+        return Ok(if known.published { Next::Done } else { Next::Step(Step::Publish) });
+    }
+    match &known.profile {
+        Some(sealed) => check_profile(key, sealed)?,
+        None => check_enrollment(key)?,
+    }
+    let Some(session) = &known.session else {
+        return Ok(Next::Step(Step::FindCard));
+    };
+    let Some(slot) = &session.slot else {
+        return Ok(Next::Step(Step::InspectSlot));
+    };
+    let generate = match (session.provider, &known.profile) {
+        (Some(index), Some(sealed)) => {
+            check_sealed_slot(key, sealed.piv.get(&index), slot)?;
+            false
+        }
+        _ => check_new_slot(key, session, slot)?,
+    };
+    if let Some(step) = pin_step(key, known, session, generate)? {
+        return Ok(Next::Step(step));
+    }
+    Ok(Next::Step(match (session.provider, slot) {
+        (Some(index), _) => Step::OpenShare(index),
+        (None, SlotState::Unknown) if session.probed => return Err(Refusal::CannotTell),
+        (None, SlotState::Unknown) => Step::ProbeSlot,
+        (None, SlotState::Empty) => Step::Generate,
+        (None, SlotState::Key(_)) => Step::Enroll,
+    }))
+}
+
+/// What has to hold of a profile before a card is looked for.
+fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
+    if let Some(declared) = &key.profile_id
+        && declared.as_str() != sealed.id
+    {
+        let (declared, found) = (declared.as_str().to_owned(), sealed.id.clone());
+        return Err(Refusal::OtherProfile { declared, found });
+    }
+    if sealed.piv.len() < sealed.threshold {
+        let (threshold, piv) = (sealed.threshold, sealed.piv.len());
+        return Err(Refusal::OutOfReach { threshold, piv, others: sealed.others.clone() });
+    }
+    match sealed.piv.values().find(|provider| provider.slot != key.slot) {
+        Some(provider) => {
+            Err(Refusal::OtherSlot { declared: key.slot, sealed: provider.slot })
+        }
+        None => Ok(()),
+    }
+}
+
+/// What has to hold before a card is looked for to enroll (rule 3).
+fn check_enrollment(key: &Key) -> Result<(), Refusal> {
+    if let Some(id) = &key.profile_id {
+        return Err(Refusal::ProfileLost { id: id.as_str().to_owned() });
+    }
+    if key.enroll == Enroll::Never {
+        return Err(Refusal::NotEnrolled);
+    }
+    if key.mode == Mode::Overwrite {
+        return Err(Refusal::OverwriteNotYet);
+    }
+    Ok(())
+}
+
+/// The slot of an enrolled card, before its PIN is spent (rule 6).
+fn check_sealed_slot(
+    key: &Key,
+    provider: Option<&piv::Params>,
+    slot: &SlotState,
+) -> Result<(), Refusal> {
+    let sealed = provider.map(|provider| provider.public_key);
+    match slot {
+        SlotState::Empty => Err(Refusal::SlotEmptied { slot: key.slot }),
+        SlotState::Unknown => Ok(()),
+        SlotState::Key(found) => {
+            let public = found.public.as_ref().ok();
+            match (public, sealed) {
+                (Some(found), Some(sealed)) if piv::same_key(found, &sealed) => {}
+                _ => {
+                    let found = found.public.clone();
+                    return Err(Refusal::KeyChanged { slot: key.slot, sealed, found });
+                }
+            }
+            check_policies(key, found)
+        }
+    }
+}
+
+/// The slot of a card that is to be enrolled; whether a key has to be generated in it.
+fn check_new_slot(key: &Key, session: &Session, slot: &SlotState) -> Result<bool, Refusal> {
+    if let Some(profile) = &session.orphan {
+        return Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot });
+    }
+    match slot {
+        SlotState::Unknown => Ok(false),
+        SlotState::Key(found) => {
+            if let Err(kind) = &found.public {
+                return Err(Refusal::OtherKind { slot: key.slot, kind: kind.clone() });
+            }
+            check_policies(key, found)?;
+            Ok(false)
+        }
+        SlotState::Empty if session.management_key.is_none() => Err(Refusal::NoManagementKey {
+            factory_default: session.factory_management_key,
+        }),
+        SlotState::Empty => Ok(true),
+    }
+}
+
+/// Known policies are the declared ones.
+fn check_policies(key: &Key, found: &SlotKey) -> Result<(), Refusal> {
+    let declared = (key.pin_policy, key.touch_policy);
+    match found.policies {
+        Some(found) if found != declared => Err(Refusal::OtherPolicies { declared, found }),
+        _ => Ok(()),
+    }
+}
+
+/// What the PIN still wants, if it is needed for what follows (rule 5).
+fn pin_step(
+    key: &Key,
+    known: &Known,
+    session: &Session,
+    generate: bool,
+) -> Result<Option<Step>, Refusal> {
+    let protected = session.management_key == Some(ManagementKeySource::Protected);
+    if session.verified || (key.pin_policy == PinPolicy::Never && !(generate && protected)) {
+        return Ok(None);
+    }
+    let source = session.pin.as_ref().ok_or(Refusal::NoPin)?;
+    match known.pin_state(&session.card) {
+        Some(PinState::Rejected(left)) => return Err(Refusal::PinRejected { left }),
+        Some(PinState::Unresolved) => return Err(Refusal::PinUnresolved),
+        Some(PinState::Accepted) | None => {}
+    }
+    Ok(Some(match session.tries {
+        None => Step::CountTries,
+        Some(left) if left < MIN_TRIES => return Err(Refusal::TooFewTries { left }),
+        Some(_) if *source == PinSource::Ask && !known.answered => Step::AskPin,
+        Some(_) => Step::PresentPin,
+    }))
+}

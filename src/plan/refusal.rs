@@ -1,0 +1,280 @@
+//! Why the planner goes no further, each with what to do next.
+
+use p256::PublicKey;
+
+use super::MIN_TRIES;
+use crate::{
+    card::{PinPolicy, Slot, TouchPolicy, fingerprint},
+    error::{Class, Error},
+};
+
+/// A named reason to go no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `mode = "overwrite"` comes in a later version.
+    OverwriteNotYet,
+    /// The declared profile is not there.
+    ProfileLost {
+        /// The declared id.
+        id: String,
+    },
+    /// The profile is not the declared one.
+    OtherProfile {
+        /// The declared id.
+        declared: String,
+        /// The id of the one that is there.
+        found: String,
+    },
+    /// There is no profile, and none may be made.
+    NotEnrolled,
+    /// The profile's PIV providers don't reach its threshold.
+    OutOfReach {
+        /// Shares that open the profile.
+        threshold: usize,
+        /// Its PIV providers.
+        piv: usize,
+        /// The types of its other providers.
+        others: Vec<String>,
+    },
+    /// The profile is sealed to another slot than the declared one.
+    OtherSlot {
+        /// The spec's.
+        declared: Slot,
+        /// The profile's.
+        sealed: Slot,
+    },
+    /// A profile that the spec does not name is sealed to the slot.
+    Orphan {
+        /// The profile's file.
+        profile: String,
+        /// The slot.
+        slot: Slot,
+    },
+    /// The slot holds another key than the one that the profile is sealed to.
+    KeyChanged {
+        /// The slot.
+        slot: Slot,
+        /// The profile's.
+        sealed: Option<PublicKey>,
+        /// The card's, or the name of its kind.
+        found: Result<PublicKey, String>,
+    },
+    /// The slot of an enrolled card is empty.
+    SlotEmptied {
+        /// The slot.
+        slot: Slot,
+    },
+    /// The key in the slot is not a P-256 key.
+    OtherKind {
+        /// The slot.
+        slot: Slot,
+        /// What it is.
+        kind: String,
+    },
+    /// The key in the slot has other policies than the declared ones.
+    OtherPolicies {
+        /// The spec's.
+        declared: (PinPolicy, TouchPolicy),
+        /// The card's.
+        found: (PinPolicy, TouchPolicy),
+    },
+    /// Whether the slot is empty can't be found out.
+    CannotTell,
+    /// A key has to be generated, and no management key is declared.
+    NoManagementKey {
+        /// Whether the card's is still the maker's, where the card tells.
+        factory_default: Option<bool>,
+    },
+    /// A PIN is needed, and none is declared.
+    NoPin,
+    /// Too few tries are left to present a PIN.
+    TooFewTries {
+        /// So many.
+        left: u8,
+    },
+    /// The card rejected the PIN in this run.
+    PinRejected {
+        /// Tries left.
+        left: u8,
+    },
+    /// The PIN was presented in this run, and the card went away before it answered.
+    PinUnresolved,
+}
+
+impl Refusal {
+    /// The refusal as an error about the key called `name`.
+    #[must_use]
+    pub fn error(&self, name: &str) -> Error {
+        let (class, tried, found, advice) = self.parts(name);
+        Error::new(class, format!("key {name}: {tried}"), found, advice)
+    }
+
+    fn parts(&self, name: &str) -> (Class, &'static str, String, String) {
+        let option = |field: &str| format!("security.cryptkey.keys.{name}.{field}");
+        match self {
+            Self::OverwriteNotYet => (
+                Class::Spec,
+                "enrolling with mode \"overwrite\"",
+                "this version overwrites no key".into(),
+                format!("Set {} to \"use-existing\", or empty the slot by hand.", option("mode")),
+            ),
+            Self::ProfileLost { id } => (
+                Class::Profile,
+                "looking for its profile",
+                format!("profile {id} is declared and is not there"),
+                format!(
+                    "Restore the profile from a backup, or mount the state directory. Only if every \
+                     secret of this key may change, remove {} to enroll a new key.",
+                    option("profileId")
+                ),
+            ),
+            Self::OtherProfile { declared, found } => (
+                Class::Profile,
+                "checking its profile",
+                format!("the spec declares profile {declared}, and {found} is there"),
+                format!(
+                    "Restore the declared profile, or correct {}. Nothing was changed.",
+                    option("profileId")
+                ),
+            ),
+            Self::NotEnrolled => (
+                Class::Profile,
+                "looking for its profile",
+                "there is none, and enroll is \"never\"".into(),
+                format!(
+                    "Restore the profile from a backup, or set {} to \"auto\" to make one.",
+                    option("enroll")
+                ),
+            ),
+            Self::OutOfReach { threshold, piv, others } => (
+                Class::Profile,
+                "opening its profile",
+                format!(
+                    "it takes {threshold} shares, and {piv} of its providers are cards (the others: \
+                     {})",
+                    others.join(", ")
+                ),
+                "This version opens cards only. Open the profile with a version that knows the \
+                 other providers."
+                    .into(),
+            ),
+            Self::OtherSlot { declared, sealed } => (
+                Class::Spec,
+                "opening its profile",
+                format!("the spec declares slot {declared}, and the profile is sealed to {sealed}"),
+                format!("Set {} to \"{sealed}\".", option("slot")),
+            ),
+            Self::Orphan { profile, slot } => (
+                Class::Profile,
+                "enrolling",
+                format!("{profile} is sealed to slot {slot} of this card, and the spec does not name it"),
+                format!(
+                    "If the key was renamed, rename that file to {name}.toml; if it is not wanted \
+                     any more, move it out of the state directory. Otherwise choose another slot."
+                ),
+            ),
+            Self::KeyChanged { slot, sealed, found } => (
+                Class::KeyChanged,
+                "checking the card before its PIN is spent",
+                format!(
+                    "slot {slot} holds {}, and the profile is sealed to {}",
+                    found.as_ref().map_or_else(
+                        |kind| format!("a key of another kind ({kind})"),
+                        |key| fingerprint(key).to_string()
+                    ),
+                    sealed.as_ref().map_or_else(|| "no key".into(), |key| fingerprint(key).to_string())
+                ),
+                "Insert the card that was enrolled. If its key was replaced, the secrets are gone \
+                 unless another provider opens the profile."
+                    .into(),
+            ),
+            Self::SlotEmptied { slot } => (
+                Class::KeyChanged,
+                "checking the card before its PIN is spent",
+                format!("slot {slot} is empty, and the profile is sealed to a key in it"),
+                "Insert the card that was enrolled. If it was reset, the secrets are gone unless \
+                 another provider opens the profile."
+                    .into(),
+            ),
+            Self::OtherKind { slot, kind } => (
+                Class::KeyChanged,
+                "enrolling",
+                format!("slot {slot} holds a key of another kind ({kind}), and a P-256 key is needed"),
+                format!("Choose an empty slot with {}.", option("slot")),
+            ),
+            Self::OtherPolicies { declared, found } => (
+                Class::KeyChanged,
+                "checking the card before its PIN is spent",
+                format!(
+                    "its key has PIN policy {} and touch policy {}, and the spec declares {} and {}",
+                    found.0, found.1, declared.0, declared.1
+                ),
+                format!(
+                    "Declare what the key has ({} = \"{}\", {} = \"{}\"), or choose another slot: \
+                     policies are fixed when a key is generated.",
+                    option("pinPolicy"),
+                    found.0,
+                    option("touchPolicy"),
+                    found.1
+                ),
+            ),
+            Self::CannotTell => (
+                Class::Card,
+                "enrolling",
+                "the card does not tell whether the slot is empty, and it holds no usable P-256 key"
+                    .into(),
+                format!(
+                    "Generate a P-256 key in the slot with the maker's tool, or choose another slot \
+                     with {}. Nothing was generated, so that no key was destroyed.",
+                    option("slot")
+                ),
+            ),
+            Self::NoManagementKey { factory_default } => (
+                Class::Spec,
+                "enrolling",
+                format!(
+                    "the slot is empty, and generating a key takes the card's management key, {}",
+                    if *factory_default == Some(true) {
+                        "which is still the one that every card is shipped with"
+                    } else {
+                        "of which the spec says nothing"
+                    }
+                ),
+                format!(
+                    "Change it with `ykman piv access change-management-key --protect` and set {0} \
+                     to {{\"protected\": true}}; or name a file that holds it with {{\"file\": …}}; \
+                     or allow the maker's with {{\"factoryDefault\": true}}.",
+                    option("managementKey")
+                ),
+            ),
+            Self::NoPin => (
+                Class::Spec,
+                "unlocking the card",
+                "its PIN is needed, and the spec names none".into(),
+                format!("Set {}.", option("pin")),
+            ),
+            Self::TooFewTries { left } => (
+                Class::PinRefused,
+                "unlocking the card",
+                format!("its PIN has {left} tries left, and at least {MIN_TRIES} are wanted"),
+                "Nothing was presented. Verify the PIN by hand (`ykman piv access verify-pin`), which \
+                 restores the tries, or unblock it with the PUK (`ykman piv access unblock-pin`)."
+                    .into(),
+            ),
+            Self::PinRejected { left } => (
+                Class::PinWrong,
+                "unlocking the card",
+                format!("the card rejected the PIN in this run, and {left} tries are left"),
+                format!("Correct the PIN that {} names.", option("pin")),
+            ),
+            Self::PinUnresolved => (
+                Class::PinRefused,
+                "unlocking the card",
+                "the card went away while it checked the PIN".into(),
+                "It may have cost a try, so that it is not presented again in this run. Insert the \
+                 card firmly and start over."
+                    .into(),
+            ),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The steps of a plan, and what each leads to where all goes well.
+
+use std::fmt;
+
+use super::{Known, PinState};
+use crate::card::SlotState;
+
+/// One step. Each is safe to be killed in and to be run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Wait for the card, and begin a session with it.
+    FindCard,
+    /// Ask what is in the slot, without the PIN.
+    InspectSlot,
+    /// Ask how many tries the PIN has left.
+    CountTries,
+    /// End the session, and ask a person for the PIN.
+    AskPin,
+    /// Present the PIN.
+    PresentPin,
+    /// Find out by key agreements what is in the slot.
+    ProbeSlot,
+    /// Generate a key in the slot.
+    Generate,
+    /// Seal a new key to the card, and write its profile.
+    Enroll,
+    /// Open the share of the provider with this index.
+    OpenShare(usize),
+    /// Write the secrets to the RAM file system, if they are not there already.
+    Publish,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FindCard => f.write_str("find the card"),
+            Self::InspectSlot => f.write_str("ask what is in the slot"),
+            Self::CountTries => f.write_str("ask how many tries the PIN has left"),
+            Self::AskPin => f.write_str("ask a person for the PIN"),
+            Self::PresentPin => f.write_str("present the PIN"),
+            Self::ProbeSlot => f.write_str("find out by key agreements what is in the slot"),
+            Self::Generate => f.write_str("generate a P-256 key in the slot"),
+            Self::Enroll => f.write_str("seal a new key to the card and write its profile"),
+            Self::OpenShare(index) => write!(f, "open share {} with a key agreement", index + 1),
+            Self::Publish => f.write_str("publish the secrets, if anything changed"),
+        }
+    }
+}
+
+impl Step {
+    /// Adds to what is known what the step leads to where all goes well. Returns false where what
+    /// follows can't be told before the step was carried out.
+    #[must_use]
+    pub fn assume(self, known: &mut Known) -> bool {
+        let Some(session) = &mut known.session else {
+            known.published |= self == Self::Publish;
+            return self == Self::Publish;
+        };
+        match self {
+            Self::FindCard | Self::InspectSlot | Self::CountTries | Self::ProbeSlot => return false,
+            Self::AskPin => known.answered = true,
+            Self::PresentPin => {
+                session.verified = true;
+                known.pins.push((session.card, PinState::Accepted));
+            }
+            Self::Generate => session.slot = Some(SlotState::Unknown),
+            Self::Enroll => known.open = true,
+            Self::OpenShare(index) => {
+                known.opened.insert(index);
+                known.session = None;
+                let threshold = known.profile.as_ref().map_or(0, |profile| profile.threshold);
+                known.open = known.opened.len() >= threshold;
+            }
+            Self::Publish => known.published = true,
+        }
+        true
+    }
+}
