@@ -1,0 +1,153 @@
+//! Every key derivation of the project, with its HKDF label, in one place.
+//!
+//! HKDF is HKDF-SHA256 (RFC 5869); the lengths and labels are those of `docs/key-schedule.md` and
+//! never change: a changed label is a lost secret. No other file calls HKDF.
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// The domain separation tag of the project's points hashed to P-256 (RFC 9380, section 3.1).
+pub const HASH_TO_CURVE_DST: &[u8] = b"nixos-cryptkey-V01-with-P256_XMD:SHA-256_SSWU_RO_";
+
+/// The longest output of a use label, in bytes. The spec allows no more; HKDF could do 8160.
+pub const MAX_OUTPUT: usize = 1024;
+
+/// Derives the PIV provider's secret (32 bytes) of the scheme `hash-to-curve`.
+///
+/// `x` is the card's answer; `salt` the provider's; `peer` and `key` are the peer point P and the
+/// slot's public key Q, uncompressed SEC1.
+#[must_use]
+pub fn piv_hash_to_curve_secret(
+    x: &[u8; 32],
+    salt: &[u8; 32],
+    peer: &[u8; 65],
+    key: &[u8; 65],
+) -> Zeroizing<[u8; 32]> {
+    fixed(x, salt, &[b"cryptkey-piv-hash-to-curve", peer, key])
+}
+
+/// Derives the PIV provider's secret (32 bytes) of cryptkey v1's scheme.
+#[must_use]
+pub fn piv_salt_derived_secret(x: &[u8; 32], salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    fixed(x, salt, &[b"cryptkey-piv-provider"])
+}
+
+/// Derives the 64 bytes that cryptkey v1 reduces to its peer scalar. They are as public as the salt.
+#[must_use]
+pub fn piv_peer_scalar(salt: &[u8; 32]) -> Zeroizing<[u8; 64]> {
+    fixed(salt, &[], &[b"cryptkey-piv-ecdh-scalar"])
+}
+
+/// Derives the AES-256 key that seals a provider's share.
+#[must_use]
+pub fn share_key(provider_secret: &[u8; 32], share_salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    fixed(provider_secret, share_salt, &[b"cryptkey-share-encryption"])
+}
+
+/// Derives the HMAC-SHA256 key of a profile's integrity.
+#[must_use]
+pub fn integrity_key(master: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    fixed(master, &[], &[b"cryptkey-config-integrity"])
+}
+
+/// Derives the output of `use_label`: `length` bytes, or none where `length` is not within
+/// 1 to [`MAX_OUTPUT`].
+#[must_use]
+pub fn output(
+    master: &[u8; 32],
+    output_salt: &[u8; 32],
+    use_label: &str,
+    length: usize,
+) -> Option<Zeroizing<Vec<u8>>> {
+    if !(1..=MAX_OUTPUT).contains(&length) {
+        return None;
+    }
+    let mut out = Zeroizing::new(vec![0; length]);
+    Hkdf::<Sha256>::new(Some(output_salt), master)
+        .expand_multi_info(&[b"cryptkey:", use_label.as_bytes()], &mut out)
+        .ok()?;
+    Some(out)
+}
+
+/// Derives a profile's public id (16 bytes) from its output salt.
+///
+/// The output salt is what stays the same for as long as the outputs do, so the id survives a
+/// resealing and changes with a rotation.
+#[must_use]
+pub fn profile_id(output_salt: &[u8; 32]) -> [u8; 16] {
+    *fixed(output_salt, &[], &[b"cryptkey-profile-id"])
+}
+
+/// HKDF with an output of a length known here. An empty salt is HKDF's "no salt".
+fn fixed<const N: usize>(ikm: &[u8], salt: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; N]> {
+    const { assert!(N <= 255 * 32, "HKDF-SHA256 gives at most 8160 bytes") };
+    let mut out = Zeroizing::new([0; N]);
+    let expanded = Hkdf::<Sha256>::new(Some(salt), ikm).expand_multi_info(info, &mut *out);
+    // The length is all that expand can refuse, and it was checked when this was compiled.
+    debug_assert!(expanded.is_ok());
+    out
+}
+
+/// Defines a type for 32 secret bytes that are wiped when dropped and never printed.
+///
+/// The bytes are boxed, so that moving the value leaves no copy behind on the stack.
+macro_rules! secret_bytes {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub struct $name(Box<zeroize::Zeroizing<[u8; 32]>>);
+
+        impl $name {
+            /// Takes the bytes over by copying them; the caller wipes its own.
+            #[must_use]
+            pub fn new(bytes: &[u8; 32]) -> Self {
+                let mut boxed = Box::new(zeroize::Zeroizing::new([0; 32]));
+                boxed.copy_from_slice(bytes);
+                Self(boxed)
+            }
+
+            /// The bytes themselves.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "(not shown)"))
+            }
+        }
+    };
+}
+pub(crate) use secret_bytes;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_outputs_are_bounded() {
+        let of = |length| output(&[1; 32], &[2; 32], "backups", length).map(|out| out.len());
+        assert_eq!(of(0), None);
+        assert_eq!(of(1), Some(1));
+        assert_eq!(of(1024), Some(1024));
+        assert_eq!(of(1025), None);
+    }
+
+    #[test]
+    fn a_longer_output_begins_with_the_shorter() {
+        let of = |length| output(&[1; 32], &[2; 32], "backups", length).unwrap();
+        assert_eq!(of(64)[..32], of(32)[..]);
+    }
+
+    /// Computed with Python's hmac module, straight from RFC 5869.
+    #[test]
+    fn the_profile_id_is_fixed() {
+        assert_eq!(
+            base16ct::lower::encode_string(&profile_id(&[7; 32])),
+            "0d485c1479915b49675748ab8a1bfcf8"
+        );
+    }
+}

@@ -1,0 +1,340 @@
+//! The profile's TOML file, read and written as `docs/key-schedule.md` has it.
+//!
+//! Reading is strict: hex is lower case and of its exact length, numbers are in their one form,
+//! unknown fields and control characters are refused. So a changed byte is refused here, or
+//! changes what the integrity is computed over, or changes nothing.
+//!
+//! The errors are reasons without the file's name, for [`super::store`] to put after it. They
+//! never quote sealed data, as a version 1 file is a secret.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use serde::Deserialize;
+
+use super::{Argon2Params, Profile, Provider, ProviderKind, Version, piv};
+
+/// The longest file that is read, in bytes. Real ones have a few thousand.
+pub const MAX_SIZE: usize = 1 << 20;
+
+/// A provider's params as they stand in the file.
+pub(super) type Params = BTreeMap<String, String>;
+
+/// The file as TOML sees it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProfile {
+    version: u8,
+    name: String,
+    threshold: u8,
+    output_salt: String,
+    integrity: String,
+    providers: Vec<RawProvider>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProvider {
+    r#type: String,
+    id: String,
+    encrypted_share: String,
+    nonce: String,
+    share_salt: String,
+    #[serde(default)]
+    params: Params,
+}
+
+impl Profile {
+    /// Reads a profile's file.
+    ///
+    /// # Errors
+    /// The reason, naming the field and what is allowed there, without the name of the file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_SIZE {
+            return Err(format!("it is longer than {MAX_SIZE} bytes"));
+        }
+        let raw: RawProfile = toml::from_str(text).map_err(|error| {
+            // toml's own text quotes the line; only its message and place are safe to log.
+            let before = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .unwrap_or(text);
+            format!(
+                "line {}: {}",
+                before.matches('\n').count() + 1,
+                error.message()
+            )
+        })?;
+        raw.check()
+    }
+
+    /// Writes the profile's file. What it gives, [`Profile::parse`] reads back as the same profile.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut out = format!(
+            "version = {}\nname = {}\nthreshold = {}\noutput_salt = \"{}\"\nintegrity = \"{}\"\n",
+            self.version as u8,
+            quoted(&self.name),
+            self.threshold,
+            hex(&self.output_salt),
+            hex(&self.integrity),
+        );
+        for provider in &self.providers {
+            // Writing to a String can't fail.
+            let _ = write!(
+                out,
+                "\n[[providers]]\n  type = {}\n  id = {}\n  encrypted_share = \"{}\"\n  \
+                 nonce = \"{}\"\n  share_salt = \"{}\"\n  [providers.params]\n",
+                quoted(provider.kind.type_name()),
+                quoted(&provider.id),
+                hex(&provider.encrypted_share),
+                hex(&provider.nonce),
+                hex(&provider.share_salt),
+            );
+            for (key, value) in &provider.params {
+                let _ = writeln!(out, "    {key} = {}", quoted(value));
+            }
+        }
+        out
+    }
+
+    /// The lines that the integrity is computed over, each ended by LF. No field holds an LF and
+    /// no param's key an `=`, so different profiles have different lines.
+    pub(super) fn integrity_lines(&self) -> String {
+        let mut out = format!(
+            "version={}\nname={}\nthreshold={}\noutput_salt={}\n",
+            self.version as u8,
+            self.name,
+            self.threshold,
+            hex(&self.output_salt),
+        );
+        for provider in &self.providers {
+            let _ = write!(
+                out,
+                "type={}\nid={}\nencrypted_share={}\nnonce={}\nshare_salt={}\n",
+                provider.kind.type_name(),
+                provider.id,
+                hex(&provider.encrypted_share),
+                hex(&provider.nonce),
+                hex(&provider.share_salt),
+            );
+            // A BTreeMap goes through its keys in byte order, as the format has it.
+            for (key, value) in &provider.params {
+                let _ = writeln!(out, "param:{key}={value}");
+            }
+        }
+        out
+    }
+}
+
+impl RawProfile {
+    fn check(self) -> Result<Profile, String> {
+        let version = match self.version {
+            1 => Version::V1,
+            2 => Version::V2,
+            other => {
+                return Err(format!(
+                    "version: found {other}; this program reads 1 and 2 (a newer one may have \
+                     written it)"
+                ));
+            }
+        };
+        let fewest: u8 = if version == Version::V1 { 2 } else { 1 };
+        if self.providers.len() < fewest.into() || self.providers.len() > 255 {
+            return Err(format!(
+                "providers: found {}; allowed are {fewest} to 255",
+                self.providers.len()
+            ));
+        }
+        if self.threshold < fewest || usize::from(self.threshold) > self.providers.len() {
+            return Err(format!(
+                "threshold: found {}; allowed are {fewest} to the number of providers, {}",
+                self.threshold,
+                self.providers.len()
+            ));
+        }
+        let mut providers = Vec::with_capacity(self.providers.len());
+        let (mut ids, mut indexes) = (BTreeSet::new(), BTreeSet::new());
+        for (place, raw) in self.providers.into_iter().enumerate() {
+            let at = |reason| format!("providers[{place}].{reason}");
+            let provider = raw.check(version).map_err(at)?;
+            if !ids.insert(provider.id.clone()) {
+                return Err(at("id: another provider has the same".into()));
+            }
+            if provider
+                .share_index
+                .is_some_and(|index| !indexes.insert(index))
+            {
+                return Err(at(
+                    "params.share_index: another provider has the same".into()
+                ));
+            }
+            providers.push(provider);
+        }
+        Ok(Profile {
+            version,
+            name: word("name", self.name)?,
+            threshold: self.threshold,
+            output_salt: unhex("output_salt", &self.output_salt)?,
+            integrity: unhex("integrity", &self.integrity)?,
+            providers,
+        })
+    }
+}
+
+impl RawProvider {
+    fn check(self, version: Version) -> Result<Provider, String> {
+        for (key, value) in &self.params {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if key.is_empty() || !key.bytes().all(plain) {
+                return Err("params: a key holds more than letters, digits, _ and -".into());
+            }
+            if value.chars().any(char::is_control) {
+                return Err(format!("params.{key}: holds a control character"));
+            }
+        }
+        let (kind, known) = match self.r#type.as_str() {
+            "piv" => (
+                ProviderKind::Piv(Box::new(piv::Params::parse(version, &self.params)?)),
+                piv::Params::known(version),
+            ),
+            "passphrase" => (
+                ProviderKind::Passphrase(Argon2Params::parse(&self.params)?),
+                Argon2Params::KNOWN,
+            ),
+            "recovery" => (
+                ProviderKind::Recovery(Argon2Params::parse(&self.params)?),
+                Argon2Params::KNOWN,
+            ),
+            // The type stands before a colon in what the share is bound to.
+            other if version == Version::V1 && !other.contains(':') => {
+                (ProviderKind::Unknown(word("type", other.into())?), &[][..])
+            }
+            other => {
+                return Err(format!(
+                    "type: found {other:?}; allowed are piv, passphrase, recovery"
+                ));
+            }
+        };
+        let share_index = match version {
+            // In version 1 more than we know is let pass, but not what would mean something in
+            // version 2.
+            Version::V1 => {
+                let newer = ["scheme", "share_index", "key_source"];
+                let found = newer.iter().find(|key| self.params.contains_key(**key));
+                match (&kind, found) {
+                    (ProviderKind::Unknown(_), _) | (_, None) => None,
+                    (_, Some(key)) => {
+                        return Err(format!("params.{key}: version 1 has no such param"));
+                    }
+                }
+            }
+            Version::V2 => {
+                let is_known = |key: &str| key == "share_index" || known.contains(&key);
+                if let Some(key) = self.params.keys().find(|key| !is_known(key)) {
+                    return Err(format!("params.{key}: version 2 has no such param"));
+                }
+                match decimal("share_index", required(&self.params, "share_index")?)? {
+                    0 => return Err("params.share_index: found 0; allowed are 1 to 255".into()),
+                    index => Some(index),
+                }
+            }
+        };
+        Ok(Provider {
+            kind,
+            id: word("id", self.id)?,
+            encrypted_share: unhex("encrypted_share", &self.encrypted_share)?,
+            nonce: unhex("nonce", &self.nonce)?,
+            share_salt: unhex("share_salt", &self.share_salt)?,
+            params: self.params,
+            share_index,
+        })
+    }
+}
+
+impl Argon2Params {
+    const KNOWN: &[&str] = &["salt", "argon_time", "argon_memory", "argon_threads"];
+
+    fn parse(params: &Params) -> Result<Self, String> {
+        let number = |key: &str, default: u32, floor: u32| match params.get(key) {
+            None => Ok(default),
+            Some(text) => decimal::<u32>(key, text).map(|value| value.max(floor)),
+        };
+        Ok(Self {
+            salt: hex_param(params, "salt")?,
+            time: number("argon_time", 3, 2)?,
+            memory_kib: number("argon_memory", 65536, 19456)?,
+            threads: number("argon_threads", 4, 1)?,
+        })
+    }
+}
+
+impl ProviderKind {
+    /// The params as version 2 writes them, without `share_index`; none for what is never written.
+    pub(super) fn to_params(&self) -> Option<Params> {
+        match self {
+            Self::Piv(params) => params.to_raw(),
+            Self::Passphrase(argon2) | Self::Recovery(argon2) => Some(BTreeMap::from([
+                ("salt".into(), hex(&argon2.salt)),
+                ("argon_time".into(), argon2.time.to_string()),
+                ("argon_memory".into(), argon2.memory_kib.to_string()),
+                ("argon_threads".into(), argon2.threads.to_string()),
+            ])),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// The param, which must be there.
+pub(super) fn required<'a>(params: &'a Params, key: &str) -> Result<&'a str, String> {
+    params
+        .get(key)
+        .map(String::as_str)
+        .ok_or_else(|| format!("params.{key}: is missing"))
+}
+
+/// The param, which must be there, as `N` bytes from lower-case hex.
+pub(super) fn hex_param<const N: usize>(params: &Params, key: &str) -> Result<[u8; N], String> {
+    unhex(&format!("params.{key}"), required(params, key)?)
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    base16ct::lower::encode_string(bytes)
+}
+
+fn unhex<const N: usize>(field: &str, text: &str) -> Result<[u8; N], String> {
+    let mut out = [0; N];
+    match base16ct::lower::decode(text, &mut out).map(<[u8]>::len) {
+        Ok(length) if length == N => Ok(out),
+        _ => Err(format!(
+            "{field}: allowed are {} lower-case hex digits; found {} bytes of text",
+            2 * N,
+            text.len()
+        )),
+    }
+}
+
+/// A number in the one form that it is written in: no sign, no leading zero.
+fn decimal<T: std::str::FromStr + ToString>(key: &str, text: &str) -> Result<T, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number: &T| number.to_string() == text);
+    number.ok_or_else(|| format!("params.{key}: found {text:?}; allowed is a decimal number"))
+}
+
+/// A text that is not empty and holds no control character.
+fn word(field: &str, text: String) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(format!("{field}: is empty or holds a control character"));
+    }
+    Ok(text)
+}
+
+/// A TOML basic string. Control characters, which would need more escapes, are in no field.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

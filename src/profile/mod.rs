@@ -1,0 +1,211 @@
+//! The profile: the file that holds a key sealed.
+//!
+//! A key is 32 random bytes, the master key, split into shares (Shamir, any threshold of them
+//! opens it), each share sealed to one provider: a PIV card, a passphrase or a recovery code.
+//! `docs/key-schedule.md` has the format byte for byte. What is here:
+//!
+//! | file | |
+//! | --- | --- |
+//! | `format` | the TOML file, read strictly and written |
+//! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
+//! | `shamir`, `seal` | shares, sealing and opening, the integrity of the whole |
+//! | `store` | the state directory |
+
+use std::fmt;
+
+use crate::{
+    error::{self, Class, Error},
+    kdf,
+};
+
+mod format;
+pub mod piv;
+pub mod proof;
+pub mod seal;
+mod shamir;
+pub mod store;
+
+pub use format::MAX_SIZE;
+
+/// Who wrote the file, and by which rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Version {
+    /// cryptkey. Its PIV shares open without the card to whoever reads the file.
+    V1 = 1,
+    /// nixos-cryptkey.
+    V2 = 2,
+}
+
+/// A key, sealed. Only [`Profile::parse`] and [`seal::seal`] make one, so it keeps every rule of
+/// the format; whether it is whole shows when it is opened.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Profile {
+    version: Version,
+    name: String,
+    threshold: u8,
+    output_salt: [u8; 32],
+    integrity: [u8; 32],
+    providers: Vec<Provider>,
+}
+
+/// One way to open one share of a profile.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Provider {
+    kind: ProviderKind,
+    id: String,
+    encrypted_share: [u8; 49],
+    nonce: [u8; 12],
+    share_salt: [u8; 32],
+    /// As they stand in the file: the integrity is over these. `kind` is what they mean.
+    params: format::Params,
+    share_index: Option<u8>,
+}
+
+/// What a provider is, and what its params say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// A PIV card.
+    Piv(Box<piv::Params>),
+    /// A passphrase, through Argon2id.
+    Passphrase(Argon2Params),
+    /// A recovery code, through Argon2id.
+    Recovery(Argon2Params),
+    /// A type that only cryptkey knows, by its name (version 1 files only).
+    Unknown(String),
+}
+
+/// The params of an Argon2id v1.3 provider. Values below the floor of the format are raised to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argon2Params {
+    /// The salt, 32 bytes.
+    pub salt: [u8; 32],
+    /// Passes, at least 2.
+    pub time: u32,
+    /// Memory in KiB, at least 19456.
+    pub memory_kib: u32,
+    /// Lanes, at least 1.
+    pub threads: u32,
+}
+
+impl Profile {
+    /// The rules by which it is written.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The name it was sealed under. It plays no part in the outputs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many providers open it.
+    #[must_use]
+    pub fn threshold(&self) -> u8 {
+        self.threshold
+    }
+
+    /// The providers, in the order of the file.
+    #[must_use]
+    pub fn providers(&self) -> &[Provider] {
+        &self.providers
+    }
+
+    /// The PIV providers with their places in [`Self::providers`].
+    pub fn piv_providers(&self) -> impl Iterator<Item = (usize, &piv::Params)> {
+        self.providers
+            .iter()
+            .enumerate()
+            .filter_map(|(place, provider)| match &provider.kind {
+                ProviderKind::Piv(params) => Some((place, &**params)),
+                _ => None,
+            })
+    }
+
+    /// The public id: 32 lower-case hex digits that last for as long as the outputs do, through
+    /// every resealing.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format::hex(&kdf::profile_id(&self.output_salt))
+    }
+}
+
+impl Provider {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> &ProviderKind {
+        &self.kind
+    }
+
+    /// Its id, unique in the profile ("card-1").
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the polynomial was taken for its share; none in version 1 files, which keep it inside
+    /// the share.
+    #[must_use]
+    pub fn share_index(&self) -> Option<u8> {
+        self.share_index
+    }
+
+    /// What its sealed share is bound to.
+    fn associated_data(&self) -> String {
+        format!("{}:{}", self.kind.type_name(), self.id)
+    }
+}
+
+impl ProviderKind {
+    /// The type's name in the file.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        match self {
+            Self::Piv(_) => "piv",
+            Self::Passphrase(_) => "passphrase",
+            Self::Recovery(_) => "recovery",
+            Self::Unknown(name) => name,
+        }
+    }
+}
+
+/// Names the profile and its providers only: who reads a version 1 file can open it.
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile")
+            .field("version", &self.version)
+            .field("name", &self.name)
+            .field("id", &self.id())
+            .field("providers", &self.providers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.associated_data())
+    }
+}
+
+/// The text without what no field of a profile may hold: control characters become blanks.
+#[must_use]
+pub fn plain_text(text: &str) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.collect::<String>().trim().to_owned()
+}
+
+/// Fills `bytes` from the operating system.
+fn random(bytes: &mut [u8]) -> error::Result<()> {
+    getrandom::fill(bytes).map_err(no_random)
+}
+
+fn no_random(error: getrandom::Error) -> Error {
+    Error::new(
+        Class::Internal,
+        "asking the operating system for random bytes",
+        error.to_string(),
+        "Nothing was written. Look into the kernel's log, and try again.",
+    )
+}
