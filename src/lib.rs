@@ -4,3 +4,5 @@
 
 pub mod card;
 pub mod error;
+pub mod publish;
+pub mod system;
