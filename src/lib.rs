@@ -2,7 +2,12 @@
 //!
 //! The flow is `spec -> observe -> plan -> apply -> publish`; `docs/architecture.md` is its map.
 
+pub mod apply;
 pub mod card;
 pub mod error;
 pub mod kdf;
+pub mod observe;
+pub mod plan;
 pub mod profile;
+pub mod publish;
+pub mod system;

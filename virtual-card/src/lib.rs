@@ -1,1 +1,42 @@
+//! A software PIV card that behaves like a YubiKey 5 with firmware 5.7, for tests.
+//!
+//! Written from NIST SP 800-73-4 and Yubico's description of its PIV extensions. [`Card`] is the
+//! card in process; [`vpcd`] and [`control`] serve it to a real pcscd through vsmartcard-vpcd (the
+//! binary `virtual-card`); [`stack`] starts a private pcscd and that binary for integration tests.
+//! Its keys lie on disk in the clear: it protects nothing.
 
+pub mod apdu;
+mod applet;
+mod attestation;
+mod auth;
+mod card;
+pub mod control;
+mod controls;
+mod curve;
+mod faults;
+mod keys;
+mod log;
+mod metadata;
+mod objects;
+mod options;
+mod pin;
+pub mod stack;
+pub mod state;
+pub mod tlv;
+mod touch;
+pub mod vpcd;
+
+pub use card::{Card, Removed};
+pub use controls::{Controls, Counts, Event, TouchMode};
+pub use faults::{Action, Rule};
+pub use options::{KeySource, Options, SlotOption, parse_policy};
+
+/// Fills a buffer from the operating system's random generator.
+///
+/// # Panics
+/// If there is none, which no supported system lacks.
+fn random(buffer: &mut [u8]) {
+    if let Err(e) = getrandom::fill(buffer) {
+        panic!("no randomness: {e}");
+    }
+}

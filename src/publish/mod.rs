@@ -1,0 +1,307 @@
+//! Writes the secrets of a key to a RAM file system, whole sets at a time.
+//!
+//! `RUNTIMEDIR/<key>` is a symlink to a generation, `RUNTIMEDIR/.generations/<key>.<unique>`, which
+//! holds one file per secret. A new set is prepared in a generation of its own and then takes the
+//! place of the old one in a single rename, so that whoever opens the directory `<key>` reads the
+//! old set or the new, never a mix.
+//!
+//! Every function here expects that the caller holds the key's lock (`system::lock`): leftovers of
+//! the same key are taken for those of a killed run.
+
+mod compare;
+mod format;
+mod generation;
+
+use std::{collections::BTreeSet, fmt, path::Path};
+
+use nix::{
+    errno::Errno,
+    fcntl::{self, AtFlags},
+    sys::{
+        stat::{self, SFlag},
+        statvfs,
+    },
+    unistd::{self, UnlinkatFlags},
+};
+use zeroize::Zeroizing;
+
+pub use compare::Changes;
+pub use format::{Format, encode};
+
+use crate::{
+    error::{Class, Error, Result},
+    system::runtime_dir::{RuntimeDir, io_advice, is, names},
+};
+use generation::{GENERATIONS, Generations};
+
+/// One secret to publish.
+pub struct Entry {
+    /// The file's name: a safe file name, unique in its set.
+    pub name: String,
+    /// The file's content, encoded.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// The file's owner.
+    pub uid: u32,
+    /// The file's group.
+    pub gid: u32,
+    /// The file's permission bits, 0 to 0o777.
+    pub mode: u32,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            uid,
+            gid,
+            mode,
+            ..
+        } = self;
+        write!(f, "Entry({name} {uid}:{gid} {mode:04o}, bytes hidden)")
+    }
+}
+
+/// What publishing a set did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The very same set stood already: nothing was written.
+    Unchanged,
+    /// The new set stands.
+    Changed(Changes),
+}
+
+/// What `status` says of a published secret: everything but its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedFile {
+    /// The file's name.
+    pub name: String,
+    /// The file's owner.
+    pub uid: u32,
+    /// The file's group.
+    pub gid: u32,
+    /// The file's permission bits.
+    pub mode: u32,
+    /// The file's length in bytes.
+    pub length: u64,
+}
+
+/// Makes `set` the published set of `key` below `runtime_dir`, which is created (0751) where it
+/// does not exist. An empty set is one too.
+///
+/// # Errors
+/// `Class::Publish`, and the set that was published before still stands: where the directory can't
+/// be used (see [`RuntimeDir`]), `<key>` is something that this program did not make, or the new set
+/// can't be written. Only where the error says so does the new set stand: when what it replaced
+/// could not be removed.
+pub fn publish(runtime_dir: &Path, key: &str, set: &[Entry]) -> Result<Outcome> {
+    let tried = format!("publishing key {key} in {}", runtime_dir.display());
+    let fault = |found: String, errno| {
+        Error::new(
+            Class::Publish,
+            &*tried,
+            found,
+            io_advice(errno, runtime_dir),
+        )
+    };
+    validate(&tried, key, set)?;
+    let dir = RuntimeDir::open_or_create(runtime_dir)?;
+    let current = current(&dir, key, &tried)?;
+    let mut generations = Generations::open_or_create(&dir, key)?;
+    // First of all, so that their room is free again.
+    generations
+        .remove_all_but(current.as_deref())
+        .map_err(|errno| fault(cannot("remove what a killed run left", errno), errno))?;
+    let changes = match &current {
+        Some(name) => generations.compare(name, set),
+        None => Ok(Some(Changes::all_added(set))),
+    };
+    let Some(changes) =
+        changes.map_err(|errno| fault(cannot("read the published set", errno), errno))?
+    else {
+        return Ok(Outcome::Unchanged);
+    };
+    let new = generations.write(set).map_err(|(what, errno)| {
+        let found = format!("{}{}", cannot(&what, errno), room(&dir, errno, set));
+        fault(
+            format!("{found}; what was published before still stands"),
+            errno,
+        )
+    })?;
+    generations.flip(&new).map_err(|errno| {
+        let found = cannot("put the new set in place", errno);
+        fault(
+            format!("{found}; what was published before still stands"),
+            errno,
+        )
+    })?;
+    generations.remove_all_but(Some(&new)).map_err(|errno| {
+        let found = cannot("remove the set that it replaced", errno);
+        fault(format!("the new set stands, but {found}"), errno)
+    })?;
+    Ok(Outcome::Changed(changes))
+}
+
+/// Removes everything published of `key`; false where nothing was.
+///
+/// The name goes first, so that no reader finds half a set. The files are unlinked, not
+/// overwritten: their pages are RAM, which the kernel clears before it hands them to anybody, and a
+/// page that has been swapped out would not be reached by writing to the file.
+///
+/// # Errors
+/// `Class::Publish` where the directory can't be used, `<key>` is something that this program did
+/// not make, or something can't be removed.
+pub fn scrub(runtime_dir: &Path, key: &str) -> Result<bool> {
+    let tried = format!("scrubbing key {key} from {}", runtime_dir.display());
+    let fault = |errno: Errno| {
+        let found = cannot("remove it", errno);
+        Error::new(
+            Class::Publish,
+            &*tried,
+            found,
+            io_advice(errno, runtime_dir),
+        )
+    };
+    validate(&tried, key, &[])?;
+    let Some(dir) = RuntimeDir::open(runtime_dir)? else {
+        return Ok(false);
+    };
+    let named = current(&dir, key, &tried)?.is_some();
+    if named {
+        unistd::unlinkat(&dir, key, UnlinkatFlags::NoRemoveDir).map_err(fault)?;
+    }
+    let Some(generations) = Generations::open(&dir, key)? else {
+        return Ok(named);
+    };
+    let removed = generations.remove_all_but(None).map_err(fault)?;
+    match unistd::unlinkat(&dir, GENERATIONS, UnlinkatFlags::RemoveDir) {
+        // Other keys' generations are there.
+        Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY) => Ok(named || removed),
+        Err(errno) => Err(fault(errno)),
+    }
+}
+
+/// What is published of `key`, by name and without reading it; `None` where nothing is.
+///
+/// # Errors
+/// `Class::Publish` where it can't be told.
+pub fn published(runtime_dir: &Path, key: &str) -> Result<Option<Vec<PublishedFile>>> {
+    let tried = format!("looking at key {key} in {}", runtime_dir.display());
+    validate(&tried, key, &[])?;
+    let Some(dir) = RuntimeDir::open(runtime_dir)? else {
+        return Ok(None);
+    };
+    let Some(name) = current(&dir, key, &tried)? else {
+        return Ok(None);
+    };
+    let Some(generations) = Generations::open(&dir, key)? else {
+        return Ok(None);
+    };
+    match generations.list(&name) {
+        Ok(files) => Ok(Some(files)),
+        // Another run has just replaced it, or somebody removed it: nothing stands there now.
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(Error::new(
+            Class::Publish,
+            tried,
+            errno.desc(),
+            io_advice(errno, runtime_dir),
+        )),
+    }
+}
+
+/// The keys of which something is published, sorted: also those that no spec names any more.
+///
+/// # Errors
+/// `Class::Publish` where it can't be told.
+pub fn published_keys(runtime_dir: &Path) -> Result<Vec<String>> {
+    let tried = format!("looking for published keys in {}", runtime_dir.display());
+    let Some(dir) = RuntimeDir::open(runtime_dir)? else {
+        return Ok(Vec::new());
+    };
+    let names = names(&dir).map_err(|errno| {
+        let advice = io_advice(errno, runtime_dir);
+        Error::new(Class::Publish, &*tried, errno.desc(), advice)
+    })?;
+    let ours = |name: &String| matches!(current(&dir, name, &tried), Ok(Some(_)));
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
+    Ok(names.filter(ours).collect())
+}
+
+/// The generation that `<key>` names; `None` where `<key>` does not exist.
+fn current(dir: &RuntimeDir, key: &str, tried: &str) -> Result<Option<String>> {
+    let foreign = |found: &str| {
+        let path = dir.path().join(key);
+        Error::new(
+            Class::Publish,
+            tried,
+            format!(
+                "{} is {found}, which this program did not make",
+                path.display()
+            ),
+            "See what it is and move it away, then run again.",
+        )
+    };
+    let failed = |errno: Errno| {
+        let advice = io_advice(errno, dir.path());
+        Error::new(Class::Publish, tried, errno.desc(), advice)
+    };
+    let found = match stat::fstatat(dir, key, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    if is(&found, SFlag::S_IFDIR) {
+        return Err(foreign("a directory"));
+    }
+    if !is(&found, SFlag::S_IFLNK) {
+        return Err(foreign("a file"));
+    }
+    let target = fcntl::readlinkat(dir, key).map_err(failed)?;
+    let name = target
+        .to_str()
+        .and_then(|target| target.strip_prefix(GENERATIONS)?.strip_prefix('/'))
+        .filter(|name| generation::belongs_to(name, key));
+    match name {
+        Some(name) => Ok(Some(name.to_owned())),
+        None => Err(foreign(&format!("a symlink to {}", target.display()))),
+    }
+}
+
+/// The spec allows only safe names; a path that got past it must not be followed here.
+fn validate(tried: &str, key: &str, set: &[Entry]) -> Result<()> {
+    let safe =
+        |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+    let names: BTreeSet<_> = set.iter().map(|entry| &*entry.name).collect();
+    if safe(key) && names.iter().all(|name| safe(name)) && names.len() == set.len() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Class::Publish,
+        tried,
+        "a key or secret has no safe file name, or two secrets have the same",
+        "Correct the names of the keys and secrets in the configuration.",
+    ))
+}
+
+fn cannot(what: &str, errno: Errno) -> String {
+    format!("could not {what}: {}", errno.desc())
+}
+
+/// What the set needs and what is there, where a lack of room is the fault.
+fn room(dir: &RuntimeDir, errno: Errno, set: &[Entry]) -> String {
+    if !matches!(errno, Errno::ENOSPC | Errno::EDQUOT) {
+        return String::new();
+    }
+    let Ok(system) = statvfs::fstatvfs(dir) else {
+        return String::new();
+    };
+    let block = system.fragment_size().max(1);
+    let blocks = set
+        .iter()
+        .map(|entry| (entry.bytes.len() as u64).div_ceil(block));
+    format!(
+        " (the {} secrets need {} bytes beside the old ones, {} are free)",
+        set.len(),
+        blocks.sum::<u64>().saturating_mul(block),
+        system.blocks_available().saturating_mul(block)
+    )
+}

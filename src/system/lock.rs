@@ -1,0 +1,142 @@
+//! Locks between runs: one per key, one per card.
+
+use std::{
+    fs::{self, File},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{self, AtFlags, Flock, FlockArg, OFlag},
+    sys::stat::{self, FileStat, Mode, major, minor},
+};
+
+use super::{
+    Deadline, bounded,
+    runtime_dir::{RuntimeDir, io_advice},
+};
+use crate::error::{Class, Error, Result};
+
+/// The directory of all locks, below `RUNTIMEDIR`.
+const LOCKS: &str = ".locks";
+
+/// Holds a lock until it is dropped, or the process ends in whatever way.
+#[derive(Debug)]
+pub struct Guard {
+    _lock: Flock<File>,
+}
+
+/// Takes the exclusive lock `RUNTIMEDIR/.locks/<name>`, waiting at most `limit` for another run.
+/// The file (0600, in a directory of mode 0700) stays: removing it would let two runs each lock a
+/// file of that name.
+///
+/// # Errors
+/// `Class::Busy` where another process still holds it, naming the file and, where the kernel tells
+/// it, the process. `Class::Publish` where the directory can't be used (see [`RuntimeDir`]) or the
+/// file can't be opened.
+pub fn lock(runtime_dir: &Path, name: &str, limit: Duration) -> Result<Guard> {
+    let path = runtime_dir.join(LOCKS).join(name);
+    let fault = |errno: Errno| {
+        let tried = format!("opening the lock {}", path.display());
+        Error::new(Class::Publish, tried, errno.desc(), io_advice(errno, &path))
+    };
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+        return Err(fault(Errno::EINVAL));
+    }
+    let deadline = Deadline::after(limit);
+    loop {
+        let locks = RuntimeDir::open_or_create(runtime_dir)?.subdir(LOCKS, Mode::S_IRWXU)?;
+        let file = open(&locks, name).map_err(fault)?;
+        let held = stat::fstat(&file).map_err(fault)?;
+        let guard = wait(file, deadline).map_err(|waited| match waited {
+            Some(errno) => fault(errno),
+            None => busy(&path, limit, &held),
+        })?;
+        // Somebody who removed RUNTIMEDIR while we waited (systemd does when a service stops) left
+        // us the lock of a file that nobody else will find.
+        if is_at(&held, &locks, runtime_dir, name) {
+            return Ok(Guard { _lock: guard });
+        }
+    }
+}
+
+fn open(locks: &OwnedFd, name: &str) -> nix::Result<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    fcntl::openat(locks, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
+}
+
+/// Locks `file`; `Err(None)` where the deadline passed first. flock(2) knows no deadline, so where
+/// it must wait it does so on a thread that is left behind; a lock that comes late is dropped there.
+fn wait(file: File, deadline: Deadline) -> std::result::Result<Flock<File>, Option<Errno>> {
+    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(guard) => return Ok(guard),
+        Err((file, Errno::EWOULDBLOCK)) => file,
+        Err((_, errno)) => return Err(Some(errno)),
+    };
+    let lock = move || {
+        let mut file = file;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Err((again, Errno::EINTR)) => file = again,
+                other => return other.map_err(|(_, errno)| Some(errno)),
+            }
+        }
+    };
+    bounded(deadline.remaining(), lock).unwrap_or(Err(None))
+}
+
+/// Whether the file of `held` is what a new run would find by the path.
+fn is_at(held: &FileStat, locks: &OwnedFd, runtime_dir: &Path, name: &str) -> bool {
+    let same = |found: nix::Result<FileStat>, than: &FileStat| {
+        found.is_ok_and(|found| (found.st_dev, found.st_ino) == (than.st_dev, than.st_ino))
+    };
+    let at = AtFlags::AT_SYMLINK_NOFOLLOW;
+    let Ok(directory) = stat::fstat(locks) else {
+        return false;
+    };
+    same(stat::fstatat(locks, name, at), held)
+        && same(stat::lstat(&runtime_dir.join(LOCKS)), &directory)
+}
+
+fn busy(path: &Path, limit: Duration, held: &FileStat) -> Error {
+    let table = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let holder = match holder(&table, held) {
+        Some(pid) => format!("process {pid}{} holds it", program(pid)),
+        None => "another process holds it".to_owned(),
+    };
+    let tried = format!(
+        "waiting {} s for the lock {}",
+        limit.as_secs(),
+        path.display()
+    );
+    let advice = "Let the other run end (systemctl status, ps), then run again.";
+    Error::new(Class::Busy, tried, holder, advice)
+}
+
+/// The process that holds the lock on the file of `held`, from a /proc/locks table. The kernel
+/// gives 0 or less where it can't be named from here.
+fn holder(table: &str, held: &FileStat) -> Option<i32> {
+    let file = format!(
+        "{:02x}:{:02x}:{}",
+        major(held.st_dev),
+        minor(held.st_dev),
+        held.st_ino
+    );
+    table.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        // "1: FLOCK ADVISORY WRITE 7458 fe:00:10011210 0 EOF"; a waiter has "->" second.
+        match fields[..] {
+            [_, "FLOCK", _, _, pid, found, ..] if found == file => pid.parse().ok(),
+            _ => None,
+        }
+        .filter(|pid| *pid > 0)
+    })
+}
+
+/// The process's name in brackets, where it can be read.
+fn program(pid: i32) -> String {
+    let path: PathBuf = format!("/proc/{pid}/comm").into();
+    fs::read_to_string(path).map_or_else(|_| String::new(), |name| format!(" ({})", name.trim()))
+}

@@ -1,0 +1,14 @@
+//! The few things asked of Linux: memory, locks, mounts, users, prompts, notifications, logs.
+
+pub mod ask;
+pub mod bounded;
+pub mod lock;
+pub mod log;
+pub mod memory;
+pub mod notify;
+pub mod runtime_dir;
+pub mod secret_file;
+pub mod swap;
+pub mod users;
+
+pub use bounded::{Deadline, bounded};

@@ -1,0 +1,107 @@
+//! Fault scripts: what shall go wrong at which APDU.
+
+use std::str::FromStr;
+
+use crate::state::Hex;
+
+/// One thing that shall go wrong, once: at the `nth` APDU from now that matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Instruction to match; `None` matches all.
+    pub ins: Option<u8>,
+    /// P1 to match.
+    pub p1: Option<u8>,
+    /// P2 to match.
+    pub p2: Option<u8>,
+    /// Which of the matching APDUs; 1 is the next.
+    pub nth: usize,
+    /// What happens then.
+    pub action: Action,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The card is pulled before it sees the command.
+    Remove,
+    /// The card carries the command out, and is pulled before it answers.
+    RemoveAfter,
+    /// The card answers this status word and does nothing.
+    Status(u16),
+    /// The card answers these bytes, status word included, and does nothing.
+    Raw(Vec<u8>),
+    /// The card does nothing until it is released or pulled; released, it goes on as if nothing was.
+    Hang,
+}
+
+impl Rule {
+    /// At the next APDU with this instruction.
+    pub fn at_ins(ins: u8, action: Action) -> Self {
+        Self {
+            ins: Some(ins),
+            ..Self::at(1, action)
+        }
+    }
+
+    /// At the `nth` APDU from now; 1 is the next.
+    pub fn at(nth: usize, action: Action) -> Self {
+        Self {
+            ins: None,
+            p1: None,
+            p2: None,
+            nth,
+            action,
+        }
+    }
+
+    /// Counts an APDU that matches; true when it is the one.
+    pub(crate) fn meets(&mut self, header: [u8; 4]) -> bool {
+        let [_, ins, p1, p2] = header;
+        let fits = |want: Option<u8>, is: u8| want.is_none_or(|want| want == is);
+        if fits(self.ins, ins) && fits(self.p1, p1) && fits(self.p2, p2) {
+            self.nth = self.nth.saturating_sub(1);
+            return self.nth == 0;
+        }
+        false
+    }
+}
+
+/// `[ins XX] [p1 XX] [p2 XX] [nth N] remove|remove-after|hang|sw XXXX|raw HEX`.
+impl FromStr for Rule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let mut rule = Self::at(1, Action::Hang);
+        let missing = |word: &str| format!("{word} wants a value");
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| missing(word));
+            let byte =
+                |text: &str| u8::from_str_radix(text, 16).map_err(|e| format!("{word}: {e}"));
+            match word {
+                "ins" => rule.ins = Some(byte(value()?)?),
+                "p1" => rule.p1 = Some(byte(value()?)?),
+                "p2" => rule.p2 = Some(byte(value()?)?),
+                "nth" => rule.nth = value()?.parse().map_err(|e| format!("nth: {e}"))?,
+                action => {
+                    rule.action = match action {
+                        "remove" => Action::Remove,
+                        "remove-after" => Action::RemoveAfter,
+                        "hang" => Action::Hang,
+                        "sw" => Action::Status(
+                            u16::from_str_radix(value()?, 16).map_err(|e| format!("sw: {e}"))?,
+                        ),
+                        "raw" => Action::Raw(Hex::try_from(value()?.to_owned())?.0),
+                        other => return Err(format!("unknown word {other:?}")),
+                    };
+                    return match (words.next(), rule.nth) {
+                        (Some(more), _) => Err(format!("unexpected {more:?}")),
+                        (None, 0) => Err("nth counts from 1".to_owned()),
+                        (None, _) => Ok(rule),
+                    };
+                }
+            }
+        }
+        Err("the rule says not what shall happen".to_owned())
+    }
+}

@@ -1,0 +1,302 @@
+//! A private pcscd with virtual readers, and virtual cards in them: for integration tests.
+//!
+//! A client finds the private pcscd through the environment variable `PCSCLITE_CSOCK_NAME`; so
+//! clients are child processes, made with [`Pcscd::command`].
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, process};
+
+use crate::control;
+
+/// The packages of Debian that this needs.
+const INSTALL: &str = "apt-get install pcscd vsmartcard-vpcd";
+const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
+/// pcscd has 16 readers, and each entry of its configuration makes two.
+const MAX_READERS: usize = 8;
+/// Below the ports that Linux hands out by itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A pcscd of one's own. Dropping it ends the daemon and removes its directory.
+#[derive(Debug)]
+pub struct Pcscd {
+    dir: PathBuf,
+    daemon: Option<Child>,
+    ports: Vec<Port>,
+}
+
+/// A pair of TCP ports that no other test has; the lock on the file says so.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    _lock: File,
+}
+
+impl Pcscd {
+    /// Starts a pcscd with this many readers, at most eight. Each has a second slot that stays empty.
+    pub fn start(readers: usize) -> io::Result<Self> {
+        if readers > MAX_READERS {
+            return Err(io::Error::other(format!(
+                "pcscd has at most {MAX_READERS} such readers"
+            )));
+        }
+        let ports = (0..readers)
+            .map(|_| Port::take())
+            .collect::<io::Result<_>>()?;
+        let mut pcscd = Self {
+            dir: make_dir()?,
+            daemon: None,
+            ports,
+        };
+        pcscd.configure()?;
+        pcscd.restart()?;
+        Ok(pcscd)
+    }
+
+    /// The directory of the daemon; tests may put theirs into it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The socket that clients connect to.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("pcscd.comm")
+    }
+
+    /// The TCP port at which a reader waits for its card.
+    pub fn port(&self, reader: usize) -> u16 {
+        self.ports[reader].number
+    }
+
+    /// The name of a reader, as clients see it.
+    pub fn reader_name(reader: usize) -> String {
+        format!("{} 00 00", friendly_name(reader))
+    }
+
+    /// A command that talks to this pcscd.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("PCSCLITE_CSOCK_NAME", self.socket());
+        command
+    }
+
+    /// Ends the daemon; its socket is gone too.
+    pub fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            // It may have ended by itself.
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        let _ = fs::remove_file(self.socket());
+    }
+
+    /// Ends the daemon, if it runs, and starts it again. Cards find it by themselves.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.stop();
+        let listener = UnixListener::bind(self.socket())?;
+        fs::set_permissions(self.socket(), Permissions::from_mode(0o666))?;
+        let log = File::create(self.dir.join("pcscd.log"))?;
+        // The socket goes over as file descriptor 3, as systemd would hand it over; the shell puts
+        // it there and says whose it is.
+        let script = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+        let config = self.dir.join("readers");
+        let daemon = Command::new("/bin/sh")
+            .args(["-c", script, "sh", "pcscd", "--foreground", "--config"])
+            .arg(config)
+            .env("PATH", search_path())
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Writes one file of pcscd's configuration. Every reader needs its own copy of the driver,
+    /// which keeps global state.
+    fn configure(&self) -> io::Result<()> {
+        let missing = |what: &str| io::Error::other(format!("{what} is missing: {INSTALL}"));
+        let in_path = |dir: PathBuf| dir.join("pcscd").exists();
+        if !env::split_paths(&search_path()).any(in_path) {
+            return Err(missing("pcscd"));
+        }
+        if !Path::new(DRIVER).exists() {
+            return Err(missing(DRIVER));
+        }
+        let mut entries = Vec::new();
+        for (reader, Port { number, .. }) in self.ports.iter().enumerate() {
+            let driver = self.dir.join(format!("vpcd-{reader}.so"));
+            fs::copy(DRIVER, &driver)?;
+            let (name, driver) = (friendly_name(reader), driver.display());
+            entries.push(format!(
+                "FRIENDLYNAME \"{name}\"\nDEVICENAME /dev/null:{number:#06X}\nLIBPATH {driver}\n\
+                 CHANNELID {number:#06X}\n\n"
+            ));
+        }
+        let config = self.dir.join("readers");
+        fs::create_dir(&config)?;
+        fs::write(config.join("virtual"), entries.concat())
+    }
+}
+
+impl Drop for Pcscd {
+    fn drop(&mut self) {
+        self.stop();
+        // What is left over is in the temporary directory.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Third-party clients look for this name.
+fn friendly_name(reader: usize) -> String {
+    format!("Yubico YubiKey CCID {reader}")
+}
+
+/// pcscd is in `/usr/sbin`, which the path of an ordinary user lacks.
+fn search_path() -> String {
+    format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default())
+}
+
+/// A directory with a short name (a socket's path has 107 bytes) that is nobody else's.
+fn make_dir() -> io::Result<PathBuf> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        let name = format!(
+            "vcard-{}-{}",
+            process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let dir = env::temp_dir().join(name);
+        match fs::create_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.map(|()| dir),
+        }
+    }
+}
+
+impl Port {
+    /// Finds a pair of ports (vpcd takes the given one and the next) that are free and that no
+    /// other process of this user has reserved.
+    fn take() -> io::Result<Self> {
+        let user = fs::metadata("/proc/self")?.uid();
+        let dir = env::temp_dir().join(format!("vcard-ports-{user}"));
+        fs::create_dir_all(&dir)?;
+        let free = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+        for number in PORTS.step_by(2) {
+            let lock = File::options()
+                .create(true)
+                .append(true)
+                .open(dir.join(number.to_string()))?;
+            if lock.try_lock().is_ok() && free(number) && free(number + 1) {
+                return Ok(Self {
+                    number,
+                    _lock: lock,
+                });
+            }
+        }
+        Err(io::Error::other("no free port for vpcd"))
+    }
+}
+
+/// A running `virtual-card`. Dropping it ends the program; its state directory stays.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    state: PathBuf,
+}
+
+impl Server {
+    /// Starts the program `virtual-card` with its card in a reader, and waits until pcscd has seen
+    /// the card (with `--absent` in `args`: until the program listens to its control socket).
+    /// `state` is the directory of the card.
+    pub fn start(
+        binary: &Path,
+        pcscd: &Pcscd,
+        reader: usize,
+        state: &Path,
+        args: &[&str],
+    ) -> io::Result<Self> {
+        let mut child = Command::new(binary)
+            .arg("--state")
+            .arg(state)
+            .args(["--port", &pcscd.port(reader).to_string()])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take();
+        let server = Self {
+            child,
+            state: state.to_owned(),
+        };
+        let mut line = String::new();
+        if let Some(stdout) = stdout {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        if line != "ready\n" {
+            return Err(io::Error::other("virtual-card ended before it was ready"));
+        }
+        if !args.contains(&"--absent") {
+            server.expect_ok("wait seen")?;
+        }
+        Ok(server)
+    }
+
+    /// The directory of the card.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Sends a line to the control socket; the line that comes back.
+    pub fn control(&self, line: &str) -> io::Result<String> {
+        let mut stream = UnixStream::connect(self.state.join(control::FILE))?;
+        stream.write_all(format!("{line}\n").as_bytes())?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        Ok(answer.trim_end().to_owned())
+    }
+
+    /// As [`Server::control`], where anything but "ok" is an error.
+    pub fn expect_ok(&self, line: &str) -> io::Result<()> {
+        match self.control(line)?.as_str() {
+            "ok" => Ok(()),
+            other => Err(io::Error::other(format!("{line}: {other}"))),
+        }
+    }
+
+    /// The APDUs since the last `count reset`.
+    pub fn counts(&self) -> io::Result<crate::Counts> {
+        Ok(serde_json::from_str(&self.control("count")?)?)
+    }
+
+    /// Pulls the card.
+    pub fn remove(&self) -> io::Result<()> {
+        self.expect_ok("remove")
+    }
+
+    /// Puts the card back and waits until pcscd has seen it.
+    pub fn insert(&self) -> io::Result<()> {
+        self.expect_ok("insert")?;
+        self.expect_ok("wait seen")
+    }
+
+    /// The APDU log so far.
+    pub fn log(&self) -> io::Result<String> {
+        fs::read_to_string(self.state.join(crate::log::FILE))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
