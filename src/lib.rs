@@ -2,5 +2,8 @@
 //!
 //! The flow is `spec -> observe -> plan -> apply -> publish`; `docs/architecture.md` is its map.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod card;
 pub mod error;
+pub mod spec;
