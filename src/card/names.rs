@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schemars(extend("pattern" = "^(9[ade]|8[2-9a-f]|9[0-5])$"))]
+#[schemars(extend("pattern" = "^(9[adeADE]|8[2-9a-fA-F]|9[0-5])$"))]
 pub struct Slot(u8);
 
 impl Slot {
+    /// Slot 9d, which the standard means for key agreement.
+    pub const KEY_MANAGEMENT: Self = Self(0x9d);
+
     /// The slot's key reference on the wire.
     #[must_use]
     pub fn reference(self) -> u8 {
@@ -156,7 +159,9 @@ impl fmt::Display for Serial {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schemars(extend("pattern" = "^[0-9a-fA-F-]{32,36}$"))]
+#[schemars(extend(
+    "pattern" = "^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+))]
 pub struct Guid([u8; 16]);
 
 impl Guid {
