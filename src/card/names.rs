@@ -239,6 +239,47 @@ impl fmt::Display for CardName {
     }
 }
 
+/// How a card told its slot's key when it was enrolled, so that a later run asks the one question
+/// that this card answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Yubico's metadata command, firmware 5.3 and later.
+    Metadata,
+    /// Yubico's attestation of a generated key, firmware 4.3 and later.
+    Attestation,
+    /// The certificate stored with the slot. It is only a hint: it may be stale.
+    Certificate,
+    /// In no way: the key is what a key agreement with the base point answers, or what the card
+    /// answered when it generated it.
+    KeyAgreement,
+}
+
+impl FromStr for KeySource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Metadata, Self::Attestation, Self::Certificate, Self::KeyAgreement]
+            .into_iter()
+            .find(|source| source.to_string() == text)
+            .ok_or_else(|| {
+                format!(
+                    "found {text:?}; allowed are metadata, attestation, certificate and key-agreement"
+                )
+            })
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Metadata => "metadata",
+            Self::Attestation => "attestation",
+            Self::Certificate => "certificate",
+            Self::KeyAgreement => "key-agreement",
+        })
+    }
+}
+
 /// The fingerprint of a public key: SHA-256 of its `SubjectPublicKeyInfo`, written as
 /// `SHA256:` and 43 characters of unpadded base64, as OpenSSH writes fingerprints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

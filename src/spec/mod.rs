@@ -24,7 +24,7 @@ pub use self::{
     owner::{Account, FileMode},
     read::read,
     source::{ManagementKeySource, PinSource},
-    types::{Card, Enroll, Format, Key, Mode, Overwrite, Secret, Spec, Version},
+    types::{Card, Enroll, Key, Mode, Overwrite, Secret, Spec, Version},
 };
 use crate::error::{Class, Error, Result};
 

@@ -24,6 +24,14 @@ pub enum Account {
 impl Account {
     /// The highest number: the kernel takes the next one for "leave it as it is".
     const HIGHEST: u32 = u32::MAX - 1;
+
+    /// The account's number. `look_up` finds that of a name.
+    pub fn resolve<E>(&self, look_up: impl FnOnce(&str) -> Result<u32, E>) -> Result<u32, E> {
+        match self {
+            Self::Name(name) => look_up(name),
+            Self::Id(id) => Ok(*id),
+        }
+    }
 }
 
 impl FromStr for Account {

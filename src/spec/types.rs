@@ -10,7 +10,10 @@ use super::{
     owner::{Account, FileMode},
     source::{ManagementKeySource, PinSource},
 };
-use crate::card::{Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy};
+use crate::{
+    card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
+    publish::Format,
+};
 
 /// What the machine should have: keys that only a smart card opens, and the secrets made of them.
 /// The spec holds no secret itself, and everybody may read it.
@@ -176,6 +179,14 @@ pub struct Card {
     pub management_key: Option<ManagementKeySource>,
 }
 
+impl Card {
+    /// What the spec says the card is known by.
+    #[must_use]
+    pub fn name(&self) -> CardName {
+        CardName { serial: self.serial, guid: self.guid }
+    }
+}
+
 /// What enrollment does with a key that is in the slot already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -247,18 +258,6 @@ impl Default for Secret {
             mode: FileMode(0o400),
         }
     }
-}
-
-/// How the bytes of a secret are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// As they are.
-    Raw,
-    /// As lower-case hex digits.
-    Hex,
-    /// In base64 with padding.
-    Base64,
 }
 
 /// Reads a plain type through `W`, which checks it.
