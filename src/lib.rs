@@ -2,6 +2,8 @@
 //!
 //! The flow is `spec -> observe -> plan -> apply -> publish`; `docs/architecture.md` is its map.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod apply;
 pub mod card;
 pub mod error;
@@ -10,4 +12,5 @@ pub mod observe;
 pub mod plan;
 pub mod profile;
 pub mod publish;
+pub mod spec;
 pub mod system;

@@ -3,16 +3,16 @@
 use base16ct::mixed;
 use zeroize::Zeroizing;
 
-use super::{Failure, Work};
+use super::{Failure, Work, out_of_order};
 use crate::{
-    card::{Fault, KeySource, ManagementKey, Piv, SlotKey, SlotState, StatusWord},
+    card::{Fault, KeySource, ManagementKey, Piv, SlotKey, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error},
     profile::{
         ProviderKind, piv, plain_text,
         proof::Proof,
         seal::{NewProvider, seal},
     },
-    spec::{ManagementKeySource, TouchPolicy},
+    spec::ManagementKeySource,
     system::{notify, secret_file::read_private},
 };
 
@@ -118,7 +118,7 @@ impl Work<'_> {
                 })
             }
             Some(ManagementKeySource::FactoryDefault) => Ok(ManagementKey::factory_default()),
-            None => Err(self.no_session()),
+            None => Err(out_of_order(self.name)),
         }
     }
 
@@ -127,7 +127,7 @@ impl Work<'_> {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
         let Some(SlotState::Key(SlotKey { public: Ok(public_key), source, .. })) = session.slot else {
-            return Err(self.no_session());
+            return Err(out_of_order(self.name));
         };
         let peer = piv::Peer::random()?;
         let proof = Proof::new(peer.point())?;
@@ -137,7 +137,7 @@ impl Work<'_> {
             return Err(Failure::Final(Error::new(
                 Class::KeyChanged,
                 format!("key {}: having {card} prove its key", self.name),
-                format!("its answers are not those of the key that its {} shows", source.name()),
+                format!("its answers are not those of the key that its {source} shows"),
                 "Nothing was written. If the slot's certificate is an old one, remove it (`ykman piv \
                  certificates delete`); otherwise do not trust this card.",
             )));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::{
-    card::{CardName, Fault, Pin, Piv, SlotState, StatusWord},
+    card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error, Result},
     observe,
     plan::{self, Known, Next, PinState, Session, Step},
@@ -19,10 +19,10 @@ use crate::{
         store::Store,
     },
     publish::{self, Entry, Outcome},
-    spec::{Key, Spec, TouchPolicy},
+    spec::{Key, Spec},
     system::{
         Deadline, lock, notify,
-        users::{gid, uid},
+        users,
     },
 };
 
@@ -58,8 +58,8 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
         tracing::warn!("key {name}: {warning}");
     }
     let _sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
-    let store = Store::new(&spec.state_dir);
-    let profile = observe::profile(&store, spec, name, key)?;
+    let store = Store::open(&spec.state_dir)?;
+    let profile = observe::profile(&store, name, key)?;
     let mut work = Work {
         name,
         key,
@@ -184,14 +184,14 @@ impl Work<'_> {
 
     fn open_share(&mut self, index: usize) -> std::result::Result<(), Failure> {
         let Some(params) = self.known.profile.as_ref().and_then(|p| p.piv.get(&index)).cloned() else {
-            return Err(self.no_session());
+            return Err(out_of_order(self.name));
         };
         let x = self.key_agreement(params.peer_point())?;
         self.end_session();
         self.shares.push((index, params.secret(&x)));
         self.known.opened.insert(index);
         let Some(profile) = &self.profile else {
-            return Err(self.no_session());
+            return Err(out_of_order(self.name));
         };
         if self.shares.len() >= usize::from(profile.threshold()) {
             let shares: Vec<_> = self.shares.iter().map(|(index, secret)| (*index, secret)).collect();
@@ -209,7 +209,7 @@ impl Work<'_> {
         &mut self,
         peer: &p256::PublicKey,
     ) -> std::result::Result<crate::profile::piv::SharedX, Failure> {
-        if self.key.pin_policy == crate::spec::PinPolicy::Always && !self.pin_is_fresh {
+        if self.key.pin_policy == PinPolicy::Always && !self.pin_is_fresh {
             self.present_pin()?;
         }
         let (tried, limit) = self.expect_touch("agreeing on a key");
@@ -262,17 +262,8 @@ impl Work<'_> {
     fn session(&mut self) -> std::result::Result<(&mut Piv, &mut Session), Failure> {
         match (&mut self.piv, &mut self.known.session) {
             (Some(piv), Some(session)) => Ok((piv, session)),
-            _ => Err(self.no_session()),
+            _ => Err(out_of_order(self.name)),
         }
-    }
-
-    fn no_session(&self) -> Failure {
-        Failure::Final(Error::new(
-            Class::Internal,
-            format!("key {}: carrying out the plan", self.name),
-            "a step came before what it rests on",
-            "This is a fault of the program: report it.",
-        ))
     }
 
     /// Runs `ask` on the open session; a fault is one of `what`.
@@ -294,13 +285,13 @@ impl Work<'_> {
         };
         let mut set = Vec::with_capacity(self.key.secrets.len());
         for (name, secret) in &self.key.secrets {
-            let bytes = opened.output(secret.usage(name), secret.length)?;
+            let bytes = opened.output(&secret.usage, secret.length)?;
             set.push(Entry {
                 name: name.to_string(),
                 bytes: publish::encode(secret.format, &bytes, secret.newline),
-                uid: uid(&secret.owner)?,
-                gid: gid(&secret.group)?,
-                mode: secret.mode.bits(),
+                uid: secret.owner.resolve(users::uid)?,
+                gid: secret.group.resolve(users::gid)?,
+                mode: secret.mode.0,
             });
         }
         self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set)?);
@@ -324,4 +315,14 @@ impl Work<'_> {
         session.slot = Some(state);
         Ok(())
     }
+}
+
+/// A step came before what it rests on: a fault of the planner.
+fn out_of_order(name: &str) -> Failure {
+    Failure::Final(Error::new(
+        Class::Internal,
+        format!("key {name}: carrying out the plan"),
+        "a step came before what it rests on",
+        "This is a fault of the program: report it.",
+    ))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Failure, Work};
+use super::{Failure, Work, out_of_order};
 use crate::{
     card::{Fault, Pin, PinTries, Verdict},
     error::{Class, Error},
@@ -135,7 +135,7 @@ impl Work<'_> {
                     let advice = "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.";
                     return Err(refused(&origin, found, advice));
                 };
-                let path = std::path::Path::new(&directory).join(name.as_str());
+                let path = std::path::Path::new(&directory).join(&name);
                 (read_private(&path, LONGEST_FILE, Class::PinRefused)?, origin)
             }
             Some(PinSource::Ask) => match &self.answer {
@@ -145,9 +145,9 @@ impl Work<'_> {
                     return Err(refused("typed", found, "Nothing was presented. Start over."));
                 }
                 Some((_, answer)) => (Zeroizing::new(answer.to_vec()), "typed".into()),
-                None => return Err(self.no_session()),
+                None => return Err(out_of_order(self.name)),
             },
-            None => return Err(self.no_session()),
+            None => return Err(out_of_order(self.name)),
         };
         match Pin::new(&bytes) {
             Some(pin) => Ok((pin, origin)),

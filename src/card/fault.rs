@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::error::{Class, Error};
+
 /// A status word (ISO/IEC 7816-4, 5.6; SP 800-73-4, part 2, table 1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StatusWord(pub u16);
@@ -75,6 +77,35 @@ impl fmt::Display for Fault {
             Self::Garbage(what) => write!(f, "the card's answer makes no sense ({what})"),
             Self::Pcsc(error) => write!(f, "PC/SC failed ({error})"),
         }
+    }
+}
+
+impl Fault {
+    /// The fault as an error about what was tried.
+    #[must_use]
+    pub fn error(&self, tried: impl Into<String>) -> Error {
+        let (class, advice) = match self {
+            Self::Absent => (Class::NoCard, "Insert the card, and start the unit again."),
+            Self::Reset | Self::Held => {
+                (Class::Busy, "End the program that uses the card, and start the unit again.")
+            }
+            Self::Denied => (
+                Class::Permission,
+                "Root needs polkit's leave too: see that polkit runs, and that its rules allow the \
+                 actions org.debian.pcsc-lite.access_pcsc and access_card to this user.",
+            ),
+            Self::TimedOut => (
+                Class::Card,
+                "Take the card out and insert it again; if that does not help, restart pcscd.",
+            ),
+            Self::Status(_) | Self::Garbage(_) => (
+                Class::Card,
+                "Take the card out, insert it again and start over. If it stays so, this card can't \
+                 be used: please report it with the output of -vv.",
+            ),
+            Self::Pcsc(_) => (Class::Card, "See what pcscd's log says (journalctl -u pcscd)."),
+        };
+        Error::new(class, tried, self.to_string(), advice)
     }
 }
 

@@ -9,10 +9,10 @@ mod piv;
 mod slot;
 mod tlv;
 
-pub use apdu::Transport;
+pub use apdu::{ANSWER_LIMIT, Transport};
 pub use fault::{Fault, StatusWord};
 pub use management::{Cipher, ManagementKey, ManagementMetadata};
-pub use names::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy};
+pub use names::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy};
 pub use pcsc::Pcsc;
 pub use piv::{Pin, PinTries, Piv, Verdict};
-pub use slot::{KeySource, SlotKey, SlotState, fingerprint};
+pub use slot::{SlotKey, SlotState, fingerprint};

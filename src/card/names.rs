@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schemars(extend("pattern" = "^(9[ade]|8[2-9a-f]|9[0-5])$"))]
+#[schemars(extend("pattern" = "^(9[adeADE]|8[2-9a-fA-F]|9[0-5])$"))]
 pub struct Slot(u8);
 
 impl Slot {
+    /// Slot 9d, which the standard means for key agreement.
+    pub const KEY_MANAGEMENT: Self = Self(0x9d);
+
     /// The slot's key reference on the wire.
     #[must_use]
     pub fn reference(self) -> u8 {
@@ -156,7 +159,9 @@ impl fmt::Display for Serial {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schemars(extend("pattern" = "^[0-9a-fA-F-]{32,36}$"))]
+#[schemars(extend(
+    "pattern" = "^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+))]
 pub struct Guid([u8; 16]);
 
 impl Guid {
@@ -231,6 +236,47 @@ impl fmt::Display for CardName {
             (None, Some(guid)) => write!(f, "card {guid}"),
             (None, None) => f.write_str("a card without serial and GUID"),
         }
+    }
+}
+
+/// How a card told its slot's key when it was enrolled, so that a later run asks the one question
+/// that this card answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Yubico's metadata command, firmware 5.3 and later.
+    Metadata,
+    /// Yubico's attestation of a generated key, firmware 4.3 and later.
+    Attestation,
+    /// The certificate stored with the slot. It is only a hint: it may be stale.
+    Certificate,
+    /// In no way: the key is what a key agreement with the base point answers, or what the card
+    /// answered when it generated it.
+    KeyAgreement,
+}
+
+impl FromStr for KeySource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Metadata, Self::Attestation, Self::Certificate, Self::KeyAgreement]
+            .into_iter()
+            .find(|source| source.to_string() == text)
+            .ok_or_else(|| {
+                format!(
+                    "found {text:?}; allowed are metadata, attestation, certificate and key-agreement"
+                )
+            })
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Metadata => "metadata",
+            Self::Attestation => "attestation",
+            Self::Certificate => "certificate",
+            Self::KeyAgreement => "key-agreement",
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! "I don't know" is an answer of its own: nothing here takes it for "empty".
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use der::{Decode, oid::ObjectIdentifier};
 use p256::{PublicKey, elliptic_curve::sec1::ToSec1Point};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 
 use super::{
-    Fault, Fingerprint, PinPolicy, Slot, StatusWord, TouchPolicy,
+    Fault, Fingerprint, KeySource, PinPolicy, Slot, StatusWord, TouchPolicy,
     apdu::Command,
     piv::{Piv, public_key},
     tlv,
@@ -27,6 +27,17 @@ pub enum SlotState {
     Unknown,
 }
 
+impl fmt::Display for SlotState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty"),
+            Self::Unknown => f.write_str("not told without the PIN"),
+            Self::Key(SlotKey { public: Ok(key), .. }) => write!(f, "P-256 key {}", fingerprint(key)),
+            Self::Key(SlotKey { public: Err(kind), .. }) => write!(f, "{kind} key"),
+        }
+    }
+}
+
 /// What is known of the key in a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotKey {
@@ -36,45 +47,6 @@ pub struct SlotKey {
     pub policies: Option<(PinPolicy, TouchPolicy)>,
     /// What told.
     pub source: KeySource,
-}
-
-/// How a card tells its slot's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// Yubico's metadata command, firmware 5.3 and later.
-    Metadata,
-    /// Yubico's attestation of a generated key, firmware 4.3 and later.
-    Attestation,
-    /// The certificate stored with the slot. It is only a hint: it may be stale.
-    Certificate,
-    /// In no way but a key agreement.
-    KeyAgreement,
-}
-
-impl KeySource {
-    /// The name in a profile.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Metadata => "metadata",
-            Self::Attestation => "attestation",
-            Self::Certificate => "certificate",
-            Self::KeyAgreement => "key-agreement",
-        }
-    }
-
-    /// The source of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Metadata,
-            Self::Attestation,
-            Self::Certificate,
-            Self::KeyAgreement,
-        ]
-        .into_iter()
-        .find(|source| source.name() == name)
-    }
 }
 
 /// The fingerprint of a public key: SHA-256 of its `SubjectPublicKeyInfo` (RFC 5480).

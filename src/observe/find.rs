@@ -9,7 +9,7 @@ use crate::{
     error::{Class, Error, Result},
     plan::{Known, Sealed, Session},
     profile::piv::{Params, same_key},
-    spec::{self, Key},
+    spec::Key,
     system::{Deadline, notify},
 };
 
@@ -257,14 +257,12 @@ fn session(
     slot: Option<SlotState>,
 ) -> Session {
     let declared = key.cards.iter().find(|declared| card.is(&declared.name()));
-    let own_pin = declared.and_then(|card| card.pin.clone());
-    let own_management_key = declared.and_then(|card| card.management_key.clone());
     Session {
         card,
         reader: reader.into(),
         provider,
-        pin: own_pin.or_else(|| key.pin.clone()),
-        management_key: own_management_key.or_else(|| key.management_key.clone()),
+        pin: key.pin_for(declared).cloned(),
+        management_key: key.management_key_for(declared).cloned(),
         slot,
         probed: false,
         factory_management_key: None,
@@ -285,7 +283,7 @@ fn describe(key: &Key, known: &Known) -> String {
 
 /// Why there is no card, from what was seen in the last look; none where pcscd did not answer.
 fn missing(tried: String, key: &Key, seen: Option<&[Seen]>) -> Error {
-    let waited = key.card_timeout().as_secs();
+    let waited = key.card_timeout.as_secs();
     let Some(seen) = seen else {
         let found = format!("pcscd was not there within {waited} s");
         let advice = "Start pcscd: on NixOS, set services.pcscd.enable = true.";

@@ -6,10 +6,14 @@ mod service;
 pub use find::find;
 
 use crate::{
-    card::Piv,
-    error::Result,
+    card::{CardName, Piv, Slot, SlotState},
+    error::{Class, Error, Result},
     plan::{Sealed, Session},
-    profile::{Profile, Store},
+    profile::{
+        Profile, ProviderKind,
+        piv::same_key,
+        store::{Store, load_shipped},
+    },
     spec::{Key, Spec},
 };
 
@@ -19,4 +23,81 @@ pub struct Held {
     pub piv: Piv,
     /// What is known of it.
     pub facts: Session,
+}
+
+/// The profile of a key: the one that the spec ships, else the one in the state directory.
+///
+/// # Errors
+/// `profile` where it is damaged, or where the state directory holds one with another id beside a
+/// shipped one: which of the two is meant is for a person to say.
+pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> {
+    let own = store.load(name)?;
+    if let Some(warning) = own.as_ref().and_then(|loaded| loaded.warning.as_ref()) {
+        tracing::warn!("key {name}: {warning}");
+    }
+    let own = own.map(|loaded| loaded.profile);
+    let Some(path) = &key.profile else {
+        return Ok(own);
+    };
+    let shipped = load_shipped(path)?;
+    match own {
+        Some(own) if own.id() != shipped.id() => Err(Error::new(
+            Class::Profile,
+            format!("key {name}: choosing its profile"),
+            format!(
+                "{} has id {}, and {} in the state directory has id {}",
+                path.display(),
+                shipped.id(),
+                store.file(name).display(),
+                own.id()
+            ),
+            format!(
+                "If the shipped one is right, move the other out of the state directory; if not, \
+                 remove security.cryptkey.keys.{name}.profile. Their secrets differ."
+            ),
+        )),
+        _ => Ok(Some(shipped)),
+    }
+}
+
+/// What the planner has to know of a profile.
+#[must_use]
+pub fn sealed(profile: &Profile) -> Sealed {
+    let piv = profile.piv_providers().map(|(index, params)| (index, params.clone())).collect();
+    let others = profile
+        .providers()
+        .iter()
+        .filter(|provider| !matches!(provider.kind(), ProviderKind::Piv(_)))
+        .map(|provider| provider.kind().type_name().to_owned())
+        .collect();
+    Sealed { id: profile.id(), threshold: profile.threshold().into(), piv, others }
+}
+
+/// The file of a profile that the spec does not name, and that is sealed to this slot of this card.
+///
+/// # Errors
+/// `profile` where any profile of the state directory can't be read: it might be the one.
+pub fn orphan(
+    store: &Store,
+    spec: &Spec,
+    slot: Slot,
+    card: CardName,
+    state: &SlotState,
+) -> Result<Option<String>> {
+    for (name, loaded) in store.profiles()? {
+        if spec.keys.contains_key(name.as_str()) {
+            continue;
+        }
+        let profile = loaded?.profile;
+        let sealed_here = profile.piv_providers().any(|(_, provider)| {
+            let named = CardName { serial: provider.serial, guid: provider.guid };
+            let same = matches!(state, SlotState::Key(found)
+                if found.public.as_ref().is_ok_and(|key| same_key(key, &provider.public_key)));
+            provider.slot == slot && (same || named.may_be(&card))
+        });
+        if sealed_here {
+            return Ok(Some(store.file(&name).display().to_string()));
+        }
+    }
+    Ok(None)
 }

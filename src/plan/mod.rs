@@ -15,9 +15,9 @@ pub use refusal::Refusal;
 pub use step::Step;
 
 use crate::{
-    card::{CardName, SlotKey, SlotState},
+    card::{CardName, PinPolicy, SlotKey, SlotState},
     profile::piv,
-    spec::{Enroll, Key, ManagementKeySource, Mode, PinPolicy, PinSource},
+    spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
 
 /// With fewer tries left than this, no PIN is presented: the last one is never ours.

@@ -9,7 +9,7 @@
 //! | `format` | the TOML file, read strictly and written |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
 //! | `shamir`, `seal` | shares, sealing and opening, the integrity of the whole |
-//! | `store` | the state directory |
+//! | `store`, `save` | the state directory, read and written |
 
 use std::fmt;
 
@@ -21,6 +21,7 @@ use crate::{
 mod format;
 pub mod piv;
 pub mod proof;
+mod save;
 pub mod seal;
 mod shamir;
 pub mod store;

@@ -29,7 +29,7 @@ use super::{
     seal::ProviderSecret,
 };
 use crate::{
-    card::{Guid, PinPolicy, Serial, Slot, TouchPolicy},
+    card::{Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy},
     error, kdf,
 };
 
@@ -119,49 +119,6 @@ fn salt_derived_scalar(salt: &[u8; 32]) -> NonZeroScalar {
     NonZeroScalar::reduce(&reduced)
 }
 
-/// How the card told its public key when it was enrolled, so that a later run asks the one
-/// question that this card answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// GET METADATA.
-    Metadata,
-    /// The attestation of the slot's key.
-    Attestation,
-    /// The certificate in the slot.
-    Certificate,
-    /// In no way: the key is the answer to a key agreement with the generator.
-    KeyAgreement,
-}
-
-impl KeySource {
-    /// Every source.
-    const ALL: [Self; 4] = [
-        Self::Metadata,
-        Self::Attestation,
-        Self::Certificate,
-        Self::KeyAgreement,
-    ];
-
-    fn parse(word: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|source| source.word() == word).ok_or_else(|| {
-            format!(
-                "found {word:?}; allowed are metadata, attestation, certificate and key-agreement"
-            )
-        })
-    }
-
-    /// The source's word in the profile.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Metadata => "metadata",
-            Self::Attestation => "attestation",
-            Self::Certificate => "certificate",
-            Self::KeyAgreement => "key-agreement",
-        }
-    }
-}
-
 /// What a profile says of a PIV provider, beside its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
@@ -233,7 +190,7 @@ impl Params {
             touch_policy: parsed("touch_policy", text("touch_policy")?, word_of)?,
             pin_policy,
             key_source: key_source
-                .map(|word| parsed("key_source", word, KeySource::parse))
+                .map(|word| parsed("key_source", word, str::parse))
                 .transpose()?,
         })
     }
@@ -291,7 +248,7 @@ impl Params {
         );
         put(
             "key_source",
-            self.key_source.map(|source| source.word().into()),
+            self.key_source.map(|source| source.to_string()),
         );
         Some(raw)
     }

@@ -1,1 +1,297 @@
-//! The state directory.
+//! The state directory: one profile per key, `<key>.toml`, written once and never replaced.
+//!
+//! What can't be read is an error, never "no profile": only a name that isn't there, in a
+//! directory that could be read, is that.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    dir::Dir,
+    errno::Errno,
+    fcntl::{OFlag, open, openat},
+    sys::stat::Mode,
+    unistd::geteuid,
+};
+use zeroize::Zeroizing;
+
+use super::{MAX_SIZE, Profile, Version};
+use crate::error::{Class, Error, Result};
+
+const RESTORE: &str = "Restore it from a backup; it is never replaced.";
+
+/// The state directory, held open from [`Store::open`] on if it was there.
+pub struct Store {
+    pub(super) path: PathBuf,
+    pub(super) dir: Option<File>,
+}
+
+/// A profile that was read, and what the operator should be told about the file.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The profile.
+    pub profile: Profile,
+    /// A warning, as one or two sentences.
+    pub warning: Option<String>,
+}
+
+impl Store {
+    /// Opens the state directory, which need not be there.
+    ///
+    /// # Errors
+    /// It is something else than a directory, is a link to nothing, can't be read, is not ours, or
+    /// may be written by others.
+    pub fn open(path: &Path) -> Result<Self> {
+        let tried = || format!("opening state directory {}", path.display());
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = match open(path, flags, Mode::empty()) {
+            Ok(fd) => Some(File::from(fd)),
+            Err(Errno::ENOENT) if fs::symlink_metadata(path).is_ok() => {
+                return Err(Error::new(
+                    Class::Profile,
+                    tried(),
+                    "it is a symbolic link to nothing",
+                    "Mount the file system it points to before this runs.",
+                ));
+            }
+            Err(Errno::ENOENT) => None,
+            Err(errno) => {
+                let advice = "Make it a directory of root with mode 0700.";
+                return Err(failed(tried(), errno, advice));
+            }
+        };
+        if let Some(dir) = &dir {
+            let metadata = dir
+                .metadata()
+                .map_err(|error| failed(tried(), error, RESTORE))?;
+            check_owner(&metadata, &tried(), 0o700)?;
+        }
+        Ok(Self {
+            path: path.into(),
+            dir,
+        })
+    }
+
+    /// Whether the directory is there. If it isn't, there never was a profile in it, or it is not
+    /// mounted: which of the two, the caller must know.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    /// The file of the profile of key `name`.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.toml"))
+    }
+
+    /// Reads the profile of key `name`; none if there is none.
+    pub fn load(&self, name: &str) -> Result<Option<Loaded>> {
+        check_name(name)?;
+        match &self.dir {
+            Some(dir) => self.load_file(dir, OsStr::new(&format!("{name}.toml"))),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads every profile in the directory, by its key's name. One that can't be read stands
+    /// there with its error; it may be sealed to any card.
+    pub fn profiles(&self) -> Result<BTreeMap<String, Result<Loaded>>> {
+        let Some(dir) = &self.dir else {
+            return Ok(BTreeMap::new());
+        };
+        let tried = || format!("listing state directory {}", self.path.display());
+        let mut profiles = BTreeMap::new();
+        for name in names(dir).map_err(|errno| failed(tried(), errno, RESTORE))? {
+            let shown = name.to_string_lossy();
+            let key = match shown.strip_suffix(".toml") {
+                Some(key) if !key.is_empty() && !key.starts_with('.') => key.to_owned(),
+                _ => continue,
+            };
+            // None: it was taken away since the names were read.
+            if let Some(loaded) = self.load_file(dir, &name).transpose() {
+                profiles.insert(key, loaded);
+            }
+        }
+        Ok(profiles)
+    }
+
+    fn load_file(&self, dir: &File, name: &OsStr) -> Result<Option<Loaded>> {
+        let path = self.path.join(name);
+        let tried = format!("reading profile {}", path.display());
+        // Neither a link nor a pipe may stand in for the file, or stop the boot.
+        let flags = OFlag::O_RDONLY
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY
+            | OFlag::O_CLOEXEC;
+        let file = match openat(dir, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ELOOP) => return Err(damaged(tried, "it is a symbolic link")),
+            Err(errno) => return Err(failed(tried, errno, RESTORE)),
+        };
+        let metadata = file
+            .metadata()
+            .map_err(|error| failed(tried.clone(), error, RESTORE))?;
+        if !metadata.is_file() {
+            return Err(damaged(tried, "it is not a regular file"));
+        }
+        check_owner(&metadata, &tried, 0o600)?;
+        let profile = read(&file, &tried)?;
+        let warning = if profile.version() == Version::V1 {
+            check_secret(&metadata, &tried)?;
+            Some(format!(
+                "Profile {} is of version 1, written by cryptkey: whoever reads the file can \
+                 compute its PIV shares without a card. Treat every copy as a secret until the \
+                 key is resealed.",
+                path.display()
+            ))
+        } else {
+            None
+        };
+        Ok(Some(Loaded { profile, warning }))
+    }
+}
+
+/// Reads a profile that the configuration ships. It may be world-readable, so it is version 2.
+pub fn load_shipped(path: &Path) -> Result<Profile> {
+    let tried = format!("reading shipped profile {}", path.display());
+    let advice = "Put the sealed profile there, or correct `profile` in the configuration.";
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(|errno| failed(tried.clone(), errno, advice))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| failed(tried.clone(), error, advice))?;
+    if !metadata.is_file() {
+        return Err(Error::new(
+            Class::Profile,
+            tried,
+            "it is not a regular file",
+            advice,
+        ));
+    }
+    let profile = read(&file, &tried)?;
+    if profile.version() == Version::V1 {
+        return Err(Error::new(
+            Class::Profile,
+            tried,
+            "a profile of version 1, which opens without a card to whoever reads it",
+            "Take it out of the configuration, treat every copy as exposed, and reseal or rotate \
+             the key.",
+        ));
+    }
+    Ok(profile)
+}
+
+/// Reads the whole file, not more than a profile may have.
+fn read(file: &File, tried: &str) -> Result<Profile> {
+    // A version 1 file is a secret: with this much room the buffer never moves and leaves a copy.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE + 2));
+    file.take(MAX_SIZE as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(tried.to_owned(), error, RESTORE))?;
+    std::str::from_utf8(&bytes)
+        .map_err(|_| "it is not UTF-8 text".to_owned())
+        .and_then(Profile::parse)
+        .map_err(|reason| damaged(tried.to_owned(), &reason))
+}
+
+/// The names in a directory, sorted.
+pub(super) fn names(dir: &File) -> nix::Result<Vec<OsString>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut names = Vec::new();
+    for entry in Dir::openat(dir, ".", flags, Mode::empty())?.iter() {
+        names.push(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Refuses names that would lead out of the directory or hide the file.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let safe = !name.is_empty()
+        && !name.starts_with('.')
+        && name.chars().all(|c| c != '/' && !c.is_control())
+        && name.len() <= 240;
+    if safe {
+        return Ok(());
+    }
+    Err(Error::new(
+        Class::Spec,
+        format!("naming the profile of key {name:?}"),
+        "it is not a safe file name",
+        "Give the key a name of letters, digits, dots, dashes and underscores.",
+    ))
+}
+
+/// Refuses what others own or may write.
+fn check_owner(metadata: &Metadata, tried: &str, mode: u32) -> Result<()> {
+    let us = geteuid().as_raw();
+    let found = if metadata.uid() != us {
+        format!(
+            "it belongs to uid {}, and this runs as uid {us}",
+            metadata.uid()
+        )
+    } else if metadata.mode() & 0o022 != 0 {
+        format!(
+            "its mode is {:04o}: others may write it",
+            metadata.mode() & 0o7777
+        )
+    } else {
+        return Ok(());
+    };
+    let advice = format!(
+        "Find out who changed it; then give it back with `chown {us}` and `chmod {mode:04o}`."
+    );
+    Err(Error::new(Class::Permission, tried, found, advice))
+}
+
+/// Refuses a version 1 file that others may read.
+fn check_secret(metadata: &Metadata, tried: &str) -> Result<()> {
+    let mode = metadata.mode() & 0o7777;
+    if mode == 0o600 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Class::Permission,
+        tried,
+        format!("a profile of version 1 with mode {mode:04o}"),
+        "Whoever reads it can compute its PIV shares without a card: `chmod 0600` it, and rotate \
+         the key if anybody else could read it.",
+    ))
+}
+
+fn damaged(tried: String, reason: &str) -> Error {
+    Error::new(
+        Class::Profile,
+        tried,
+        format!("the file is damaged: {reason}"),
+        RESTORE,
+    )
+}
+
+/// The error for what the operating system said.
+pub(super) fn failed(tried: String, error: impl Into<io::Error>, advice: &str) -> Error {
+    let error = error.into();
+    let class = match error.raw_os_error().map(Errno::from_raw) {
+        Some(
+            Errno::EACCES
+            | Errno::EPERM
+            | Errno::EROFS
+            | Errno::ENOSPC
+            | Errno::EDQUOT
+            | Errno::ENOTDIR,
+        ) => Class::Permission,
+        _ => Class::Profile,
+    };
+    Error::new(class, tried, error.to_string(), advice)
+}

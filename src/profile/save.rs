@@ -1,0 +1,171 @@
+//! Writing a profile: whole or not at all, once, and on the disk before anything is published.
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    io::{self, Write as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, PermissionsExt as _},
+    },
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{AtFlags, OFlag, openat},
+    sys::stat::Mode,
+    unistd::{UnlinkatFlags, linkat, unlinkat},
+};
+
+use super::{
+    Profile, Version,
+    store::{Store, check_name, failed, names},
+};
+use crate::error::{Class, Error, Result};
+
+/// How long [`Store::save`] waits for another run that is writing. Writing takes milliseconds.
+const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// Writes a new profile, whole or not at all, and returns when it is on the disk. Creates the
+    /// directory (0700) where it is absent; its parent must be there.
+    ///
+    /// # Errors
+    /// There is a profile of that name already, or the operating system refuses something.
+    pub fn save(&mut self, profile: &Profile) -> Result<()> {
+        let name = profile.name();
+        check_name(name)?;
+        let file = self.file(name);
+        let tried = format!("writing profile {}", file.display());
+        if profile.version() != Version::V2 {
+            return Err(Error::new(
+                Class::Internal,
+                tried,
+                "a profile of version 1, which is read only",
+                "This is a fault of the program: report it.",
+            ));
+        }
+        self.create()?;
+        let Some(dir) = &self.dir else {
+            return Err(Error::new(
+                Class::Permission,
+                tried,
+                "the state directory went away while it was created",
+                "Nothing was enrolled. End what removes it.",
+            ));
+        };
+        let refused = |error: io::Error| {
+            let advice = "Nothing was enrolled. Make the state directory writable, with room.";
+            failed(tried.clone(), error, advice)
+        };
+        let _lock = lock(dir, &tried)?;
+        for name in names(dir).map_err(|errno| refused(errno.into()))? {
+            if name.as_bytes().starts_with(b".") && name.as_bytes().ends_with(b".toml.new") {
+                // Under the lock nobody writes it any more: a run was killed.
+                unlinkat(dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir)
+                    .map_err(|errno| refused(errno.into()))?;
+            }
+        }
+        let temporary = format!(".{name}.toml.new");
+        let remove = || unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        let linked = write(dir, &temporary, profile.to_toml().as_bytes()).and_then(|()| {
+            // A link, not a rename: it never replaces what is there, on any file system.
+            linkat(
+                dir,
+                temporary.as_str(),
+                dir,
+                format!("{name}.toml").as_str(),
+                AtFlags::empty(),
+            )
+            .map_err(io::Error::from)
+        });
+        if let Err(error) = linked {
+            // What stays behind is removed at the next save; the first error is the one to tell.
+            let _ = remove();
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                return Err(Error::new(
+                    Class::Profile,
+                    tried,
+                    "there is a profile already",
+                    "A profile is never replaced. Look at it with `nixos-cryptkey status`.",
+                ));
+            }
+            return Err(refused(error));
+        }
+        remove().map_err(|errno| refused(errno.into()))?;
+        dir.sync_all().map_err(refused)?;
+        // Whoever made the directory need not have synced its name, or was killed before.
+        let resolved = fs::canonicalize(&self.path).map_err(refused)?;
+        let parent = resolved.parent().unwrap_or(Path::new("/"));
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(refused)
+    }
+
+    /// Creates the directory if it is absent, and opens it.
+    fn create(&mut self) -> Result<()> {
+        if self.dir.is_some() {
+            return Ok(());
+        }
+        match DirBuilder::new().mode(0o700).create(&self.path) {
+            Ok(()) => {}
+            // Somebody else was quicker: what is there is checked as always.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(failed(
+                    format!("creating state directory {}", self.path.display()),
+                    error,
+                    "Nothing was enrolled. Mount the directory above it, writable.",
+                ));
+            }
+        }
+        self.dir = Self::open(&self.path)?.dir;
+        Ok(())
+    }
+}
+
+/// Creates the temporary file and puts the bytes on the disk.
+fn write(dir: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    let mut file = File::from(openat(dir, name, flags, mode)?);
+    // The umask may have taken bits away.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The lock on the directory under which its files are written; given back when dropped.
+struct Lock<'a>(&'a File);
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        // It goes with the descriptor in any case.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock<'a>(dir: &'a File, tried: &str) -> Result<Lock<'a>> {
+    let start = Instant::now();
+    loop {
+        match dir.try_lock() {
+            Ok(()) => return Ok(Lock(dir)),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_DEADLINE => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    Class::Busy,
+                    tried,
+                    "another program holds the lock on the state directory",
+                    "Wait until the other run of nixos-cryptkey has ended, and try again.",
+                ));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(failed(tried.to_owned(), error, "Nothing was enrolled."));
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The spec: the JSON that says what the machine should have. `docs/spec.md` is its reference.
+//!
+//! [`read`] finds all faults of a text in one run; [`load`] reads the file for a command that
+//! needs a good one; [`schema`] is the JSON Schema, made of the types themselves.
+
+mod fault;
+mod names;
+mod owner;
+mod read;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod types;
+mod validate;
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use serde_json::Value;
+
+pub use self::{
+    fault::Fault,
+    names::{Name, ProfileId},
+    owner::{Account, FileMode},
+    read::read,
+    source::{ManagementKeySource, PinSource},
+    types::{Card, Enroll, Key, Mode, Overwrite, Secret, Spec, Version},
+};
+use crate::error::{Class, Error, Result};
+
+/// No spec is longer than this.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The text of a spec file, for [`read`].
+pub fn text(path: &Path) -> Result<String> {
+    let tried = || format!("reading spec {}", path.display());
+    let refuse = |class, found: String| {
+        Error::new(
+            class,
+            tried(),
+            found,
+            "Name a readable spec file with --spec.",
+        )
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+    if let Err(error) = file {
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let class = if denied {
+            Class::Permission
+        } else {
+            Class::Spec
+        };
+        return Err(refuse(class, error.to_string()));
+    }
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(refuse(
+            Class::Spec,
+            format!("it is longer than {MOST_BYTES} bytes"),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|_| refuse(Class::Spec, "it is not UTF-8 text".into()))
+}
+
+/// Reads a spec file; its faults become one error, with one line for each.
+pub fn load(path: &Path) -> Result<Spec> {
+    read(&text(path)?).map_err(|faults| {
+        let lines: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+        let lines = lines.concat();
+        let (count, them) = match faults.len() {
+            1 => ("1 fault".into(), "it"),
+            count => (format!("{count} faults"), "them"),
+        };
+        let tried = format!("reading spec {}", path.display());
+        Error::new(
+            Class::Spec,
+            tried,
+            count,
+            format!("Correct {them} in the configuration:{lines}"),
+        )
+    })
+}
+
+/// The JSON Schema of the spec.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(Spec).to_value();
+    unwrap_lines(&mut schema);
+    schema
+}
+
+/// Joins the lines of the descriptions, which are as long as source lines.
+fn unwrap_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == "description" => {
+                        *text = text
+                            .replace("\n\n", "\0")
+                            .replace('\n', " ")
+                            .replace('\0', "\n\n");
+                    }
+                    other => unwrap_lines(other),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(unwrap_lines),
+        _ => {}
+    }
+}
+
+/// Refuses a file of the Nix store, also one that symbolic links lead to. To be called before a PIN
+/// or a management key is read from the file.
+///
+/// A path that cannot be followed passes: opening it fails in the same way, and whoever opens it
+/// knows what that means.
+pub fn refuse_in_store(path: &Path) -> Result<()> {
+    refuse_under(path, Path::new(names::NIX_STORE))
+}
+
+fn refuse_under(path: &Path, store: &Path) -> Result<()> {
+    let Ok(file) = path.canonicalize() else {
+        return Ok(());
+    };
+    let real_store = store.canonicalize();
+    if file.starts_with(store) || real_store.is_ok_and(|store| file.starts_with(store)) {
+        return Err(Error::new(
+            Class::Spec,
+            format!("opening {}", path.display()),
+            format!(
+                "it leads to {}, in the Nix store, which everybody can read",
+                file.display()
+            ),
+            "Put the PIN or management key into a file that only root can read, outside the store, \
+             and change it: what was in the store is no secret any more.",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The schema and `docs/spec.md` say what the types say.

@@ -1,0 +1,283 @@
+//! The types of the spec, version 1. The JSON Schema is made of them, and of these comments.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{
+    names::{AbsolutePath, Label, Name, ProfileId, Whole},
+    owner::{Account, FileMode},
+    source::{ManagementKeySource, PinSource},
+};
+use crate::{
+    card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
+    publish::Format,
+};
+
+/// What the machine should have: keys that only a smart card opens, and the secrets made of them.
+/// The spec holds no secret itself, and everybody may read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(title = "The spec of nixos-cryptkey", extend("required" = ["version", "keys"]))]
+pub struct Spec {
+    /// The version of this format.
+    pub version: Version,
+    /// The directory of the profiles (`<key>.toml`). It must keep its contents across boots: with a
+    /// lost profile, its secrets are lost.
+    #[serde(deserialize_with = "through::<AbsolutePath, _, _>")]
+    #[schemars(with = "AbsolutePath")]
+    pub state_dir: PathBuf,
+    /// The directory of the published secrets (`<key>/<secret>`), on a tmpfs or ramfs.
+    #[serde(deserialize_with = "through::<AbsolutePath, _, _>")]
+    #[schemars(with = "AbsolutePath")]
+    pub runtime_dir: PathBuf,
+    /// The keys, by name.
+    pub keys: BTreeMap<Name, Key>,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            version: Version,
+            state_dir: "/var/lib/cryptkey".into(),
+            runtime_dir: "/run/cryptkey".into(),
+            keys: BTreeMap::new(),
+        }
+    }
+}
+
+/// The number 1: the version of the spec that this program reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(from = "Whole<1, 1>")]
+#[schemars(with = "Whole<1, 1>")]
+pub struct Version;
+
+impl From<Whole<1, 1>> for Version {
+    fn from(_: Whole<1, 1>) -> Self {
+        Self
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        output.serialize_u8(1)
+    }
+}
+
+/// One random master key, which exists only sealed to a card, and the secrets made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Key {
+    /// The cards that may open the key. Empty: the only card present, whichever it is.
+    pub cards: Vec<Card>,
+    /// The slot of the card's key: 9a, 9d, 9e or 82 to 95. 9c only signs and is refused.
+    pub slot: Slot,
+    /// When the card wants a touch. A key that is there must have this policy, where the card can
+    /// tell; a key that is generated gets it.
+    pub touch_policy: TouchPolicy,
+    /// When the card wants the PIN. As for `touchPolicy`, the card's key must have it or gets it.
+    pub pin_policy: PinPolicy,
+    /// What enrollment does with a key that is in the slot already.
+    pub mode: Mode,
+    /// Which key may be destroyed. Used only with `"mode": "overwrite"`.
+    pub overwrite: Option<Overwrite>,
+    /// Whether a profile is made when there is none.
+    pub enroll: Enroll,
+    /// The id of the profile that must be there. With it, a lost profile is an error and never
+    /// leads to a new key, whose secrets would all be other ones. Enrollment prints it.
+    pub profile_id: Option<ProfileId>,
+    /// A sealed profile that comes with the configuration, in place of the one in `stateDir`.
+    /// Nothing is enrolled beside it.
+    #[serde(deserialize_with = "maybe::<AbsolutePath, _, _>")]
+    #[schemars(with = "Option<AbsolutePath>")]
+    pub profile: Option<PathBuf>,
+    /// Whether an absent card or reader, or a touch or an answer that did not come, is no failure.
+    /// A wrong PIN, a changed key and a damaged or lost profile always are.
+    pub soft_fail: bool,
+    /// Where the PIN comes from. None: only if no card needs one.
+    pub pin: Option<PinSource>,
+    /// Where the card's management key comes from, which is needed to generate a key on the card.
+    /// None: nothing can be generated.
+    pub management_key: Option<ManagementKeySource>,
+    /// How long to wait for the card, in seconds. 0: it is there or it is not.
+    #[serde(
+        rename = "cardTimeoutSec",
+        deserialize_with = "through::<CardTimeout, _, _>",
+        serialize_with = "seconds"
+    )]
+    #[schemars(with = "CardTimeout")]
+    pub card_timeout: Duration,
+    /// How long to wait for a touch, in seconds. Most cards give up earlier by themselves.
+    #[serde(
+        rename = "touchTimeoutSec",
+        deserialize_with = "through::<TouchTimeout, _, _>",
+        serialize_with = "seconds"
+    )]
+    #[schemars(with = "TouchTimeout")]
+    pub touch_timeout: Duration,
+    /// The secrets, by name. The name is the name of the published file.
+    pub secrets: BTreeMap<Name, Secret>,
+}
+
+type CardTimeout = Whole<0, 3600>;
+type TouchTimeout = Whole<1, 600>;
+type Length = Whole<1, 1024>;
+
+impl Key {
+    /// Where the PIN of a card comes from: its own source or, for want of one, the key's.
+    #[must_use]
+    pub fn pin_for<'a>(&'a self, card: Option<&'a Card>) -> Option<&'a PinSource> {
+        card.and_then(|card| card.pin.as_ref())
+            .or(self.pin.as_ref())
+    }
+
+    /// Where the management key of a card comes from, in the same way.
+    #[must_use]
+    pub fn management_key_for<'a>(
+        &'a self,
+        card: Option<&'a Card>,
+    ) -> Option<&'a ManagementKeySource> {
+        card.and_then(|card| card.management_key.as_ref())
+            .or(self.management_key.as_ref())
+    }
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Self {
+            cards: Vec::new(),
+            slot: Slot::KEY_MANAGEMENT,
+            touch_policy: TouchPolicy::Never,
+            pin_policy: PinPolicy::Once,
+            mode: Mode::UseExisting,
+            overwrite: None,
+            enroll: Enroll::Auto,
+            profile_id: None,
+            profile: None,
+            soft_fail: false,
+            pin: None,
+            management_key: None,
+            card_timeout: Duration::from_secs(30),
+            touch_timeout: Duration::from_secs(20),
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
+/// One card, named by its serial or its GUID; with both, it must have both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Card {
+    /// The serial number in decimal, as `nixos-cryptkey cards` prints it.
+    pub serial: Option<Serial>,
+    /// The GUID, for cards without a serial and for makers who give all cards one serial.
+    pub guid: Option<Guid>,
+    /// Where this card's PIN comes from, if not from where the key's does.
+    pub pin: Option<PinSource>,
+    /// Where this card's management key comes from, if not from where the key's does.
+    pub management_key: Option<ManagementKeySource>,
+}
+
+impl Card {
+    /// What the spec says the card is known by.
+    #[must_use]
+    pub fn name(&self) -> CardName {
+        CardName { serial: self.serial, guid: self.guid }
+    }
+}
+
+/// What enrollment does with a key that is in the slot already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Uses it; an empty slot gets a new key.
+    UseExisting,
+    /// Destroys it and makes a new one, but only if `overwrite` names that very key.
+    Overwrite,
+}
+
+/// Which key of the card may be destroyed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Overwrite {
+    /// The fingerprint of its public key, as `nixos-cryptkey cards` prints it.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// Whether a profile is made when there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Enroll {
+    /// The first time, a new master key is made and sealed to the card.
+    Auto,
+    /// No profile is an error.
+    Never,
+}
+
+/// One published output of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Secret {
+    /// What the secret is for. Another use gives another secret, the same use and length give the
+    /// same secret. By default the secret's own name; with it written out, the secret can be
+    /// renamed.
+    #[serde(
+        rename = "use",
+        deserialize_with = "through::<Label, _, _>",
+        skip_serializing_if = "String::is_empty"
+    )]
+    #[schemars(with = "Label")]
+    pub usage: String,
+    /// How the bytes are written.
+    pub format: Format,
+    /// How many bytes the secret has, before `format` is applied.
+    #[serde(deserialize_with = "through::<Length, _, _>")]
+    #[schemars(with = "Length")]
+    pub length: usize,
+    /// Whether a newline follows.
+    pub newline: bool,
+    /// The user who owns the file.
+    pub owner: Account,
+    /// The group of the file.
+    pub group: Account,
+    /// The permissions of the file.
+    pub mode: FileMode,
+}
+
+impl Default for Secret {
+    fn default() -> Self {
+        let root = Account::Name("root".into());
+        Self {
+            usage: String::new(),
+            format: Format::Raw,
+            length: 32,
+            newline: false,
+            owner: root.clone(),
+            group: root,
+            mode: FileMode(0o400),
+        }
+    }
+}
+
+/// Reads a plain type through `W`, which checks it.
+fn through<'de, W, T, D>(input: D) -> Result<T, D::Error>
+where
+    W: Deserialize<'de> + Into<T>,
+    D: Deserializer<'de>,
+{
+    W::deserialize(input).map(Into::into)
+}
+
+/// The same for a value that may be null.
+fn maybe<'de, W, T, D>(input: D) -> Result<Option<T>, D::Error>
+where
+    W: Deserialize<'de> + Into<T>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::<W>::deserialize(input)?.map(Into::into))
+}
+
+fn seconds<S: Serializer>(duration: &Duration, output: S) -> Result<S::Ok, S::Error> {
+    output.serialize_u64(duration.as_secs())
+}

@@ -1,0 +1,225 @@
+//! The rules that span several fields. What has a fault already is not judged again.
+
+use std::path::Path as FilePath;
+
+use super::{
+    fault::{Faults, Path, quoted},
+    names::{NIX_STORE, Name},
+    source::{ManagementKeySource, PinSource},
+    types::{Card, Key, Spec},
+};
+use crate::card::PinPolicy;
+
+/// Directories that other programs use. Ours is made private, and holds nothing else.
+const SHARED: [&str; 19] = [
+    "/", "/bin", "/boot", "/dev", "/dev/shm", "/etc", "/home", "/nix", "/opt", "/persist", "/proc",
+    "/root", "/run", "/srv", "/tmp", "/usr", "/var", "/var/lib", "/var/tmp",
+];
+
+/// Directories that lose their contents with every boot.
+const VOLATILE: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
+
+/// Adds a fault for a required field of the spec that is not there.
+pub(super) fn missing(field: &str, faults: &mut Faults) {
+    let allowed = match field {
+        "version" => "allowed is \"version\": 1",
+        _ => "allowed is an object of keys by name, which may be empty",
+    };
+    faults.add(Path::default().field(field), format!("missing; {allowed}"));
+}
+
+/// Adds a fault for each rule that the spec breaks.
+pub(super) fn validate(spec: &Spec, faults: &mut Faults) {
+    directories(spec, faults);
+    let keys = Path::default().field("keys");
+    for (name, key) in &spec.keys {
+        let at = keys.field(name);
+        cards(key, &at, faults);
+        pins(key, &at, faults);
+    }
+    policies(spec, &keys, faults);
+}
+
+fn directories(spec: &Spec, faults: &mut Faults) {
+    let [state, runtime] = ["stateDir", "runtimeDir"].map(|field| Path::default().field(field));
+    for (at, dir) in [(&state, &spec.state_dir), (&runtime, &spec.runtime_dir)] {
+        let found = quoted(&dir.to_string_lossy());
+        let wrong = if SHARED.iter().any(|shared| dir == FilePath::new(shared)) {
+            "which other programs use; allowed is a directory of its own"
+        } else if dir.starts_with(NIX_STORE) {
+            "which nobody can write to; allowed is a directory outside the Nix store"
+        } else if at == &state && VOLATILE.iter().any(|volatile| dir.starts_with(volatile)) {
+            "which is empty after each boot, and with a lost profile its secrets are lost; allowed \
+             is a directory on a disk"
+        } else {
+            continue;
+        };
+        if !faults.touch(at) {
+            faults.add(at.clone(), format!("found {found}, {wrong}"));
+        }
+    }
+    let nested = spec.state_dir.starts_with(&spec.runtime_dir)
+        || spec.runtime_dir.starts_with(&spec.state_dir);
+    if nested && !faults.touch(&state) && !faults.touch(&runtime) {
+        let [runtime_dir, state_dir] =
+            [&spec.runtime_dir, &spec.state_dir].map(|dir| quoted(&dir.to_string_lossy()));
+        faults.add(
+            runtime,
+            format!(
+                "found {runtime_dir}, while stateDir is {state_dir}; allowed are two directories \
+                 of which none is in the other: one on a disk for the profiles, one in RAM for \
+                 the secrets"
+            ),
+        );
+    }
+}
+
+fn cards(key: &Key, at: &Path, faults: &mut Faults) {
+    let at = at.field("cards");
+    for (index, card) in key.cards.iter().enumerate() {
+        let here = at.item(index);
+        if card.serial.is_none() && card.guid.is_none() {
+            if !faults.touch(&here) {
+                faults.add(
+                    here,
+                    "names no card; allowed is a serial, or the guid where there is no serial or \
+                     several cards have the same",
+                );
+            }
+            continue;
+        }
+        let twin = key.cards[..index]
+            .iter()
+            .position(|other| same_card(other, card));
+        if let Some(twin) = twin
+            && !faults.touch(&here)
+            && !faults.touch(&at.item(twin))
+        {
+            faults.add(
+                here,
+                format!("names the same card as {}; allowed is once", at.item(twin)),
+            );
+        }
+    }
+}
+
+/// Whether the entries name the same card: they share what they are named by, and nothing tells
+/// them apart.
+fn same_card(one: &Card, other: &Card) -> bool {
+    fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
+        Some(one? == other?)
+    }
+    let (serial, guid) = (same(one.serial, other.serial), same(one.guid, other.guid));
+    serial.or(guid) == Some(true) && guid != Some(false)
+}
+
+fn pins(key: &Key, at: &Path, faults: &mut Faults) {
+    let cards = at.field("cards");
+    if key.cards.is_empty() && !faults.touch(&cards) {
+        pin(key, None, at, at, faults);
+    }
+    for (index, card) in key.cards.iter().enumerate() {
+        pin(key, Some(card), &cards.item(index), at, faults);
+    }
+}
+
+/// The rules for the PIN and the management key of one card, which come from its own entry or from
+/// the key's.
+fn pin(key: &Key, card: Option<&Card>, own: &Path, at: &Path, faults: &mut Faults) {
+    let fields = [
+        at.field("pinPolicy"),
+        at.field("pin"),
+        at.field("managementKey"),
+    ];
+    let own_fields = [own.field("pin"), own.field("managementKey")];
+    if fields
+        .iter()
+        .chain(&own_fields)
+        .any(|path| faults.touch(path))
+    {
+        return;
+    }
+    let (pin, management_key) = (key.pin_for(card), key.management_key_for(card));
+    let needed = match (key.pin_policy, management_key) {
+        (PinPolicy::Never, Some(ManagementKeySource::Protected)) => {
+            Some(("the PIN protects the management key".into(), ""))
+        }
+        (PinPolicy::Never, _) => None,
+        (policy, _) => Some((
+            format!("pinPolicy is {policy}"),
+            "; or pinPolicy never, if the card's key has it",
+        )),
+    };
+    if let (None, Some((reason, or))) = (pin, needed) {
+        // If other cards have a PIN of their own, it is this card's that was forgotten.
+        let others = key.cards.iter().any(|card| card.pin.is_some());
+        let home = if others { own } else { at }.field("pin");
+        let sources = r#"{"file": …}, {"credential": …} and {"ask": true}"#;
+        faults.add(
+            home,
+            format!("missing, while {reason}; allowed are {sources}{or}"),
+        );
+    }
+    if let (Some(PinSource::File(pin)), Some(ManagementKeySource::File(file))) =
+        (pin, management_key)
+        && pin == file
+    {
+        let of_card = card.is_some_and(|card| card.management_key.is_some());
+        faults.add(
+            if of_card { own } else { at }.field("managementKey"),
+            "found the same file as for the pin; allowed is a file of its own",
+        );
+    }
+}
+
+/// A key of a card has one PIN policy and one touch policy: entries that share it must agree.
+fn policies(spec: &Spec, at: &Path, faults: &mut Faults) {
+    let entries: Vec<(&Name, &Key)> = spec.keys.iter().collect();
+    for (index, (name, key)) in entries.iter().enumerate() {
+        for (other_name, other) in &entries[..index] {
+            let shared = key.slot == other.slot && share_a_card(key, other);
+            let fields = [
+                (
+                    "pinPolicy",
+                    key.pin_policy.to_string(),
+                    other.pin_policy.to_string(),
+                ),
+                (
+                    "touchPolicy",
+                    key.touch_policy.to_string(),
+                    other.touch_policy.to_string(),
+                ),
+            ];
+            for (field, found, declared) in fields {
+                let both = [at.field(name), at.field(other_name)];
+                let judged = |faults: &Faults| {
+                    both.iter().all(|key| {
+                        ["cards", "slot", field]
+                            .iter()
+                            .all(|part| !faults.touch(&key.field(part)))
+                    })
+                };
+                if shared && found != declared && judged(faults) {
+                    faults.add(
+                        both[0].field(field),
+                        format!(
+                            "found {found}, while {} has {declared} for the same slot {} of the \
+                             same card; allowed is one for both, or another slot",
+                            both[1], key.slot
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Whether two keys surely use the same card.
+fn share_a_card(one: &Key, other: &Key) -> bool {
+    let unnamed = one.cards.is_empty() && other.cards.is_empty();
+    unnamed
+        || one
+            .cards
+            .iter()
+            .any(|card| other.cards.iter().any(|twin| same_card(card, twin)))
+}
