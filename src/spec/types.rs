@@ -183,7 +183,10 @@ impl Card {
     /// What the spec says the card is known by.
     #[must_use]
     pub fn name(&self) -> CardName {
-        CardName { serial: self.serial, guid: self.guid }
+        CardName {
+            serial: self.serial,
+            guid: self.guid,
+        }
     }
 }
 
