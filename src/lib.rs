@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod card;
+pub mod cli;
 pub mod error;
 pub mod kdf;
 pub mod observe;

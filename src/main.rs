@@ -1,3 +1,13 @@
-//! Parses the command line, runs, and maps the error to an exit code: nothing else.
+//! Parses the command line, runs it, and maps the error to an exit code: nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use cryptkey::cli::{Cli, run};
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(class) => ExitCode::from(class.exit_code()),
+    }
+}

@@ -25,16 +25,16 @@ impl Work<'_> {
         let slot = self.key.slot;
         let (tried, limit) = self.expect_touch("finding out what is in the slot");
         let state = match self.with_card("probing the slot", |piv| piv.probe(slot, limit)) {
-            Err(Failure::Card(
-                Fault::TimedOut | Fault::Status(StatusWord::SECURITY_STATUS),
-                _,
-            )) if self.key.touch_policy != TouchPolicy::Never => {
+            Err(Failure::Card(Fault::TimedOut | Fault::Status(StatusWord::SECURITY_STATUS), _))
+                if self.key.touch_policy != TouchPolicy::Never =>
+            {
                 return Err(Failure::Final(self.no_touch(tried)));
             }
             other => other?,
         };
         if state == SlotState::Empty && self.session()?.1.management_key.is_none() {
-            let known = self.with_card("asking for the management key", Piv::management_metadata)?;
+            let known =
+                self.with_card("asking for the management key", Piv::management_metadata)?;
             self.session()?.1.factory_management_key = known.map(|known| known.factory_default);
         }
         let (_, session) = self.session()?;
@@ -73,11 +73,11 @@ impl Work<'_> {
         // tell, or shows an old certificate, the answer to the generation stands.
         let told = self.with_card("looking at the new key", |piv| piv.inspect(slot))?;
         let state = match told {
-            SlotState::Key(SlotKey { public: Ok(found), source, .. })
-                if source != KeySource::Certificate || piv::same_key(&found, &public) =>
-            {
-                told
-            }
+            SlotState::Key(SlotKey {
+                public: Ok(found),
+                source,
+                ..
+            }) if source != KeySource::Certificate || piv::same_key(&found, &public) => told,
             _ => SlotState::Key(SlotKey {
                 public: Ok(public),
                 policies: None,
@@ -97,13 +97,21 @@ impl Work<'_> {
             Some(ManagementKeySource::File(path)) => {
                 let text = read_private(&path, LONGEST_FILE, Class::Spec)?;
                 let mut bytes = Zeroizing::new(vec![0; text.len() / 2]);
-                mixed::decode(&text[..], &mut bytes).ok().map(drop).and_then(|()| ManagementKey::new(bytes)).ok_or_else(|| {
-                    wrong(
-                        format!("key {}: reading management key {}", self.name, path.display()),
-                        "it is not 32, 48 or 64 hex digits",
-                        "Correct the file.",
-                    )
-                })
+                mixed::decode(&text[..], &mut bytes)
+                    .ok()
+                    .map(drop)
+                    .and_then(|()| ManagementKey::new(bytes))
+                    .ok_or_else(|| {
+                        wrong(
+                            format!(
+                                "key {}: reading management key {}",
+                                self.name,
+                                path.display()
+                            ),
+                            "it is not 32, 48 or 64 hex digits",
+                            "Correct the file.",
+                        )
+                    })
             }
             Some(ManagementKeySource::Protected) => {
                 let what = "reading the management key behind the PIN";
@@ -126,7 +134,12 @@ impl Work<'_> {
     pub(super) fn enroll(&mut self) -> Result<(), Failure> {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
-        let Some(SlotState::Key(SlotKey { public: Ok(public_key), source, .. })) = session.slot else {
+        let Some(SlotState::Key(SlotKey {
+            public: Ok(public_key),
+            source,
+            ..
+        })) = session.slot
+        else {
             return Err(out_of_order(self.name));
         };
         let peer = piv::Peer::random()?;

@@ -2,11 +2,14 @@
 //! known, until the planner has nothing more to ask for.
 
 mod enroll;
+mod preview;
 mod unlock;
 
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+
+pub use preview::{Preview, preview};
 
 use crate::{
     card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
@@ -20,10 +23,7 @@ use crate::{
     },
     publish::{self, Entry, Outcome},
     spec::{Key, Spec},
-    system::{
-        Deadline, lock, notify,
-        users,
-    },
+    system::{Deadline, lock, notify, users},
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.
@@ -58,29 +58,7 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
         tracing::warn!("key {name}: {warning}");
     }
     let _sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
-    let store = Store::open(&spec.state_dir)?;
-    let profile = observe::profile(&store, name, key)?;
-    let mut work = Work {
-        name,
-        key,
-        spec,
-        store,
-        known: Known {
-            profile: profile.as_ref().map(observe::sealed),
-            pins: run.pins.clone(),
-            ..Known::default()
-        },
-        run,
-        profile,
-        piv: None,
-        pin_is_fresh: false,
-        answer: None,
-        shares: Vec::new(),
-        opened: None,
-        enrolled: false,
-        outcome: None,
-        deadline: Deadline::after(key.card_timeout),
-    };
+    let mut work = Work::new(run, spec, name, key)?;
     let result = work.carry_out();
     work.run.pins.clone_from(&work.known.pins);
     result
@@ -122,6 +100,35 @@ impl From<Error> for Failure {
     }
 }
 
+impl<'a> Work<'a> {
+    fn new(run: &'a mut Run, spec: &'a Spec, name: &'a str, key: &'a Key) -> Result<Self> {
+        let store = Store::open(&spec.state_dir)?;
+        let profile = observe::profile(&store, name, key)?;
+        let known = Known {
+            profile: profile.as_ref().map(observe::sealed),
+            pins: run.pins.clone(),
+            ..Known::default()
+        };
+        Ok(Self {
+            run,
+            name,
+            key,
+            spec,
+            store,
+            known,
+            profile,
+            piv: None,
+            pin_is_fresh: false,
+            answer: None,
+            shares: Vec::new(),
+            opened: None,
+            enrolled: false,
+            outcome: None,
+            deadline: Deadline::after(key.card_timeout),
+        })
+    }
+}
+
 impl Work<'_> {
     fn carry_out(&mut self) -> Result<Report> {
         let mut restarts = 0;
@@ -149,7 +156,11 @@ impl Work<'_> {
         }
         let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
-        Ok(Report { profile_id, enrolled: self.enrolled, outcome })
+        Ok(Report {
+            profile_id,
+            enrolled: self.enrolled,
+            outcome,
+        })
     }
 
     fn step(&mut self, step: Step) -> std::result::Result<(), Failure> {
@@ -169,7 +180,12 @@ impl Work<'_> {
 
     fn find_card(&mut self) -> std::result::Result<(), Failure> {
         let held = observe::find(self.name, self.key, &self.known, self.deadline)?;
-        tracing::debug!("key {}: {} in {:?}", self.name, held.facts.card, held.facts.reader);
+        tracing::debug!(
+            "key {}: {} in {:?}",
+            self.name,
+            held.facts.card,
+            held.facts.reader
+        );
         self.piv = Some(held.piv);
         self.known.session = Some(held.facts);
         Ok(())
@@ -183,7 +199,13 @@ impl Work<'_> {
     }
 
     fn open_share(&mut self, index: usize) -> std::result::Result<(), Failure> {
-        let Some(params) = self.known.profile.as_ref().and_then(|p| p.piv.get(&index)).cloned() else {
+        let Some(params) = self
+            .known
+            .profile
+            .as_ref()
+            .and_then(|p| p.piv.get(&index))
+            .cloned()
+        else {
             return Err(out_of_order(self.name));
         };
         let x = self.key_agreement(params.peer_point())?;
@@ -194,7 +216,11 @@ impl Work<'_> {
             return Err(out_of_order(self.name));
         };
         if self.shares.len() >= usize::from(profile.threshold()) {
-            let shares: Vec<_> = self.shares.iter().map(|(index, secret)| (*index, secret)).collect();
+            let shares: Vec<_> = self
+                .shares
+                .iter()
+                .map(|(index, secret)| (*index, secret))
+                .collect();
             let tried = format!("key {}: opening its profile", self.name);
             let opened = seal::open(profile, &shares).map_err(|error| error.into_error(&tried))?;
             self.opened = Some(opened);
@@ -248,14 +274,23 @@ impl Work<'_> {
         let limit = self.key.touch_timeout;
         notify::status("touch the card now");
         notify::extend_timeout(limit * 2);
-        tracing::info!("key {}: touch {card} now (within {} s)", self.name, limit.as_secs());
+        tracing::info!(
+            "key {}: touch {card} now (within {} s)",
+            self.name,
+            limit.as_secs()
+        );
         (tried, limit)
     }
 
     fn no_touch(&self, tried: String) -> Error {
         let limit = self.key.touch_timeout.as_secs();
         let advice = "Start the unit again and touch the card when it blinks.";
-        Error::new(Class::NoAnswer, tried, format!("no touch came within {limit} s"), advice)
+        Error::new(
+            Class::NoAnswer,
+            tried,
+            format!("no touch came within {limit} s"),
+            advice,
+        )
     }
 
     /// The open session. That there is one is the planner's doing.
@@ -304,7 +339,8 @@ impl Work<'_> {
         let slot = self.key.slot;
         let state = self.with_card("looking at the slot", |piv| piv.inspect(slot))?;
         if state == SlotState::Empty {
-            let metadata = self.with_card("asking for the management key", Piv::management_metadata)?;
+            let metadata =
+                self.with_card("asking for the management key", Piv::management_metadata)?;
             let (_, session) = self.session()?;
             session.factory_management_key = metadata.map(|metadata| metadata.factory_default);
         }

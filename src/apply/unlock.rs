@@ -31,7 +31,9 @@ impl Work<'_> {
         });
         let left = match tries {
             Ok(PinTries::Left(left)) => left,
-            Ok(PinTries::Verified) => return Err(self.uncounted("it says that the PIN is verified")),
+            Ok(PinTries::Verified) => {
+                return Err(self.uncounted("it says that the PIN is verified"));
+            }
             Err(Failure::Card(Fault::Status(word), _)) => {
                 return Err(self.uncounted(&format!("the card answered {word}")));
             }
@@ -58,7 +60,11 @@ impl Work<'_> {
         let prompt = format!("PIN of {card}, for {} ({tries} tries left):", self.name);
         notify::status(&format!("waiting for the PIN of {card}"));
         notify::extend_timeout(ANSWER_LIMIT * 2);
-        tracing::info!("key {}: asking for the PIN of {card}, for {} s", self.name, ANSWER_LIMIT.as_secs());
+        tracing::info!(
+            "key {}: asking for the PIN of {card}, for {} s",
+            self.name,
+            ANSWER_LIMIT.as_secs()
+        );
         let answer = ask::ask(&prompt, &format!("cryptkey:{}", self.name), ANSWER_LIMIT)?;
         self.answer = Some((card, answer));
         self.known.answered = true;
@@ -71,7 +77,11 @@ impl Work<'_> {
         let (pin, origin) = self.read_pin()?;
         let card = self.session()?.1.card;
         let tried = format!("key {}: presenting the PIN ({origin}) to {card}", self.name);
-        let accepted = self.run.accepted.iter().find(|(name, _)| name.may_be(&card));
+        let accepted = self
+            .run
+            .accepted
+            .iter()
+            .find(|(name, _)| name.may_be(&card));
         if accepted.is_some_and(|(_, accepted)| !accepted.is(&pin)) {
             return Err(Failure::Final(Error::new(
                 Class::PinRefused,
@@ -125,24 +135,33 @@ impl Work<'_> {
             Failure::Final(Error::new(Class::PinRefused, tried, found, advice))
         };
         let (bytes, origin) = match source {
-            Some(PinSource::File(path)) => {
-                (read_private(&path, LONGEST_FILE, Class::PinRefused)?, path.display().to_string())
-            }
+            Some(PinSource::File(path)) => (
+                read_private(&path, LONGEST_FILE, Class::PinRefused)?,
+                path.display().to_string(),
+            ),
             Some(PinSource::Credential(name)) => {
                 let origin = format!("credential {name}");
                 let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
                     let found = "$CREDENTIALS_DIRECTORY is not set".into();
-                    let advice = "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.";
+                    let advice =
+                        "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.";
                     return Err(refused(&origin, found, advice));
                 };
                 let path = std::path::Path::new(&directory).join(&name);
-                (read_private(&path, LONGEST_FILE, Class::PinRefused)?, origin)
+                (
+                    read_private(&path, LONGEST_FILE, Class::PinRefused)?,
+                    origin,
+                )
             }
             Some(PinSource::Ask) => match &self.answer {
                 // Another card may have come while the person typed: its tries are not ours.
                 Some((asked, _)) if *asked != card => {
                     let found = format!("the answer was for {asked}");
-                    return Err(refused("typed", found, "Nothing was presented. Start over."));
+                    return Err(refused(
+                        "typed",
+                        found,
+                        "Nothing was presented. Start over.",
+                    ));
                 }
                 Some((_, answer)) => (Zeroizing::new(answer.to_vec()), "typed".into()),
                 None => return Err(out_of_order(self.name)),

@@ -20,6 +20,11 @@ impl Slot {
     /// Slot 9d, which the standard means for key agreement.
     pub const KEY_MANAGEMENT: Self = Self(0x9d);
 
+    /// Every slot.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [0x9a, 0x9d, 0x9e].into_iter().chain(0x82..=0x95).map(Self)
+    }
+
     /// The slot's key reference on the wire.
     #[must_use]
     pub fn reference(self) -> u8 {
@@ -201,7 +206,7 @@ impl fmt::Display for Guid {
 }
 
 /// What a card is known by: its serial, its GUID, or both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CardName {
     /// Its serial, where it has one that is known.
     pub serial: Option<Serial>,
@@ -224,7 +229,9 @@ impl CardName {
     /// Whether a card of this name is the one that `wanted` names: all that is said there holds.
     #[must_use]
     pub fn is(&self, wanted: &Self) -> bool {
-        wanted.serial.is_none_or(|serial| self.serial == Some(serial))
+        wanted
+            .serial
+            .is_none_or(|serial| self.serial == Some(serial))
             && wanted.guid.is_none_or(|guid| self.guid == Some(guid))
     }
 }
@@ -258,14 +265,19 @@ impl FromStr for KeySource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Metadata, Self::Attestation, Self::Certificate, Self::KeyAgreement]
-            .into_iter()
-            .find(|source| source.to_string() == text)
-            .ok_or_else(|| {
-                format!(
-                    "found {text:?}; allowed are metadata, attestation, certificate and key-agreement"
-                )
-            })
+        [
+            Self::Metadata,
+            Self::Attestation,
+            Self::Certificate,
+            Self::KeyAgreement,
+        ]
+        .into_iter()
+        .find(|source| source.to_string() == text)
+        .ok_or_else(|| {
+            format!(
+                "found {text:?}; allowed are metadata, attestation, certificate and key-agreement"
+            )
+        })
     }
 }
 

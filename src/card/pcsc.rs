@@ -54,7 +54,8 @@ impl Pcsc {
             Err(pcsc::Error::NoReadersAvailable) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        self.states.retain(|state| is_notification(state) || names.iter().any(|n| **n == *state.name()));
+        self.states
+            .retain(|state| is_notification(state) || names.iter().any(|n| **n == *state.name()));
         for name in names {
             if !self.states.iter().any(|state| *state.name() == *name) {
                 self.states.push(ReaderState::new(name, State::UNAWARE));
@@ -116,7 +117,10 @@ impl Pcsc {
     /// Waits for a sign that nobody holds `reader` for itself any more.
     fn wait_until_free(&self, reader: &CStr, deadline: Deadline) {
         let context = self.context.clone();
-        let mut state = [ReaderState::new(reader, State::PRESENT | State::EXCLUSIVE | State::INUSE)];
+        let mut state = [ReaderState::new(
+            reader,
+            State::PRESENT | State::EXCLUSIVE | State::INUSE,
+        )];
         let limit = deadline.remaining().min(HELD_RETRY);
         bounded(limit + SERVICE_LIMIT, move || {
             // Whatever comes of it, the card is tried again.
@@ -131,7 +135,10 @@ fn is_notification(state: &ReaderState) -> bool {
 
 /// What the thread that owns the card is asked for; each is answered once.
 enum Request {
-    Transmit(Zeroizing<Vec<u8>>, mpsc::Sender<Result<Zeroizing<Vec<u8>>, Fault>>),
+    Transmit(
+        Zeroizing<Vec<u8>>,
+        mpsc::Sender<Result<Zeroizing<Vec<u8>>, Fault>>,
+    ),
     Reset(mpsc::Sender<Result<(), Fault>>),
 }
 
@@ -150,7 +157,11 @@ impl PcscTransport {
         let (begun, begins) = mpsc::channel();
         let (alive, ended) = mpsc::channel();
         let reset_at_end = Arc::new(AtomicBool::new(false));
-        let worker = Worker { inbox, reset_at_end: Arc::clone(&reset_at_end), _alive: alive };
+        let worker = Worker {
+            inbox,
+            reset_at_end: Arc::clone(&reset_at_end),
+            _alive: alive,
+        };
         let (context, reader) = (context.clone(), reader.to_owned());
         thread::Builder::new()
             .name("card".into())
@@ -158,7 +169,11 @@ impl PcscTransport {
             .spawn(move || worker.run(&context, &reader, &begun))
             .map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
         match begins.recv_timeout(deadline.remaining().max(END_LIMIT)) {
-            Ok(Ok(())) => Ok(Self { requests: Some(requests), reset_at_end, ended }),
+            Ok(Ok(())) => Ok(Self {
+                requests: Some(requests),
+                reset_at_end,
+                ended,
+            }),
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::Held),
         }
@@ -236,8 +251,11 @@ impl Worker {
                     // A reset before our transaction takes nothing from us. After our own one it
                     // is what pcscd tells every handle.
                     Err((same, pcsc::Error::ResetCard)) => {
-                        let again =
-                            same.reconnect(ShareMode::Shared, Protocols::ANY, Disposition::LeaveCard);
+                        let again = same.reconnect(
+                            ShareMode::Shared,
+                            Protocols::ANY,
+                            Disposition::LeaveCard,
+                        );
                         if let Err(error) = again {
                             let _ = begun.send(Err(error.into()));
                             return;

@@ -32,8 +32,12 @@ impl fmt::Display for SlotState {
         match self {
             Self::Empty => f.write_str("empty"),
             Self::Unknown => f.write_str("not told without the PIN"),
-            Self::Key(SlotKey { public: Ok(key), .. }) => write!(f, "P-256 key {}", fingerprint(key)),
-            Self::Key(SlotKey { public: Err(kind), .. }) => write!(f, "{kind} key"),
+            Self::Key(SlotKey {
+                public: Ok(key), ..
+            }) => write!(f, "P-256 key {}", fingerprint(key)),
+            Self::Key(SlotKey {
+                public: Err(kind), ..
+            }) => write!(f, "{kind} key"),
         }
     }
 }
@@ -185,8 +189,7 @@ impl Piv {
         const NO_KEY: [StatusWord; 2] =
             [StatusWord::CONDITIONS_OF_USE, StatusWord::NO_REFERENCE_DATA];
         /// RSA 2048 and P-384, and where each input goes and how long it is.
-        const OTHERS: [(u8, u8, usize); 2] =
-            [(0x07, 0x81, 256), (0x14, 0x85, 97)];
+        const OTHERS: [(u8, u8, usize); 2] = [(0x07, 0x81, 256), (0x14, 0x85, 97)];
         let base = PublicKey::from_affine(p256::AffinePoint::GENERATOR)
             .map_err(|_| Fault::Garbage("no base point"))?;
         match self.key_agreement(slot, &base, limit) {

@@ -123,7 +123,9 @@ fn look(
             match examine(pcsc, &reader, key, known, limit) {
                 Ok(Ok(held)) => {
                     match found {
-                        Some(first) => return Err(Trouble::Error(ambiguous(name, key, first, held))),
+                        Some(first) => {
+                            return Err(Trouble::Error(ambiguous(name, key, first, held)));
+                        }
                         // Where the spec or the profile names the card, the first one is it.
                         None if names_card(key, known) => return Ok(Look::Found(Box::new(held))),
                         None => found = Some(held),
@@ -157,7 +159,9 @@ fn is_usual_reader(known: &Known, reader: &str) -> bool {
 /// The providers whose card may be next.
 fn candidates(known: &Known) -> impl Iterator<Item = (usize, &Params)> {
     let providers = known.profile.iter().flat_map(|sealed: &Sealed| &sealed.piv);
-    providers.map(|(&index, params)| (index, params)).filter(|(i, _)| !known.opened.contains(i))
+    providers
+        .map(|(&index, params)| (index, params))
+        .filter(|(i, _)| !known.opened.contains(i))
 }
 
 /// Whether it is said which card is wanted, so that the first match is it.
@@ -179,7 +183,10 @@ fn examine(
         Err(fault) => return Err(fault),
     };
     if known.profile.is_none() {
-        let card = CardName { serial: piv.serial()?, guid: piv.guid()? };
+        let card = CardName {
+            serial: piv.serial()?,
+            guid: piv.guid()?,
+        };
         if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
             return Ok(Err(Why::Other(card.to_string())));
         }
@@ -208,8 +215,10 @@ fn recognize(
     key: &Key,
     provider: &Params,
 ) -> std::result::Result<std::result::Result<SlotState, String>, Fault> {
-    let is_sealed = |state: &SlotState| matches!(state, SlotState::Key(found)
-        if found.public.as_ref().is_ok_and(|found| same_key(found, &provider.public_key)));
+    let is_sealed = |state: &SlotState| {
+        matches!(state, SlotState::Key(found)
+        if found.public.as_ref().is_ok_and(|found| same_key(found, &provider.public_key)))
+    };
     let mut slot = piv.ask(key.slot, provider.key_source.unwrap_or(KeySource::Metadata))?;
     if is_sealed(&slot) {
         return Ok(Ok(slot));
@@ -217,11 +226,20 @@ fn recognize(
     // No key or another key: another card, or the right one with its key replaced.
     let wanted = name_of(provider);
     let guid_decides = wanted.guid.is_some()
-        && matches!(provider.key_source, Some(KeySource::KeyAgreement | KeySource::Certificate));
+        && matches!(
+            provider.key_source,
+            Some(KeySource::KeyAgreement | KeySource::Certificate)
+        );
     let card = if guid_decides || wanted.serial.is_none() && wanted.guid.is_some() {
-        CardName { guid: piv.guid()?, ..wanted }
+        CardName {
+            guid: piv.guid()?,
+            ..wanted
+        }
     } else if wanted.serial.is_some() {
-        CardName { serial: piv.serial()?, ..wanted }
+        CardName {
+            serial: piv.serial()?,
+            ..wanted
+        }
     } else {
         wanted
     };
@@ -237,7 +255,9 @@ fn recognize(
             return Ok(Err("a card with another key".into()));
         }
         // A certificate is only a hint: one that differs may be stale, and the key agreement tells.
-        SlotState::Key(found) if found.source == KeySource::Certificate => slot = SlotState::Unknown,
+        SlotState::Key(found) if found.source == KeySource::Certificate => {
+            slot = SlotState::Unknown
+        }
         _ => {}
     }
     Ok(Ok(slot))
@@ -245,7 +265,10 @@ fn recognize(
 
 /// What a provider's card is known by.
 fn name_of(provider: &Params) -> CardName {
-    CardName { serial: provider.serial, guid: provider.guid }
+    CardName {
+        serial: provider.serial,
+        guid: provider.guid,
+    }
 }
 
 /// The facts of a session that just began.
@@ -275,10 +298,20 @@ fn session(
 /// What is looked for, for people.
 fn describe(key: &Key, known: &Known) -> String {
     let names: Vec<_> = match &known.profile {
-        Some(_) => candidates(known).map(|(_, provider)| name_of(provider).to_string()).collect(),
-        None => key.cards.iter().map(|card| card.name().to_string()).collect(),
+        Some(_) => candidates(known)
+            .map(|(_, provider)| name_of(provider).to_string())
+            .collect(),
+        None => key
+            .cards
+            .iter()
+            .map(|card| card.name().to_string())
+            .collect(),
     };
-    if names.is_empty() { "a card".into() } else { names.join(" or ") }
+    if names.is_empty() {
+        "a card".into()
+    } else {
+        names.join(" or ")
+    }
 }
 
 /// Why there is no card, from what was seen in the last look; none where pcscd did not answer.
@@ -290,12 +323,14 @@ fn missing(tried: String, key: &Key, seen: Option<&[Seen]>) -> Error {
         return Error::new(Class::NoCard, tried, found, advice);
     };
     if let Some(held) = seen.iter().find(|seen| matches!(seen.what, Why::Held)) {
-        let holders = service::holders();
-        let who = if holders.is_empty() { "another program".into() } else { holders.join(" or ") };
+        let who = service::likely_holder();
         return Error::new(
             Class::Busy,
             tried,
-            format!("reader {:?} is held, likely by {who}, and was not free within {waited} s", held.reader),
+            format!(
+                "reader {:?} is held, likely by {who}, and was not free within {waited} s",
+                held.reader
+            ),
             "End that program, or have it let go of the card. gpg's scdaemon wants \
              `disable-ccid` and `pcsc-shared` in scdaemon.conf.",
         );
@@ -316,20 +351,31 @@ fn missing(tried: String, key: &Key, seen: Option<&[Seen]>) -> Error {
     if seen.is_empty() {
         found.push_str("; there is no reader");
     }
-    let advice = "Insert the card and start the unit again. `nixos-cryptkey cards` shows what is there.";
+    let advice =
+        "Insert the card and start the unit again. `nixos-cryptkey cards` shows what is there.";
     Error::new(Class::NoCard, tried, found, advice)
 }
 
 /// Two cards, and nothing that says which.
 fn ambiguous(name: &str, key: &Key, first: Held, second: Held) -> Error {
     let describe = |mut held: Held| {
-        let state = held.piv.inspect(key.slot).map_or_else(|f| f.to_string(), |s| s.to_string());
-        format!("{} in {:?} (slot {}: {state})", held.facts.card, held.facts.reader, key.slot)
+        let state = held
+            .piv
+            .inspect(key.slot)
+            .map_or_else(|f| f.to_string(), |s| s.to_string());
+        format!(
+            "{} in {:?} (slot {}: {state})",
+            held.facts.card, held.facts.reader, key.slot
+        )
     };
     Error::new(
         Class::Spec,
         format!("key {name}: choosing a card to enroll"),
-        format!("there are several: {}, {}", describe(first), describe(second)),
+        format!(
+            "there are several: {}, {}",
+            describe(first),
+            describe(second)
+        ),
         format!(
             "Say which with security.cryptkey.keys.{name}.cards = [ {{ serial = \"…\"; }} ], or remove \
              the others."

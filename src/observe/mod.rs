@@ -1,9 +1,11 @@
 //! Asks the world without changing it: the profile, the card, what is in the slot.
 
 mod find;
+mod scan;
 mod service;
 
 pub use find::find;
+pub use scan::{CardView, ReaderView, SlotView, scan};
 
 use crate::{
     card::{CardName, Piv, Slot, SlotState},
@@ -63,14 +65,22 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
 /// What the planner has to know of a profile.
 #[must_use]
 pub fn sealed(profile: &Profile) -> Sealed {
-    let piv = profile.piv_providers().map(|(index, params)| (index, params.clone())).collect();
+    let piv = profile
+        .piv_providers()
+        .map(|(index, params)| (index, params.clone()))
+        .collect();
     let others = profile
         .providers()
         .iter()
         .filter(|provider| !matches!(provider.kind(), ProviderKind::Piv(_)))
         .map(|provider| provider.kind().type_name().to_owned())
         .collect();
-    Sealed { id: profile.id(), threshold: profile.threshold().into(), piv, others }
+    Sealed {
+        id: profile.id(),
+        threshold: profile.threshold().into(),
+        piv,
+        others,
+    }
 }
 
 /// The file of a profile that the spec does not name, and that is sealed to this slot of this card.
@@ -90,7 +100,10 @@ pub fn orphan(
         }
         let profile = loaded?.profile;
         let sealed_here = profile.piv_providers().any(|(_, provider)| {
-            let named = CardName { serial: provider.serial, guid: provider.guid };
+            let named = CardName {
+                serial: provider.serial,
+                guid: provider.guid,
+            };
             let same = matches!(state, SlotState::Key(found)
                 if found.public.as_ref().is_ok_and(|key| same_key(key, &provider.public_key)));
             provider.slot == slot && (same || named.may_be(&card))

@@ -2,17 +2,16 @@
 
 use std::{
     fs,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use crate::card::Fault;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
-use std::os::fd::AsFd;
-
-use crate::card::Fault;
 
 /// No event tells that a socket began to be listened on: look again after this long.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
@@ -24,7 +23,11 @@ pub fn wait(limit: Duration) -> Result<(), Fault> {
     let fault = |_| Fault::Absent;
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(fault)?;
     // The closest directory that there is: pcscd's own may be missing too.
-    let watched = socket.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    let watched = socket
+        .ancestors()
+        .skip(1)
+        .find(|dir| dir.is_dir())
+        .unwrap_or(Path::new("/"));
     let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
     inotify.add_watch(watched, flags).map_err(fault)?;
     let timeout = PollTimeout::try_from(limit.min(LISTEN_RETRY)).unwrap_or(PollTimeout::ZERO);
@@ -32,9 +35,18 @@ pub fn wait(limit: Duration) -> Result<(), Fault> {
     poll(&mut fds, timeout).map(drop).map_err(fault)
 }
 
-/// The programs that have libpcsclite loaded, as `name (pid N)`: those that can hold a card. Only
-/// a hint, for an error message.
-pub fn holders() -> Vec<String> {
+/// Who likely holds a card, for an error message.
+pub fn likely_holder() -> String {
+    let holders = holders();
+    if holders.is_empty() {
+        "another program".into()
+    } else {
+        holders.join(" or ")
+    }
+}
+
+/// The programs that have libpcsclite loaded, as `name (pid N)`: those that can hold a card.
+fn holders() -> Vec<String> {
     let own = std::process::id();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -108,7 +108,11 @@ impl Known {
     /// What became of the PIN that was presented to this card in this run, if one was.
     #[must_use]
     pub fn pin_state(&self, card: &CardName) -> Option<PinState> {
-        self.pins.iter().rev().find(|(name, _)| name.may_be(card)).map(|(_, state)| *state)
+        self.pins
+            .iter()
+            .rev()
+            .find(|(name, _)| name.may_be(card))
+            .map(|(_, state)| *state)
     }
 }
 
@@ -121,7 +125,11 @@ pub fn next(key: &Key, known: &Known) -> Next {
 /// As [`next`], with refusals as errors.
 fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     if known.open {
-        return Ok(if known.published { Next::Done } else { Next::Step(Step::Publish) });
+        return Ok(if known.published {
+            Next::Done
+        } else {
+            Next::Step(Step::Publish)
+        });
     }
     match &known.profile {
         Some(sealed) => check_profile(key, sealed)?,
@@ -162,12 +170,21 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
     }
     if sealed.piv.len() < sealed.threshold {
         let (threshold, piv) = (sealed.threshold, sealed.piv.len());
-        return Err(Refusal::OutOfReach { threshold, piv, others: sealed.others.clone() });
+        return Err(Refusal::OutOfReach {
+            threshold,
+            piv,
+            others: sealed.others.clone(),
+        });
     }
-    match sealed.piv.values().find(|provider| provider.slot != key.slot) {
-        Some(provider) => {
-            Err(Refusal::OtherSlot { declared: key.slot, sealed: provider.slot })
-        }
+    match sealed
+        .piv
+        .values()
+        .find(|provider| provider.slot != key.slot)
+    {
+        Some(provider) => Err(Refusal::OtherSlot {
+            declared: key.slot,
+            sealed: provider.slot,
+        }),
         None => Ok(()),
     }
 }
@@ -175,7 +192,9 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
 /// What has to hold before a card is looked for to enroll (rule 3).
 fn check_enrollment(key: &Key) -> Result<(), Refusal> {
     if let Some(id) = &key.profile_id {
-        return Err(Refusal::ProfileLost { id: id.as_str().to_owned() });
+        return Err(Refusal::ProfileLost {
+            id: id.as_str().to_owned(),
+        });
     }
     if key.enroll == Enroll::Never {
         return Err(Refusal::NotEnrolled);
@@ -202,7 +221,11 @@ fn check_sealed_slot(
                 (Some(found), Some(sealed)) if piv::same_key(found, &sealed) => {}
                 _ => {
                     let found = found.public.clone();
-                    return Err(Refusal::KeyChanged { slot: key.slot, sealed, found });
+                    return Err(Refusal::KeyChanged {
+                        slot: key.slot,
+                        sealed,
+                        found,
+                    });
                 }
             }
             check_policies(key, found)
@@ -213,13 +236,19 @@ fn check_sealed_slot(
 /// The slot of a card that is to be enrolled; whether a key has to be generated in it.
 fn check_new_slot(key: &Key, session: &Session, slot: &SlotState) -> Result<bool, Refusal> {
     if let Some(profile) = &session.orphan {
-        return Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot });
+        return Err(Refusal::Orphan {
+            profile: profile.clone(),
+            slot: key.slot,
+        });
     }
     match slot {
         SlotState::Unknown => Ok(false),
         SlotState::Key(found) => {
             if let Err(kind) = &found.public {
-                return Err(Refusal::OtherKind { slot: key.slot, kind: kind.clone() });
+                return Err(Refusal::OtherKind {
+                    slot: key.slot,
+                    kind: kind.clone(),
+                });
             }
             check_policies(key, found)?;
             Ok(false)

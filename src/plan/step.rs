@@ -57,7 +57,9 @@ impl Step {
             return self == Self::Publish;
         };
         match self {
-            Self::FindCard | Self::InspectSlot | Self::CountTries | Self::ProbeSlot => return false,
+            Self::FindCard | Self::InspectSlot | Self::CountTries | Self::ProbeSlot => {
+                return false;
+            }
             Self::AskPin => known.answered = true,
             Self::PresentPin => {
                 session.verified = true;
@@ -68,7 +70,10 @@ impl Step {
             Self::OpenShare(index) => {
                 known.opened.insert(index);
                 known.session = None;
-                let threshold = known.profile.as_ref().map_or(0, |profile| profile.threshold);
+                let threshold = known
+                    .profile
+                    .as_ref()
+                    .map_or(0, |profile| profile.threshold);
                 known.open = known.opened.len() >= threshold;
             }
             Self::Publish => known.published = true,

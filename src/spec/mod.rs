@@ -6,6 +6,7 @@
 mod fault;
 mod names;
 mod owner;
+mod parse;
 mod read;
 mod source;
 #[cfg(test)]
@@ -86,6 +87,12 @@ pub fn load(path: &Path) -> Result<Spec> {
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Spec).to_value();
     unwrap_lines(&mut schema);
+    // A required field has no default; that of its type would be shown.
+    for field in ["version", "keys"] {
+        if let Some(field) = schema["properties"][field].as_object_mut() {
+            field.remove("default");
+        }
+    }
     schema
 }
 

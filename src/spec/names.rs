@@ -190,7 +190,7 @@ impl From<AbsolutePath> for PathBuf {
 /// which everybody can read, and does not lead there through symbolic links.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-#[schemars(inline, extend("pattern" = "^/"))]
+#[schemars(inline, extend("pattern" = "^/(?!nix/store(/|$))"))]
 pub(super) struct PrivatePath(PathBuf);
 
 impl PrivatePath {

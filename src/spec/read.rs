@@ -1,13 +1,11 @@
 //! From text to a [`Spec`], or to all of its faults.
 
-use serde::{
-    Deserialize,
-    de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
     fault::{Fault, Faults, Path, Step, quoted},
+    parse::parse,
     tree::{At, Why},
     types::Spec,
     validate,
@@ -21,21 +19,19 @@ const MOST: usize = 1000;
 pub fn read(text: &str) -> Result<Spec, Vec<Fault>> {
     let mut faults = Faults::default();
     let mut tree = parse(text, &mut faults).map_err(|fault| vec![fault])?;
-    for field in ["version", "keys"] {
-        if tree
-            .as_object()
-            .is_some_and(|fields| !fields.contains_key(field))
-        {
-            validate::missing(field, &mut faults);
-        }
-    }
-    let spec = read_tree(&mut tree, &mut faults);
-    if let Some(spec) = &spec {
-        validate::validate(spec, &mut faults);
-    }
-    match spec {
-        Some(spec) if faults.len() == 0 => Ok(with_uses(spec)),
-        _ => Err(faults.finish()),
+    let absent: Vec<_> = ["version", "keys"]
+        .into_iter()
+        .filter(|field| tree.get(field).is_none())
+        .collect();
+    let Some(spec) = read_tree(&mut tree, &mut faults).map(with_uses) else {
+        return Err(faults.finish());
+    };
+    validate::missing(&absent, &mut faults);
+    validate::validate(&spec, &mut faults);
+    if faults.len() == 0 {
+        Ok(spec)
+    } else {
+        Err(faults.finish())
     }
 }
 
@@ -80,17 +76,10 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
                 continue;
             }
             Why::NotAllowed(allowed) => {
-                let found = describe(tree, &path);
-                let warning = if found == "a string" || found == "a number" {
-                    ". If this is a PIN or a management key, change it: everybody can read a spec"
-                } else {
-                    ""
-                };
-                faults.add(
-                    path.clone(),
-                    format!("found {found}; allowed {allowed}{warning}"),
-                );
+                faults.add(path.clone(), not_allowed(tree, &path, &allowed));
             }
+            // What is left of an object whose faulty fields were taken out.
+            Why::Other(_) if is_empty(tree, &path) && faults.touch(&path) => {}
             Why::Other(message) => faults.add(path.clone(), message),
         }
         if !take_out(tree, &path) {
@@ -121,17 +110,26 @@ fn take_out(tree: &mut Value, path: &Path) -> bool {
     }
 }
 
-/// What the tree holds at the path, in words for a message. A value where a PIN or a management key
-/// is spoken of is not repeated: it might be one, and messages end up in logs.
-fn describe(tree: &Value, path: &Path) -> String {
-    let value = path.0.iter().try_fold(tree, |value, step| match step {
+/// What the tree holds at the path.
+fn get<'a>(tree: &'a Value, path: &Path) -> Option<&'a Value> {
+    path.0.iter().try_fold(tree, |value, step| match step {
         Step::Field(name) => value.get(name),
         Step::Item(index) => value.get(index),
-    });
+    })
+}
+
+fn is_empty(tree: &Value, path: &Path) -> bool {
+    get(tree, path)
+        .and_then(Value::as_object)
+        .is_some_and(Map::is_empty)
+}
+
+/// The message for a value that is not what is allowed. Where a PIN or a management key belongs, it
+/// is not repeated: it might be one, and messages end up in logs.
+fn not_allowed(tree: &Value, path: &Path, allowed: &str) -> String {
     let secret = speaks_of_a_secret(path);
-    match value {
-        None => "nothing".into(),
-        Some(Value::Null) => "null".into(),
+    let found = match get(tree, path) {
+        None | Some(Value::Null) => "null".into(),
         Some(Value::Bool(yes)) => yes.to_string(),
         Some(Value::Number(_)) if secret => "a number".into(),
         Some(Value::Number(number)) => format!("the number {number}"),
@@ -139,19 +137,23 @@ fn describe(tree: &Value, path: &Path) -> String {
         Some(Value::String(text)) => quoted(text),
         Some(Value::Array(_)) => "a list".into(),
         Some(Value::Object(_)) => "an object".into(),
-    }
+    };
+    let advice = match get(tree, path) {
+        Some(Value::Number(_) | Value::String(_)) if secret => {
+            ". If this is a PIN or a management key, change it: everybody can read a spec"
+        }
+        Some(Value::Number(_)) if allowed == "is a string" => ", in quotes",
+        _ => "",
+    };
+    format!("found {found}; allowed {allowed}{advice}")
 }
 
 /// Whether the path is that of a `pin` or `managementKey` field, or below one. A key or a secret
 /// may have such a name, too.
 fn speaks_of_a_secret(path: &Path) -> bool {
-    let is = |step: Option<&Step>, names: [&str; 2]| matches!(step, Some(Step::Field(name)) if names.contains(&name.as_str()));
-    (0..path.0.len()).any(|depth| {
-        is(path.0.get(depth), ["pin", "managementKey"])
-            && !is(
-                depth.checked_sub(1).and_then(|above| path.0.get(above)),
-                ["keys", "secrets"],
-            )
+    let named = |step: &Step, names: [&str; 2]| matches!(step, Step::Field(name) if names.contains(&name.as_str()));
+    path.0.windows(2).any(|steps| {
+        named(&steps[1], ["pin", "managementKey"]) && !named(&steps[0], ["keys", "secrets"])
     })
 }
 
@@ -168,108 +170,5 @@ fn unknown(meant: Option<&str>, known: &[&str]) -> String {
     match meant {
         Some(meant) => format!("unknown field; did you mean {meant}?"),
         None => format!("unknown field; allowed are {}", known.join(", ")),
-    }
-}
-
-/// Reads JSON into a tree, and adds a fault for each field that an object has twice, which JSON
-/// libraries pass over in silence.
-fn parse(text: &str, faults: &mut Faults) -> Result<Value, Fault> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    let node = Node {
-        path: &mut Path::default(),
-        faults,
-    };
-    node.deserialize(&mut json)
-        .and_then(|tree| json.end().map(|()| tree))
-        .map_err(|error| {
-            let at = format!(" at line {} column {}", error.line(), error.column());
-            let what = error.to_string();
-            Fault {
-                path: format!("line {}, column {}", error.line(), error.column()),
-                message: format!(
-                    "this is not JSON: {}",
-                    what.strip_suffix(&at).unwrap_or(&what)
-                ),
-            }
-        })
-}
-
-/// A value of the tree that is being built.
-struct Node<'a> {
-    path: &'a mut Path,
-    faults: &'a mut Faults,
-}
-
-impl<'de> DeserializeSeed<'de> for Node<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Node<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, yes: bool) -> Result<Value, E> {
-        Ok(yes.into())
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        loop {
-            self.path.0.push(Step::Item(items.len()));
-            let item = list.next_element_seed(Node {
-                path: self.path,
-                faults: self.faults,
-            })?;
-            self.path.0.pop();
-            match item {
-                Some(item) => items.push(item),
-                None => return Ok(items.into()),
-            }
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
-        let mut fields = Map::new();
-        while let Some(name) = object.next_key::<String>()? {
-            self.path.0.push(Step::Field(name.clone()));
-            let value = object.next_value_seed(Node {
-                path: self.path,
-                faults: self.faults,
-            })?;
-            if fields.contains_key(&name) {
-                self.faults
-                    .add(self.path.clone(), "given twice; allowed is once");
-            }
-            self.path.0.pop();
-            fields.entry(name).or_insert(value);
-        }
-        Ok(fields.into())
     }
 }

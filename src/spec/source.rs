@@ -10,7 +10,7 @@ use serde::{
 
 use super::names::{Name, PrivatePath};
 
-/// Where a PIN comes from.
+/// Where a PIN comes from: one of these. The PIN itself is never in the spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "PinFields", into = "PinFields")]
 #[schemars(with = "PinFields")]
@@ -23,7 +23,7 @@ pub enum PinSource {
     Ask,
 }
 
-/// Where a PIN comes from: exactly one of these. The PIN itself is never in the spec.
+/// How a [`PinSource`] is written: exactly one of the fields.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(rename = "PinSource", extend("minProperties" = 1, "maxProperties" = 1))]
@@ -95,7 +95,7 @@ impl From<PinSource> for PinFields {
     }
 }
 
-/// Where a card's management key comes from.
+/// Where a card's management key comes from: one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "ManagementKeyFields", into = "ManagementKeyFields")]
 #[schemars(with = "ManagementKeyFields")]
@@ -108,7 +108,7 @@ pub enum ManagementKeySource {
     FactoryDefault,
 }
 
-/// Where a card's management key comes from: exactly one of these.
+/// How a [`ManagementKeySource`] is written: exactly one of the fields.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(rename = "ManagementKeySource", extend("minProperties" = 1, "maxProperties" = 1))]

@@ -183,7 +183,10 @@ impl Card {
     /// What the spec says the card is known by.
     #[must_use]
     pub fn name(&self) -> CardName {
-        CardName { serial: self.serial, guid: self.guid }
+        CardName {
+            serial: self.serial,
+            guid: self.guid,
+        }
     }
 }
 
@@ -219,9 +222,9 @@ pub enum Enroll {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Secret {
-    /// What the secret is for. Another use gives another secret, the same use and length give the
-    /// same secret. By default the secret's own name; with it written out, the secret can be
-    /// renamed.
+    /// What the secret is for. Secrets of one use are the same bytes, of another use others. By
+    /// default the secret's own name; with the use written out, the secret can be renamed and stays
+    /// the same.
     #[serde(
         rename = "use",
         deserialize_with = "through::<Label, _, _>",

@@ -19,13 +19,18 @@ const SHARED: [&str; 19] = [
 /// Directories that lose their contents with every boot.
 const VOLATILE: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 
-/// Adds a fault for a required field of the spec that is not there.
-pub(super) fn missing(field: &str, faults: &mut Faults) {
-    let allowed = match field {
-        "version" => "allowed is \"version\": 1",
-        _ => "allowed is an object of keys by name, which may be empty",
-    };
-    faults.add(Path::default().field(field), format!("missing; {allowed}"));
+/// Adds a fault for each of these required fields, which are not there.
+pub(super) fn missing(fields: &[&str], faults: &mut Faults) {
+    for field in fields {
+        let at = Path::default().field(field);
+        if !faults.touch(&at) {
+            let allowed = match *field {
+                "version" => "the number 1",
+                _ => "an object of keys by name, which may be empty",
+            };
+            faults.add(at, format!("missing; allowed is {allowed}"));
+        }
+    }
 }
 
 /// Adds a fault for each rule that the spec breaks.
@@ -36,6 +41,7 @@ pub(super) fn validate(spec: &Spec, faults: &mut Faults) {
         let at = keys.field(name);
         cards(key, &at, faults);
         pins(key, &at, faults);
+        lengths(key, &at, faults);
     }
     policies(spec, &keys, faults);
 }
@@ -169,6 +175,38 @@ fn pin(key: &Key, card: Option<&Card>, own: &Path, at: &Path, faults: &mut Fault
             if of_card { own } else { at }.field("managementKey"),
             "found the same file as for the pin; allowed is a file of its own",
         );
+    }
+}
+
+/// Secrets of one use are the same bytes, and the shorter one is the beginning of the longer one.
+/// Whoever may read one should not learn half of another.
+fn lengths(key: &Key, at: &Path, faults: &mut Faults) {
+    let at = at.field("secrets");
+    let secrets: Vec<_> = key.secrets.iter().collect();
+    for (index, (name, secret)) in secrets.iter().enumerate() {
+        let twin = secrets[..index]
+            .iter()
+            .find(|(_, other)| other.usage == secret.usage && other.length != secret.length);
+        let Some((twin, other)) = twin else {
+            continue;
+        };
+        let paths = [at.field(name), at.field(twin)];
+        let fields = paths
+            .iter()
+            .flat_map(|path| [path.field("use"), path.field("length")]);
+        if !fields.into_iter().any(|field| faults.touch(&field)) {
+            faults.add(
+                paths[0].field("length"),
+                format!(
+                    "found {}, while {} has {} for the same use {}, so that one is the beginning \
+                     of the other; allowed is one length for both, or another use",
+                    secret.length,
+                    paths[1],
+                    other.length,
+                    quoted(&secret.usage)
+                ),
+            );
+        }
     }
 }
 

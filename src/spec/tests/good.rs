@@ -214,16 +214,16 @@ fn a_file_is_loaded_or_its_faults_are_listed() {
           keys: missing; allowed is an object of keys by name, which may be empty
           stateDir: found "state"; allowed is an absolute path (from /, without `.` and `..` and without control characters)"#]]
     .assert_eq(&load_text(br#"{"version": 1, "stateDir": "state"}"#).unwrap_err());
-    expect![[r#"
+    expect![[r"
         reading spec SPEC: 1 fault. Correct it in the configuration:
-          keys: missing; allowed is an object of keys by name, which may be empty"#]]
+          keys: missing; allowed is an object of keys by name, which may be empty"]]
     .assert_eq(&load_text(br#"{"version": 1}"#).unwrap_err());
     expect!["reading spec SPEC: it is not UTF-8 text. Name a readable spec file with --spec."]
         .assert_eq(&load_text(b"{\xff}").unwrap_err());
     expect![
         "reading spec SPEC: it is longer than 1048576 bytes. Name a readable spec file with --spec."
     ]
-    .assert_eq(&load_text(&[b' '; (1 << 20) + 1]).unwrap_err());
+    .assert_eq(&load_text(&vec![b' '; (1 << 20) + 1]).unwrap_err());
     fs::remove_file(&path).unwrap();
     expect!["No such file or directory (os error 2)"].assert_eq(&load(&path).unwrap_err().found);
     assert_eq!(load(dir.path()).unwrap_err().class, Class::Spec);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{super::*, good::FULL};
+use super::{super::read, good::FULL};
 
 /// What a mutation puts in place of something.
 fn any_value() -> impl Strategy<Value = Value> {

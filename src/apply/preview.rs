@@ -1,0 +1,120 @@
+//! What `apply` would do: the same steps, of which only those that ask a card are carried out.
+
+use serde::Serialize;
+
+use super::{Failure, Run, Work};
+use crate::{
+    card::{Fault, PinTries, Piv},
+    error::{Class, Error, Result},
+    plan::{self, MIN_TRIES, Next, Step},
+    spec::{Key, Spec},
+};
+
+/// A plan, as far as it is certain.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preview {
+    /// What was found on the way.
+    pub facts: Vec<String>,
+    /// What would be done.
+    pub steps: Vec<String>,
+    /// What decides how it goes on, where that is not certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hangs_on: Option<String>,
+    /// Why it would fail, if it would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Error>,
+}
+
+/// Plans for one key. Changes nothing, spends nothing, waits for nothing.
+#[must_use]
+pub fn preview(spec: &Spec, name: &str, key: &Key) -> Preview {
+    let mut preview = Preview::default();
+    let key = Key {
+        card_timeout: std::time::Duration::ZERO,
+        ..key.clone()
+    };
+    if let Err(error) = preview.run(spec, name, &key) {
+        preview.refused = Some(error);
+    }
+    preview
+}
+
+impl Preview {
+    fn run(&mut self, spec: &Spec, name: &str, key: &Key) -> Result<()> {
+        let mut run = Run::default();
+        let mut work = Work::new(&mut run, spec, name, key)?;
+        self.facts.push(match &work.profile {
+            Some(profile) => format!("profile {}", profile.id()),
+            None => "no profile".into(),
+        });
+        loop {
+            let step = match plan::next(key, &work.known) {
+                Next::Step(step) => step,
+                Next::Done => return Ok(()),
+                Next::Refuse(refusal) => return Err(refusal.error(name)),
+            };
+            let asked = match step {
+                Step::FindCard | Step::InspectSlot => work.step(step),
+                Step::CountTries => self.count_tries(&mut work),
+                _ => {
+                    self.steps.push(step.to_string());
+                    if step.assume(&mut work.known) {
+                        continue;
+                    }
+                    self.hangs_on = Some(step.to_string());
+                    return Ok(());
+                }
+            };
+            match asked {
+                Ok(()) => self.note(step, &work),
+                Err(Failure::Final(error)) if error.class == Class::NoCard => {
+                    self.facts.push(error.found);
+                    self.steps.push(step.to_string());
+                    self.hangs_on = Some("the card".into());
+                    return Ok(());
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Card(fault, tried)) => return Err(fault.error(tried)),
+            }
+        }
+    }
+
+    /// Counts the tries without the reset that `apply` allows itself.
+    fn count_tries(&mut self, work: &mut Work) -> std::result::Result<(), Failure> {
+        let tries = match work.with_card("asking for the PIN's tries", Piv::pin_tries) {
+            Err(Failure::Card(Fault::Status(word), tried)) => {
+                return Err(Failure::Final(Fault::Status(word).error(tried)));
+            }
+            other => other?,
+        };
+        let tries = match tries {
+            PinTries::Left(left) => left,
+            PinTries::Verified => {
+                self.steps
+                    .push("reset the card, whose PIN another session left verified".into());
+                MIN_TRIES
+            }
+        };
+        work.session()?.1.tries = Some(tries);
+        Ok(())
+    }
+
+    fn note(&mut self, step: Step, work: &Work) {
+        let Some(session) = &work.known.session else {
+            return;
+        };
+        self.facts.push(match (step, &session.slot, session.tries) {
+            (Step::FindCard, Some(slot), _) => {
+                format!(
+                    "{} in {:?}; slot {}: {slot}",
+                    session.card, session.reader, work.key.slot
+                )
+            }
+            (Step::FindCard, None, _) => format!("{} in {:?}", session.card, session.reader),
+            (_, _, Some(tries)) => format!("{tries} PIN tries left"),
+            (_, Some(slot), None) => format!("slot {}: {slot}", work.key.slot),
+            (_, None, None) => return,
+        });
+    }
+}

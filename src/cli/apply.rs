@@ -1,0 +1,160 @@
+//! `apply`: the program's main job.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::{Ended, SpecArgs, print, tell};
+use crate::{
+    apply::{Report, Run, apply},
+    error::{Error, Result},
+    publish::Outcome,
+    system::notify,
+};
+
+#[derive(Serialize)]
+struct Applied {
+    keys: BTreeMap<String, Line>,
+}
+
+/// What became of one key.
+#[derive(Serialize)]
+#[serde(
+    tag = "result",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+enum Line {
+    /// Its profile was made.
+    Enrolled {
+        profile_id: String,
+        published: Published,
+    },
+    /// Its profile was opened.
+    Verified {
+        profile_id: String,
+        published: Published,
+    },
+    /// A soft failure.
+    Skipped { error: Error },
+    /// A hard one.
+    Failed { error: Error },
+}
+
+#[derive(Serialize)]
+struct Published {
+    unchanged: bool,
+    added: Vec<String>,
+    changed: Vec<String>,
+    removed: Vec<String>,
+}
+
+pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
+    let spec = args.load()?;
+    let mut run = Run::default();
+    let mut failed = None;
+    let mut keys = BTreeMap::new();
+    for (name, key) in args.select(&spec) {
+        let line = match apply(&mut run, &spec, name, key) {
+            Ok(report) => Line::done(report),
+            Err(error) if key.soft_fail && error.class.is_soft() => {
+                tracing::warn!("{error}");
+                notify::status(&format!("{name} skipped: {}", error.found));
+                Line::Skipped { error }
+            }
+            Err(error) => {
+                tell(&error);
+                failed.get_or_insert(error.class);
+                Line::Failed { error }
+            }
+        };
+        keys.insert(name.to_string(), line);
+    }
+    print(json, &Applied { keys })?;
+    if failed.is_none() {
+        notify::ready();
+    }
+    Ok(failed)
+}
+
+impl Line {
+    fn done(
+        Report {
+            profile_id,
+            enrolled,
+            outcome,
+        }: Report,
+    ) -> Self {
+        let published = match outcome {
+            Outcome::Unchanged => Published {
+                unchanged: true,
+                added: vec![],
+                changed: vec![],
+                removed: vec![],
+            },
+            Outcome::Changed(changes) => Published {
+                unchanged: false,
+                added: changes.added,
+                changed: changes.changed,
+                removed: changes.removed,
+            },
+        };
+        if enrolled {
+            Self::Enrolled {
+                profile_id,
+                published,
+            }
+        } else {
+            Self::Verified {
+                profile_id,
+                published,
+            }
+        }
+    }
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, line) in &self.keys {
+            match line {
+                Line::Verified { published, .. } => writeln!(f, "{name}: verified, {published}")?,
+                Line::Enrolled {
+                    profile_id,
+                    published,
+                } => {
+                    writeln!(f, "{name}: enrolled, {published}")?;
+                    writeln!(
+                        f,
+                        "  So that a lost profile never becomes a new key, add to configuration.nix:\n  \
+                         security.cryptkey.keys.{name}.profileId = \"{profile_id}\";"
+                    )?;
+                }
+                Line::Skipped { .. } => writeln!(f, "{name}: skipped")?,
+                Line::Failed { error } => writeln!(f, "{name}: failed ({})", error.class.name())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unchanged {
+            return f.write_str("unchanged");
+        }
+        let lists = [
+            ("added", &self.added),
+            ("changed", &self.changed),
+            ("removed", &self.removed),
+        ];
+        let parts: Vec<_> = lists
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| format!("{what} {}", names.join(", ")))
+            .collect();
+        match parts.is_empty() {
+            true => f.write_str("published nothing"),
+            false => f.write_str(&parts.join("; ")),
+        }
+    }
+}

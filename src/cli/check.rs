@@ -1,0 +1,106 @@
+//! `check`: every fault of a spec in one run, without a card, pcscd or the machine's users.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Ended, SpecFile, print};
+use crate::{
+    error::{Class, Result},
+    profile::{self, ProviderKind, store::load_shipped},
+    spec::{self, Fault, Spec},
+};
+
+#[derive(Serialize)]
+struct Checked {
+    faults: Vec<Fault>,
+}
+
+pub(super) fn run(file: &SpecFile, json: bool) -> Result<Ended> {
+    let text = spec::text(&file.spec)?;
+    let faults = match spec::read(&text) {
+        Ok(spec) => shipped_profiles(&spec),
+        Err(faults) => faults,
+    };
+    let failed = (!faults.is_empty()).then_some(Class::Spec);
+    print(json, &Checked { faults })?;
+    Ok(failed)
+}
+
+/// The faults of profiles that come with the configuration.
+fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (name, key) in &spec.keys {
+        let Some(path) = &key.profile else { continue };
+        let mut fault = |field, message| {
+            faults.push(Fault {
+                path: format!("keys.{name}.{field}"),
+                message,
+            });
+        };
+        let shipped = match load_shipped(path) {
+            Ok(shipped) => shipped,
+            Err(error) => {
+                fault(
+                    "profile",
+                    format!("{}: {}. {}", error.tried, error.found, error.advice),
+                );
+                continue;
+            }
+        };
+        if let Some(declared) = &key.profile_id
+            && declared.as_str() != shipped.id()
+        {
+            fault(
+                "profileId",
+                format!("found {declared}; the shipped profile has {}", shipped.id()),
+            );
+        }
+        for (_, provider) in shipped.piv_providers().filter(|(_, p)| p.slot != key.slot) {
+            let sealed = provider.slot;
+            fault(
+                "slot",
+                format!(
+                    "found {}; the shipped profile is sealed to {sealed}",
+                    key.slot
+                ),
+            );
+        }
+        if shipped.piv_providers().count() < shipped.threshold().into() {
+            fault(
+                "profile",
+                "its PIV providers do not reach its threshold".into(),
+            );
+        }
+        warn_of_passphrases(name, &shipped);
+    }
+    faults
+}
+
+/// A passphrase provider makes a public profile a target for guessing.
+fn warn_of_passphrases(name: &str, shipped: &profile::Profile) {
+    let is_passphrase = |kind: &ProviderKind| matches!(kind, ProviderKind::Passphrase(_));
+    if shipped
+        .providers()
+        .iter()
+        .any(|provider| is_passphrase(provider.kind()))
+    {
+        tracing::warn!(
+            "keys.{name}.profile: it has a passphrase provider, and whoever reads the configuration \
+             can guess at the passphrase"
+        );
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fault in &self.faults {
+            writeln!(f, "{fault}")?;
+        }
+        match self.faults.len() {
+            0 => writeln!(f, "The spec is good."),
+            1 => writeln!(f, "The spec has 1 fault."),
+            count => writeln!(f, "The spec has {count} faults."),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The command line: one file per command, each a function from its arguments to what it prints.
+
+mod apply;
+mod cards;
+mod check;
+mod plan;
+mod schema;
+mod scrub;
+mod status;
+
+use std::{
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::{
+    error::{Class, Error, Result},
+    spec::{self, Key, Name, Spec},
+    system::{log, memory, notify},
+};
+
+/// Secrets for services that only a smart card in the machine can unlock.
+///
+/// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
+/// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
+/// a RAM file system. Nothing else writes anything, but for `scrub`, which removes them again.
+#[derive(Parser)]
+#[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Says more: once why, twice each step and APDU (never a secret)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Prints JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card \
+busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged \
+or lost, 18 permission, 19 card, 20 publishing. docs/exit-codes.md says what to do about each.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Enroll or verify the keys of a spec, and publish their secrets
+    Apply(SpecArgs),
+    /// Find all faults of a spec, offline
+    Check(SpecFile),
+    /// Show what apply would do and why; changes nothing, spends nothing
+    Plan(SpecArgs),
+    /// Show keys, providers, cards and what is published
+    Status(SpecArgs),
+    /// Show every reader, its card and the keys in its slots
+    Cards,
+    /// Remove the published secrets
+    Scrub(SpecArgs),
+    /// Print the JSON Schema of the spec
+    Schema,
+}
+
+#[derive(Args)]
+struct SpecFile {
+    /// The spec
+    #[arg(long, value_name = "FILE")]
+    spec: PathBuf,
+}
+
+#[derive(Args)]
+struct SpecArgs {
+    #[command(flatten)]
+    file: SpecFile,
+    /// Only this key; may be given several times
+    #[arg(long = "key", value_name = "NAME")]
+    keys: Vec<String>,
+}
+
+impl SpecArgs {
+    /// The spec, read and checked.
+    fn load(&self) -> Result<Spec> {
+        let spec = spec::load(&self.file.spec)?;
+        match self
+            .keys
+            .iter()
+            .find(|name| !spec.keys.contains_key(name.as_str()))
+        {
+            None => Ok(spec),
+            Some(name) => {
+                let known: Vec<_> = spec.keys.keys().map(|name| &**name).collect();
+                Err(Error::new(
+                    Class::Spec,
+                    format!("looking for key {name}"),
+                    "the spec has none of that name",
+                    format!("It has: {}.", known.join(", ")),
+                ))
+            }
+        }
+    }
+
+    /// The keys that are meant: those named, or all.
+    fn select<'a>(&'a self, spec: &'a Spec) -> impl Iterator<Item = (&'a Name, &'a Key)> {
+        let all = self.keys.is_empty();
+        spec.keys
+            .iter()
+            .filter(move |(name, _)| all || self.keys.iter().any(|key| *key == ***name))
+    }
+}
+
+/// How a command ended: well, or with failures that it has told already.
+type Ended = Option<Class>;
+
+/// Runs the command line.
+///
+/// # Errors
+/// The class of the (first) failure, which was told on standard error.
+pub fn run(cli: &Cli) -> std::result::Result<(), Class> {
+    log::init(cli.verbose);
+    let ended = memory::protect().and_then(|protection| {
+        tracing::debug!("memory: {protection:?}");
+        match &cli.command {
+            Command::Apply(args) => apply::run(args, cli.json),
+            Command::Check(file) => check::run(file, cli.json),
+            Command::Plan(args) => plan::run(args, cli.json),
+            Command::Status(args) => status::run(args, cli.json),
+            Command::Cards => cards::run(cli.json),
+            Command::Scrub(args) => scrub::run(args, cli.json),
+            Command::Schema => schema::run(),
+        }
+    });
+    match ended {
+        Ok(None) => Ok(()),
+        Ok(Some(class)) => Err(class),
+        Err(error) => {
+            tell(&error);
+            if cli.json {
+                let _ = print(true, &Failed { error: &error });
+            }
+            Err(error.class)
+        }
+    }
+}
+
+/// Tells an error to whoever reads standard error, and to systemd.
+fn tell(error: &Error) {
+    tracing::error!("{error}");
+    notify::status(&error.found);
+}
+
+/// An error on its own in JSON.
+#[derive(Serialize)]
+struct Failed<'a> {
+    error: &'a Error,
+}
+
+impl fmt::Display for Failed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+/// Prints what a command has to say: as JSON, or as text that ends with a line feed of its own.
+fn print<T: Serialize + fmt::Display>(json: bool, value: &T) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let written = if json {
+        serde_json::to_writer_pretty(&mut out, value)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        write!(out, "{value}")
+    };
+    match written.and_then(|()| out.flush()) {
+        // `nixos-cryptkey cards | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
+            Class::Internal,
+            "printing the result",
+            error.to_string(),
+            "What was done stands; `nixos-cryptkey status` shows it.",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,265 @@
+//! `status`: keys, their providers, the cards that are there, and what is published.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::{Ended, SpecArgs, print};
+use crate::{
+    card::CardName,
+    error::{Error, Result},
+    observe::{self, ReaderView, scan},
+    profile::{ProviderKind, store::Store},
+    publish::{self, PublishedFile},
+    spec::{Key, Spec},
+    system::users,
+};
+
+#[derive(Serialize)]
+struct Status {
+    keys: BTreeMap<String, KeyStatus>,
+    /// None where PC/SC could not be asked.
+    readers: Option<Vec<ReaderView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readers_error: Option<Error>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyStatus {
+    /// None before enrollment.
+    profile: Option<ProfileStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile_error: Option<Error>,
+    /// None where nothing is published.
+    published: Option<Vec<FileStatus>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published_error: Option<Error>,
+}
+
+#[derive(Serialize)]
+struct ProfileStatus {
+    id: String,
+    version: u8,
+    threshold: u8,
+    providers: Vec<ProviderStatus>,
+}
+
+#[derive(Serialize)]
+struct ProviderStatus {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// What is known of a card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<String>,
+    /// Whether the card is there; none for other providers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    present: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct FileStatus {
+    name: String,
+    owner: String,
+    group: String,
+    mode: String,
+    length: u64,
+}
+
+pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
+    let spec = args.load()?;
+    let mut slots: Vec<_> = args.select(&spec).map(|(_, key)| key.slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    let (readers, readers_error) = apart(scan(&slots));
+    let keys: BTreeMap<_, _> = args
+        .select(&spec)
+        .map(|(name, key)| {
+            (
+                name.to_string(),
+                key_status(&spec, name, key, readers.as_deref()),
+            )
+        })
+        .collect();
+    let errors = keys
+        .values()
+        .flat_map(|key| [&key.profile_error, &key.published_error]);
+    let failed = errors.flatten().map(|error| error.class).next();
+    print(
+        json,
+        &Status {
+            keys,
+            readers,
+            readers_error,
+        },
+    )?;
+    Ok(failed)
+}
+
+fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>) -> KeyStatus {
+    let profile = Store::open(&spec.state_dir)
+        .and_then(|store| observe::profile(&store, name, key))
+        .map(|profile| {
+            profile.map(|profile| ProfileStatus {
+                id: profile.id(),
+                version: profile.version() as u8,
+                threshold: profile.threshold(),
+                providers: profile
+                    .providers()
+                    .iter()
+                    .map(|p| provider(p, readers))
+                    .collect(),
+            })
+        });
+    let (profile, profile_error) = apart(profile);
+    let published = publish::published(&spec.runtime_dir, name)
+        .map(|files| files.map(|files| files.into_iter().map(file).collect()));
+    let (published, published_error) = apart(published);
+    KeyStatus {
+        profile: profile.flatten(),
+        profile_error,
+        published: published.flatten(),
+        published_error,
+    }
+}
+
+fn provider(provider: &crate::profile::Provider, readers: Option<&[ReaderView]>) -> ProviderStatus {
+    let (id, kind) = (
+        provider.id().to_owned(),
+        provider.kind().type_name().to_owned(),
+    );
+    let ProviderKind::Piv(params) = provider.kind() else {
+        return ProviderStatus {
+            id,
+            kind,
+            card: None,
+            slot: None,
+            present: None,
+        };
+    };
+    let wanted = CardName {
+        serial: params.serial,
+        guid: params.guid,
+    };
+    let present = readers.map(|readers| readers.iter().any(|reader| reader.holds(&wanted)));
+    let (card, slot) = (Some(wanted.to_string()), Some(params.slot.to_string()));
+    ProviderStatus {
+        id,
+        kind,
+        card,
+        slot,
+        present,
+    }
+}
+
+fn file(
+    PublishedFile {
+        name,
+        uid,
+        gid,
+        mode,
+        length,
+    }: PublishedFile,
+) -> FileStatus {
+    let (owner, group) = (users::user_name(uid), users::group_name(gid));
+    FileStatus {
+        name,
+        owner,
+        group,
+        mode: format!("{mode:04o}"),
+        length,
+    }
+}
+
+fn apart<T>(result: Result<T>) -> (Option<T>, Option<Error>) {
+    match result {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(error)),
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, key) in &self.keys {
+            writeln!(f, "{name}:")?;
+            write!(f, "{key}")?;
+        }
+        for reader in self.readers.iter().flatten() {
+            write!(f, "{reader}")?;
+        }
+        self.readers_error
+            .iter()
+            .try_for_each(|error| writeln!(f, "Readers: {error}"))
+    }
+}
+
+impl fmt::Display for KeyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.profile, &self.profile_error) {
+            (Some(profile), _) => write!(f, "{profile}")?,
+            (None, Some(error)) => writeln!(f, "  profile: {error}")?,
+            (None, None) => writeln!(f, "  profile: none yet")?,
+        }
+        match (&self.published, &self.published_error) {
+            (Some(files), _) => {
+                for FileStatus {
+                    name,
+                    owner,
+                    group,
+                    mode,
+                    length,
+                } in files
+                {
+                    writeln!(
+                        f,
+                        "  published: {name} ({owner}:{group} {mode}, {length} bytes)"
+                    )?;
+                }
+                if files.is_empty() {
+                    writeln!(f, "  published: an empty set")?;
+                }
+                Ok(())
+            }
+            (None, Some(error)) => writeln!(f, "  published: {error}"),
+            (None, None) => writeln!(f, "  published: nothing"),
+        }
+    }
+}
+
+impl fmt::Display for ProfileStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            id,
+            version,
+            threshold,
+            providers,
+        } = self;
+        let count = providers.len();
+        writeln!(
+            f,
+            "  profile: {id}, version {version}, opened by {threshold} of {count}"
+        )?;
+        for ProviderStatus {
+            id,
+            kind,
+            card,
+            slot,
+            present,
+        } in providers
+        {
+            write!(f, "  provider {id}: {kind}")?;
+            if let (Some(card), Some(slot)) = (card, slot) {
+                write!(f, ", {card}, slot {slot}")?;
+            }
+            match present {
+                Some(true) => writeln!(f, ", present")?,
+                Some(false) => writeln!(f, ", absent")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+}
