@@ -64,9 +64,9 @@ else
 fi
 cd "$disk"
 
-# A service's user would own the secret; only root may give it away.
-if ((EUID == 0)); then owner=nobody; else owner=$(id -un); fi
-group=$(id -gn "$owner")
+# A service's user gets one of the secrets; only root may give it away.
+me=$(id -un)
+if ((EUID == 0)); then service=nobody; else service=$me; fi
 
 # One line to the virtual card, one line back.
 card() {
@@ -104,8 +104,10 @@ cat >spec.json <<END
       "pin": { "file": "$disk/pin" },
       "cardTimeoutSec": 1,
       "secrets": {
-        "restic": { "use": "backups", "format": "hex", "owner": "$owner", "group": "$group" },
-        "session": { "use": "web-session", "format": "base64", "length": 48, "mode": "0440" }
+        "restic": { "use": "backups", "format": "hex",
+                    "owner": "$service", "group": "$(id -gn "$service")" },
+        "session": { "use": "web-session", "format": "base64", "length": 48,
+                     "owner": "$me", "group": "$(id -gn)", "mode": "0440" }
       }
     }
   }
