@@ -16,6 +16,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
+    slice,
 };
 
 use cryptkey::publish::{Outcome, publish, scrub};
@@ -117,7 +118,7 @@ fn kill_everywhere(what: &str, prepare: impl Fn(&Path), check: impl Fn(&Path)) -
             let again = publish(&dir, "vault", &set(&NEW)).unwrap();
             assert_eq!(again, Outcome::Unchanged);
         } else {
-            assert_eq!(tree(&dir), [dir.clone()], "after stop {stop}");
+            assert_eq!(tree(&dir), slice::from_ref(&dir), "after stop {stop}");
         }
         if !killed {
             return stop;

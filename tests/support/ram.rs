@@ -4,7 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+};
 use tempfile::TempDir;
 
 /// A mounted RAM file system. Needs root.
@@ -24,6 +27,11 @@ impl Ram {
     }
 
     fn mount(kind: &str, options: &str) -> Self {
+        // Of this thread and those that it starts: also a test that is killed leaves no mount.
+        const NEED: &str = "these tests mount RAM file systems: run them as root";
+        unshare(CloneFlags::CLONE_NEWNS).expect(NEED);
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect(NEED);
         let root = TempDir::new().unwrap();
         mount(
             Some("test"),
@@ -32,7 +40,7 @@ impl Ram {
             MsFlags::empty(),
             Some(options),
         )
-        .expect("these tests mount RAM file systems: run them as root");
+        .expect(NEED);
         Self { root }
     }
 
