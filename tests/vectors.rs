@@ -165,18 +165,23 @@ fn harmless(vector: &vectors::Vector, original: &Profile, changed: &str) {
 
 #[test]
 fn every_changed_byte_is_refused_or_changes_nothing() {
-    for vector in vectors::profiles() {
-        let original = Profile::parse(vector.text).unwrap();
-        for at in 0..vector.text.len() {
-            let old = vector.text.as_bytes()[at];
-            for new in [old ^ 1, old ^ 0x20, b'0', b'"', b'\n'] {
-                let mut changed = vector.text.as_bytes().to_vec();
-                changed[at] = new;
-                harmless(&vector, &original, std::str::from_utf8(&changed).unwrap());
-            }
-            let (before, after) = (&vector.text[..at], &vector.text[at + 1..]);
-            harmless(&vector, &original, &format!("{before}{after}"));
+    std::thread::scope(|scope| {
+        for vector in vectors::profiles() {
+            scope.spawn(move || change_every_byte(&vector));
         }
+    });
+}
+
+fn change_every_byte(vector: &vectors::Vector) {
+    let original = Profile::parse(vector.text).unwrap();
+    for at in 0..vector.text.len() {
+        let (before, after) = (&vector.text[..at], &vector.text[at + 1..]);
+        // Another digit or letter; another case, or a control character; nothing.
+        for change in [1, 0x20] {
+            let changed = char::from(vector.text.as_bytes()[at] ^ change);
+            harmless(vector, &original, &format!("{before}{changed}{after}"));
+        }
+        harmless(vector, &original, &format!("{before}{after}"));
     }
 }
 

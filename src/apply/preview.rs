@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Failure, Run, Work};
 use crate::{
-    card::{Fault, PinTries, Piv},
+    card::{PinTries, Piv},
     error::{Class, Error, Result},
     plan::{self, MIN_TRIES, Next, Step},
     spec::{Key, Spec},
@@ -82,12 +82,7 @@ impl Preview {
 
     /// Counts the tries without the reset that `apply` allows itself.
     fn count_tries(&mut self, work: &mut Work) -> std::result::Result<(), Failure> {
-        let tries = match work.with_card("asking for the PIN's tries", Piv::pin_tries) {
-            Err(Failure::Card(Fault::Status(word), tried)) => {
-                return Err(Failure::Final(Fault::Status(word).error(tried)));
-            }
-            other => other?,
-        };
+        let tries = work.with_card("asking for the PIN's tries", Piv::pin_tries)?;
         let tries = match tries {
             PinTries::Left(left) => left,
             PinTries::Verified => {

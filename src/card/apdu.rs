@@ -180,7 +180,10 @@ mod tests {
         fn reset_at_end(&mut self) {}
     }
 
-    fn run(data: &[u8], answers: &[&[u8]]) -> (Result<(Vec<u8>, u16), Fault>, Vec<Vec<u8>>) {
+    /// Data and status word, or the fault.
+    type Answer = Result<(Vec<u8>, u16), Fault>;
+
+    fn run(data: &[u8], answers: &[&[u8]]) -> (Answer, Vec<Vec<u8>>) {
         let answers = answers.iter().map(|a| a.to_vec()).collect();
         let mut script = Script {
             answers,

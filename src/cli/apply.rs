@@ -152,9 +152,9 @@ impl fmt::Display for Published {
             .filter(|(_, names)| !names.is_empty())
             .map(|(what, names)| format!("{what} {}", names.join(", ")))
             .collect();
-        match parts.is_empty() {
-            true => f.write_str("published nothing"),
-            false => f.write_str(&parts.join("; ")),
+        if parts.is_empty() {
+            return f.write_str("published nothing");
         }
+        f.write_str(&parts.join("; "))
     }
 }

@@ -70,11 +70,11 @@ pub fn find(name: &str, key: &Key, known: &Known, deadline: Deadline) -> Result<
             return Err(missing(tried, key, seen.as_deref().ok()));
         }
         let slice = deadline.remaining().min(if told { LOOK } else { SILENT });
-        let waited = match &mut pcsc {
+        let change = match &mut pcsc {
             Some(pcsc) => pcsc.wait(slice),
             None => service::wait(slice),
         };
-        if waited.is_err() {
+        if change.is_err() {
             pcsc = None;
         }
         if started.passed() && !deadline.passed() {
@@ -256,7 +256,7 @@ fn recognize(
         }
         // A certificate is only a hint: one that differs may be stale, and the key agreement tells.
         SlotState::Key(found) if found.source == KeySource::Certificate => {
-            slot = SlotState::Unknown
+            slot = SlotState::Unknown;
         }
         _ => {}
     }
@@ -336,23 +336,27 @@ fn missing(tried: String, key: &Key, seen: Option<&[Seen]>) -> Error {
         );
     }
     let mut found = format!("it was not there within {waited} s");
-    for (i, Seen { reader, what }) in seen.iter().enumerate() {
+    let empty = seen
+        .iter()
+        .filter(|seen| matches!(seen.what, Why::Empty))
+        .count();
+    for Seen { reader, what } in seen {
         let what = match what {
-            Why::Empty => "empty".into(),
-            Why::Held => "held".into(),
+            Why::Empty | Why::Held => continue,
             Why::Other(card) => format!("holds {card}"),
             Why::NoPiv => "holds a card without PIV".into(),
             Why::Fault(fault) => fault.to_string(),
         };
-        let lead = if i == 0 { "; " } else { ", " };
         // Writing to a string never fails.
-        let _ = write!(found, "{lead}reader {reader:?}: {what}");
+        let _ = write!(found, "; reader {reader:?}: {what}");
     }
-    if seen.is_empty() {
-        found.push_str("; there is no reader");
-    }
+    let _ = match (seen.len(), empty) {
+        (0, _) => write!(found, "; there is no reader"),
+        (_, 0) => Ok(()),
+        (all, empty) => write!(found, "; {empty} of {all} readers are empty"),
+    };
     let advice =
-        "Insert the card and start the unit again. `nixos-cryptkey cards` shows what is there.";
+        "Insert the card, and start the unit again. `nixos-cryptkey cards` shows what is there.";
     Error::new(Class::NoCard, tried, found, advice)
 }
 

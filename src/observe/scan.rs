@@ -163,14 +163,11 @@ impl fmt::Display for CardView {
             write!(f, ", the maker's management key")?;
         }
         writeln!(f)?;
-        for SlotView {
-            slot,
-            state,
-            policies,
-        } in &self.slots
-        {
-            write!(f, "  {slot}: {state}")?;
-            if let Some((pin, touch)) = policies {
+        // A card that tells nothing tells it of each slot: one line for all of them.
+        for alike in self.slots.chunk_by(|a, b| a.state == b.state) {
+            let names: Vec<_> = alike.iter().map(|view| view.slot.to_string()).collect();
+            write!(f, "  {}: {}", names.join(" "), alike[0].state)?;
+            if let Some((pin, touch)) = alike[0].policies {
                 write!(f, ", PIN {pin}, touch {touch}")?;
             }
             writeln!(f)?;

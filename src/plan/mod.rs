@@ -15,7 +15,7 @@ pub use refusal::Refusal;
 pub use step::Step;
 
 use crate::{
-    card::{CardName, PinPolicy, SlotKey, SlotState},
+    card::{CardName, PinPolicy, SlotKey, SlotState, fingerprint},
     profile::piv,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
@@ -143,7 +143,10 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     };
     let generate = match (session.provider, &known.profile) {
         (Some(index), Some(sealed)) => {
-            check_sealed_slot(key, sealed.piv.get(&index), slot)?;
+            let Some(provider) = sealed.piv.get(&index) else {
+                return Ok(Next::Step(Step::FindCard));
+            };
+            check_sealed_slot(key, provider, slot)?;
             false
         }
         _ => check_new_slot(key, session, slot)?,
@@ -206,30 +209,19 @@ fn check_enrollment(key: &Key) -> Result<(), Refusal> {
 }
 
 /// The slot of an enrolled card, before its PIN is spent (rule 6).
-fn check_sealed_slot(
-    key: &Key,
-    provider: Option<&piv::Params>,
-    slot: &SlotState,
-) -> Result<(), Refusal> {
-    let sealed = provider.map(|provider| provider.public_key);
+fn check_sealed_slot(key: &Key, provider: &piv::Params, slot: &SlotState) -> Result<(), Refusal> {
+    let sealed = &provider.public_key;
     match slot {
         SlotState::Empty => Err(Refusal::SlotEmptied { slot: key.slot }),
         SlotState::Unknown => Ok(()),
-        SlotState::Key(found) => {
-            let public = found.public.as_ref().ok();
-            match (public, sealed) {
-                (Some(found), Some(sealed)) if piv::same_key(found, &sealed) => {}
-                _ => {
-                    let found = found.public.clone();
-                    return Err(Refusal::KeyChanged {
-                        slot: key.slot,
-                        sealed,
-                        found,
-                    });
-                }
-            }
-            check_policies(key, found)
-        }
+        SlotState::Key(found) => match &found.public {
+            Ok(public) if piv::same_key(public, sealed) => check_policies(key, found),
+            other => Err(Refusal::KeyChanged {
+                slot: key.slot,
+                sealed: fingerprint(sealed),
+                found: other.as_ref().map(fingerprint).map_err(Clone::clone),
+            }),
+        },
     }
 }
 

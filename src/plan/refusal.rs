@@ -1,10 +1,8 @@
 //! Why the planner goes no further, each with what to do next.
 
-use p256::PublicKey;
-
 use super::MIN_TRIES;
 use crate::{
-    card::{PinPolicy, Slot, TouchPolicy, fingerprint},
+    card::{Fingerprint, PinPolicy, Slot, TouchPolicy},
     error::{Class, Error},
 };
 
@@ -55,9 +53,9 @@ pub enum Refusal {
         /// The slot.
         slot: Slot,
         /// The profile's.
-        sealed: Option<PublicKey>,
+        sealed: Fingerprint,
         /// The card's, or the name of its kind.
-        found: Result<PublicKey, String>,
+        found: Result<Fingerprint, String>,
     },
     /// The slot of an enrolled card is empty.
     SlotEmptied {
@@ -109,6 +107,7 @@ impl Refusal {
         Error::new(class, format!("key {name}: {tried}"), found, advice)
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one text for each refusal")]
     fn parts(&self, name: &str) -> (Class, &'static str, String, String) {
         let option = |field: &str| format!("security.cryptkey.keys.{name}.{field}");
         match self {
@@ -176,14 +175,15 @@ impl Refusal {
             Self::KeyChanged { slot, sealed, found } => (
                 Class::KeyChanged,
                 "checking the card before its PIN is spent",
-                format!(
-                    "slot {slot} holds {}, and the profile is sealed to {}",
-                    found.as_ref().map_or_else(
-                        |kind| format!("a key of another kind ({kind})"),
-                        |key| fingerprint(key).to_string()
+                match found {
+                    Ok(found) => {
+                        format!("slot {slot} holds {found}, and the profile is sealed to {sealed}")
+                    }
+                    Err(kind) => format!(
+                        "slot {slot} holds a key of another kind ({kind}), and the profile is sealed \
+                         to {sealed}"
                     ),
-                    sealed.as_ref().map_or_else(|| "no key".into(), |key| fingerprint(key).to_string())
-                ),
+                },
                 "Insert the card that was enrolled. If its key was replaced, the secrets are gone \
                  unless another provider opens the profile."
                     .into(),

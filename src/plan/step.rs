@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::{Known, PinState};
-use crate::card::SlotState;
+use crate::{
+    card::{KeySource, SlotKey, SlotState},
+    profile::piv::generator,
+};
 
 /// One step. Each is safe to be killed in and to be run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +68,16 @@ impl Step {
                 session.verified = true;
                 known.pins.push((session.card, PinState::Accepted));
             }
-            Self::Generate => session.slot = Some(SlotState::Unknown),
+            // No step depends on which key it will be: the base point stands for it.
+            Self::Generate => {
+                let public = Ok(generator());
+                let source = KeySource::KeyAgreement;
+                session.slot = Some(SlotState::Key(SlotKey {
+                    public,
+                    policies: None,
+                    source,
+                }));
+            }
             Self::Enroll => known.open = true,
             Self::OpenShare(index) => {
                 known.opened.insert(index);

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `format` | the TOML file, read strictly and written |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
-//! | `shamir`, `seal` | shares, sealing and opening, the integrity of the whole |
+//! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
 //! | `store`, `save` | the state directory, read and written |
 
 use std::fmt;
@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod format;
+mod open;
 pub mod piv;
 pub mod proof;
 mod save;

@@ -1,34 +1,16 @@
-//! Sealing a master key into a profile, and opening it again.
-//!
-//! Nothing can be derived from an [`Opened`] before its integrity was checked: only [`open`] makes
-//! one, after the check.
+//! Sealing a new master key into a profile.
 
-use std::fmt;
-
-use aes_gcm::{Aes256Gcm, KeyInit as _, aead::AeadInOut as _};
-use hmac::{Hmac, Mac as _};
-use sha2::{Digest as _, Sha256};
+use aes_gcm::aead::AeadInOut as _;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+pub use super::open::{OpenError, Opened, ProviderSecret, open};
 use super::{
     Profile, Provider, ProviderKind, Version,
+    open::{cipher, integrity},
     shamir::{self, Share},
 };
-use crate::{
-    error::{self, Class, Error},
-    kdf,
-};
-
-kdf::secret_bytes! {
-    /// What a provider's share is sealed with: 32 bytes that only the provider gives.
-    ProviderSecret
-}
-
-kdf::secret_bytes! {
-    /// The key itself, 32 bytes.
-    MasterKey
-}
+use crate::error::{self, Class, Error};
 
 /// A provider to seal a share to.
 pub struct NewProvider {
@@ -38,145 +20,6 @@ pub struct NewProvider {
     pub kind: ProviderKind,
     /// Its secret.
     pub secret: ProviderSecret,
-}
-
-/// A profile's key, opened and checked.
-#[derive(Debug)]
-pub struct Opened {
-    master: MasterKey,
-    output_salt: [u8; 32],
-}
-
-impl Opened {
-    /// Derives the output of a use label: `length` bytes, 1 to [`kdf::MAX_OUTPUT`].
-    pub fn output(&self, use_label: &str, length: usize) -> error::Result<Zeroizing<Vec<u8>>> {
-        kdf::output(self.master.as_bytes(), &self.output_salt, use_label, length).ok_or_else(|| {
-            Error::new(
-                Class::Spec,
-                format!("deriving the output of use {use_label:?}"),
-                format!("a length of {length} bytes"),
-                format!("Allowed are 1 to {} bytes.", kdf::MAX_OUTPUT),
-            )
-        })
-    }
-}
-
-/// Why a profile did not open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OpenError {
-    /// Fewer providers gave their secret than the profile asks for.
-    TooFew {
-        /// How many did.
-        given: usize,
-        /// How many it takes.
-        threshold: u8,
-    },
-    /// A provider's secret does not open its share: the card holds another key than the one that
-    /// was enrolled, or the provider's part of the file was changed.
-    WrongSecret {
-        /// The provider's id.
-        provider: String,
-    },
-    /// A share opened that is not at the place that the file says.
-    WrongIndex {
-        /// The provider's id.
-        provider: String,
-    },
-    /// The shares opened, but the file is not the one that was sealed.
-    Integrity,
-}
-
-impl OpenError {
-    /// The error for an operator. `tried` is a phrase ("opening profile /var/…/vault.toml").
-    ///
-    /// [`Self::WrongSecret`] becomes [`Class::KeyChanged`]; a caller that knows the card's key to
-    /// be the enrolled one knows that the file was changed, and says [`Class::Profile`].
-    #[must_use]
-    pub fn into_error(self, tried: &str) -> Error {
-        let restore = "Restore the file from a backup; it is never replaced.";
-        match &self {
-            Self::TooFew { .. } => Error::new(
-                Class::Profile,
-                tried,
-                self.to_string(),
-                "Open it with more of its providers.",
-            ),
-            Self::WrongSecret { .. } => Error::new(
-                Class::KeyChanged,
-                tried,
-                self.to_string(),
-                "Use the card that was enrolled. If it is that card, its key was replaced or the \
-                 file was changed: restore the file from a backup; it is never replaced.",
-            ),
-            Self::WrongIndex { .. } | Self::Integrity => {
-                Error::new(Class::Profile, tried, self.to_string(), restore)
-            }
-        }
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooFew { given, threshold } => {
-                write!(
-                    f,
-                    "it takes {threshold} providers to open, and {given} gave their secret"
-                )
-            }
-            Self::WrongSecret { provider } => {
-                write!(
-                    f,
-                    "the answer of provider {provider} does not open its share"
-                )
-            }
-            Self::WrongIndex { provider } => {
-                write!(
-                    f,
-                    "the share of provider {provider} is not the one that the file names"
-                )
-            }
-            Self::Integrity => f.write_str(
-                "the file is damaged: it is not what was sealed (its integrity differs)",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-/// Opens a profile with the secrets of some of its providers, given with their places in
-/// [`Profile::providers`].
-///
-/// Every secret given must open its share, also beyond the threshold. The file's integrity is
-/// checked, in constant time, before this returns.
-pub fn open(profile: &Profile, secrets: &[(usize, &ProviderSecret)]) -> Result<Opened, OpenError> {
-    if secrets.len() < profile.threshold.into() {
-        return Err(OpenError::TooFew {
-            given: secrets.len(),
-            threshold: profile.threshold,
-        });
-    }
-    let mut shares = Vec::with_capacity(secrets.len());
-    for (place, secret) in secrets {
-        let wrong = || OpenError::WrongSecret {
-            provider: format!("number {place}"),
-        };
-        shares.push(open_share(
-            profile.providers.get(*place).ok_or_else(wrong)?,
-            secret,
-        )?);
-    }
-    // Two shares at one place: the file or the caller names one provider twice.
-    let master = shamir::combine(&shares).ok_or(OpenError::Integrity)?;
-    let intact = integrity(profile, &master).ct_eq(&profile.integrity);
-    if !bool::from(intact) {
-        return Err(OpenError::Integrity);
-    }
-    Ok(Opened {
-        master: MasterKey::new(&master),
-        output_salt: profile.output_salt,
-    })
 }
 
 /// Seals a new random master key to the providers, any `threshold` of which open it, as a version
@@ -208,6 +51,12 @@ fn seal_with(
             "Nothing was written. This is a fault of the program: report it.",
         )
     };
+    if providers.len() > 255 {
+        return Err(fault(format!(
+            "{} providers; 255 have an index",
+            providers.len()
+        )));
+    }
     let mut master = Zeroizing::new([0; 32]);
     random(&mut *master)?;
     let mut output_salt = [0; 32];
@@ -268,38 +117,6 @@ fn seal_with(
     Ok((profile, opened))
 }
 
-/// Opens a provider's share: AES-256-GCM over `x ‖ y`, 33 bytes and a tag of 16.
-fn open_share(provider: &Provider, secret: &ProviderSecret) -> Result<Share, OpenError> {
-    let wrong = |_| OpenError::WrongSecret {
-        provider: provider.id.clone(),
-    };
-    let (sealed, tag) = provider.encrypted_share.split_at(33);
-    let mut plain = Zeroizing::new([0; 33]);
-    plain.copy_from_slice(sealed);
-    let mut whole_tag = [0; 16];
-    whole_tag.copy_from_slice(tag);
-    cipher(provider, secret)
-        .decrypt_inout_detached(
-            &provider.nonce.into(),
-            provider.associated_data().as_bytes(),
-            plain.as_mut_slice().into(),
-            &whole_tag.into(),
-        )
-        .map_err(wrong)?;
-    let mut share = Share {
-        x: plain[0],
-        y: Zeroizing::new([0; 32]),
-    };
-    share.y.copy_from_slice(&plain[1..]);
-    // Version 1 has no index outside the share.
-    if provider.share_index.is_some_and(|index| index != share.x) {
-        return Err(OpenError::WrongIndex {
-            provider: provider.id.clone(),
-        });
-    }
-    Ok(share)
-}
-
 /// Seals a share into its provider, whose nonce and share salt are drawn already.
 fn seal_share(provider: &mut Provider, share: &Share, secret: &ProviderSecret) -> Option<()> {
     let mut plain = Zeroizing::new([0; 33]);
@@ -316,17 +133,121 @@ fn seal_share(provider: &mut Provider, share: &Share, secret: &ProviderSecret) -
     Some(())
 }
 
-fn cipher(provider: &Provider, secret: &ProviderSecret) -> Aes256Gcm {
-    let key = kdf::share_key(secret.as_bytes(), &provider.share_salt);
-    Aes256Gcm::new((&*key).into())
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use expect_test::expect;
+    use p256::{ProjectivePoint, Scalar, elliptic_curve::point::AffineCoordinates as _};
 
-/// HMAC-SHA256 over SHA-256 of the profile's lines, under a key that only the master key gives.
-fn integrity(profile: &Profile, master: &[u8; 32]) -> [u8; 32] {
-    // HMAC fills a key up to its block of 64 bytes with zeros; done here, it can't fail.
-    let mut key = Zeroizing::new([0; 64]);
-    key[..32].copy_from_slice(&*kdf::integrity_key(master));
-    let mut mac = Hmac::<Sha256>::new((&*key).into());
-    mac.update(&Sha256::digest(profile.integrity_lines()));
-    mac.finalize().into_bytes().into()
+    use super::*;
+    use crate::{
+        card::{Guid, PinPolicy, Serial, TouchPolicy},
+        profile::{
+            Argon2Params,
+            piv::{KeySource, Params, Peer, Scheme, SharedX, generator},
+        },
+    };
+
+    /// A card whose private key is `d`, and what it would be enrolled as.
+    fn card(d: u8) -> NewProvider {
+        let d = Scalar::from(u64::from(d) + 1);
+        let key = (generator().to_projective() * d).to_affine();
+        let params = Params {
+            peer: Peer::new(Scheme::HashToCurve, [7; 32]).unwrap(),
+            public_key: key.try_into().unwrap(),
+            slot: "82".parse().unwrap(),
+            serial: Serial::new(42),
+            guid: Guid::new([0xab; 16]),
+            card_name: r#"A "card" \ reader"#.into(),
+            touch_policy: TouchPolicy::Cached,
+            pin_policy: Some(PinPolicy::Always),
+            key_source: Some(KeySource::KeyAgreement),
+        };
+        let x = (ProjectivePoint::from(params.peer_point()) * d)
+            .to_affine()
+            .x();
+        let secret = params.secret(&SharedX::new(&x.into()));
+        NewProvider {
+            id: "card-1".into(),
+            kind: ProviderKind::Piv(Box::new(params)),
+            secret,
+        }
+    }
+
+    /// The format with everything in it, from fixed "random" bytes: 1, 2, 3, …
+    #[test]
+    fn the_format_stays_what_it_is() {
+        let recovery = NewProvider {
+            id: "recovery-1".into(),
+            kind: ProviderKind::Recovery(Argon2Params {
+                salt: [9; 32],
+                time: 3,
+                memory_kib: 262_144,
+                threads: 4,
+            }),
+            secret: ProviderSecret::new(&[8; 32]),
+        };
+        let mut drawn = 0;
+        let random = |bytes: &mut [u8]| {
+            for byte in bytes {
+                drawn += 1;
+                *byte = u8::try_from(drawn % 256).unwrap();
+            }
+            Ok(())
+        };
+        let (profile, opened) = seal_with("vault", 2, vec![card(1), recovery], random).unwrap();
+        assert_eq!(opened.master.as_bytes()[..3], [1, 2, 3]);
+        expect![[r#"
+            version = 2
+            name = "vault"
+            threshold = 2
+            output_salt = "2122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f40"
+            integrity = "27e94cf18ccfb2c9f3d258918b8f6d41add80652a2418d8b60037506a58b6311"
+
+            [[providers]]
+              type = "piv"
+              id = "card-1"
+              encrypted_share = "c4d4cb8c0fd93990b1344626f4ec67b89f11caeb8e3ad8433dfe876a13000166c0479fd1b193557748c2d52ed0d9a352c9"
+              nonce = "8182838485868788898a8b8c"
+              share_salt = "6162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f80"
+              [providers.params]
+                card_name = "A \"card\" \\ reader"
+                guid = "abababababababababababababababab"
+                key_source = "key-agreement"
+                pin_policy = "always"
+                public_key = "047cf27b188d034f7e8a52380304b51ac3c08969e277f21b35a60b48fc4766997807775510db8ed040293d9ac69f7430dbba7dade63ce982299e04b79d227873d1"
+                salt = "0707070707070707070707070707070707070707070707070707070707070707"
+                scheme = "hash-to-curve"
+                serial = "42"
+                share_index = "1"
+                slot = "82"
+                touch_policy = "cached"
+
+            [[providers]]
+              type = "recovery"
+              id = "recovery-1"
+              encrypted_share = "14decdd7871a5834ec578d8fb5edd5c423d92f2a097b3fc21fa69a76f3bfcc754c4f3b595022e5a967b989774dd9f97663"
+              nonce = "adaeafb0b1b2b3b4b5b6b7b8"
+              share_salt = "8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabac"
+              [providers.params]
+                argon_memory = "262144"
+                argon_threads = "4"
+                argon_time = "3"
+                salt = "0909090909090909090909090909090909090909090909090909090909090909"
+                share_index = "2"
+        "#]].assert_eq(&profile.to_toml());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let (_, opened) = seal("vault", 1, vec![card(1)]).unwrap();
+        expect!["MasterKey(not shown)"].assert_eq(&format!("{:?}", opened.master));
+    }
+
+    #[test]
+    fn no_random_bytes_no_profile() {
+        let random = |_: &mut [u8]| Err(super::super::no_random(getrandom::Error::UNSUPPORTED));
+        let error = seal_with("vault", 1, vec![card(1)], random).unwrap_err();
+        assert_eq!(error.class, Class::Internal);
+    }
 }

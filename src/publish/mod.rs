@@ -218,51 +218,78 @@ pub fn published_keys(runtime_dir: &Path) -> Result<Vec<String>> {
     let Some(dir) = RuntimeDir::open(runtime_dir)? else {
         return Ok(Vec::new());
     };
-    let names = names(&dir).map_err(|errno| {
+    let failed = |errno: Errno| {
         let advice = io_advice(errno, runtime_dir);
         Error::new(Class::Publish, &*tried, errno.desc(), advice)
-    })?;
-    let ours = |name: &String| matches!(current(&dir, name, &tried), Ok(Some(_)));
-    let names = names.into_iter().filter_map(|name| name.into_string().ok());
-    Ok(names.filter(ours).collect())
+    };
+    let mut keys = Vec::new();
+    for name in names(&dir).map_err(failed)? {
+        // What is not UTF-8 is no name of ours.
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        if let Named::Generation(_) = look(&dir, &name).map_err(failed)? {
+            keys.push(name);
+        }
+    }
+    Ok(keys)
 }
 
-/// The generation that `<key>` names; `None` where `<key>` does not exist.
-fn current(dir: &RuntimeDir, key: &str, tried: &str) -> Result<Option<String>> {
-    let foreign = |found: &str| {
-        let path = dir.path().join(key);
-        Error::new(
-            Class::Publish,
-            tried,
-            format!(
-                "{} is {found}, which this program did not make",
-                path.display()
-            ),
-            "See what it is and move it away, then run again.",
-        )
-    };
-    let failed = |errno: Errno| {
-        let advice = io_advice(errno, dir.path());
-        Error::new(Class::Publish, tried, errno.desc(), advice)
-    };
+/// What `RUNTIMEDIR/<key>` is.
+enum Named {
+    Nothing,
+    /// A symlink of ours, to the generation of this name.
+    Generation(String),
+    /// Something that this program did not make.
+    Foreign(String),
+}
+
+fn look(dir: &RuntimeDir, key: &str) -> nix::Result<Named> {
     let found = match stat::fstatat(dir, key, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Err(Errno::ENOENT) => return Ok(None),
-        other => other.map_err(failed)?,
+        Err(Errno::ENOENT) => return Ok(Named::Nothing),
+        other => other?,
     };
-    if is(&found, SFlag::S_IFDIR) {
-        return Err(foreign("a directory"));
-    }
     if !is(&found, SFlag::S_IFLNK) {
-        return Err(foreign("a file"));
+        let is_directory = is(&found, SFlag::S_IFDIR);
+        let what = if is_directory {
+            "a directory"
+        } else {
+            "a file"
+        };
+        return Ok(Named::Foreign(what.into()));
     }
-    let target = fcntl::readlinkat(dir, key).map_err(failed)?;
+    let target = fcntl::readlinkat(dir, key)?;
     let name = target
         .to_str()
         .and_then(|target| target.strip_prefix(GENERATIONS)?.strip_prefix('/'))
         .filter(|name| generation::belongs_to(name, key));
-    match name {
-        Some(name) => Ok(Some(name.to_owned())),
-        None => Err(foreign(&format!("a symlink to {}", target.display()))),
+    Ok(match name {
+        Some(name) => Named::Generation(name.to_owned()),
+        None => Named::Foreign(format!("a symlink to {}", target.display())),
+    })
+}
+
+/// The generation that `<key>` names; `None` where `<key>` does not exist.
+fn current(dir: &RuntimeDir, key: &str, tried: &str) -> Result<Option<String>> {
+    let path = dir.path().join(key);
+    match look(dir, key) {
+        Ok(Named::Nothing) => Ok(None),
+        Ok(Named::Generation(name)) => Ok(Some(name)),
+        Ok(Named::Foreign(what)) => Err(Error::new(
+            Class::Publish,
+            tried,
+            format!(
+                "{} is {what}, which this program did not make",
+                path.display()
+            ),
+            "See what it is and move it away, then run again.",
+        )),
+        Err(errno) => Err(Error::new(
+            Class::Publish,
+            tried,
+            cannot("look at what is published", errno),
+            io_advice(errno, &path),
+        )),
     }
 }
 

@@ -183,10 +183,73 @@ impl Buffer {
 /// Why there is no answer, in the program's own words where it has some.
 fn no_answer(status: io::Result<ExitStatus>, complaint: &str, seconds: u64) -> String {
     let words = complaint.lines().last().unwrap_or_default().trim();
+    let words = words.trim_start_matches("Failed to query password: ");
     let reason = match status {
         Ok(status) if words.is_empty() => status.to_string(),
         Err(error) if words.is_empty() => error.to_string(),
         _ => words.to_owned(),
     };
-    format!("no answer within {seconds} s ({reason})")
+    format!("no answer (limit {seconds} s): {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Asks through a program of these shell commands.
+    fn through(commands: &str, timeout: Duration) -> Result<Zeroizing<Vec<u8>>> {
+        let dir = TempDir::new().unwrap();
+        let program = dir.path().join("ask");
+        fs::write(&program, format!("#!/bin/sh\n{commands}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        ask_through(program.to_str().unwrap(), "PIN", "cryptkey:1", timeout)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn an_answer_may_have_1024_bytes() {
+        let answer = through("head -c 1024 /dev/zero", LONG).unwrap();
+        assert_eq!(answer.len(), 1024);
+        let error = through("head -c 1025 /dev/zero", LONG).unwrap_err();
+        assert_eq!(error.class, Class::Internal);
+        let error = through("head -c 1000000 /dev/zero; exit 0", LONG).unwrap_err();
+        assert_eq!(error.found, "an answer of more than 1024 bytes");
+    }
+
+    #[test]
+    fn neither_a_talkative_nor_a_failing_program_gives_an_answer() {
+        let error = through("head -c 1000000 /dev/zero >&2; exit 1", LONG).unwrap_err();
+        assert_eq!(error.class, Class::NoAnswer);
+        let error = through("printf 123456; exit 1", LONG).unwrap_err();
+        assert_eq!(error.found, "no answer (limit 60 s): exit status: 1");
+        assert!(!error.to_string().contains("123456"));
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended() {
+        // Its own limit, one second at least, and the time of grace on top.
+        let error = through("exec sleep 1000", Duration::ZERO).unwrap_err();
+        assert_eq!(error.class, Class::NoAnswer);
+    }
+
+    #[test]
+    fn a_credential_called_password_is_no_answer() {
+        let answer = through("printf '%s' \"${CREDENTIALS_DIRECTORY-none}\"", LONG).unwrap();
+        assert_eq!(&answer[..], b"none");
+    }
+
+    #[test]
+    fn a_missing_program_says_where_it_was_sought() {
+        let error = ask_through("/nonexistent/ask", "PIN", "cryptkey:1", LONG).unwrap_err();
+        assert_eq!(error.class, Class::Internal);
+        assert!(
+            error.found.contains("/nonexistent/ask can't be started"),
+            "{error}"
+        );
+    }
 }

@@ -1,0 +1,415 @@
+//! Publishing on real RAM file systems: what stands afterwards, and that what stood before stands
+//! on wherever the new set can't.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/published.rs"]
+mod published;
+#[path = "support/ram.rs"]
+mod ram;
+
+use std::{
+    fs,
+    fs::Permissions,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    path::Path,
+};
+
+use cryptkey::{
+    error::{Class, Error},
+    publish::{Changes, Entry, Outcome, PublishedFile, publish, published, published_keys, scrub},
+    system::runtime_dir::RuntimeDir,
+};
+use nix::{
+    mount::MsFlags,
+    sys::stat::{Mode, umask},
+};
+use published::{contents, entry, expected, generations, set, traces, tree};
+use ram::Ram;
+
+const OLD: [(&str, &str); 2] = [("a", "old a"), ("b", "old b")];
+const NEW: [(&str, &str); 2] = [("b", "new b"), ("c", "new c")];
+
+fn refused(result: cryptkey::error::Result<Outcome>) -> Error {
+    let error = result.unwrap_err();
+    assert_eq!(error.class, Class::Publish, "{error}");
+    error
+}
+
+/// Whether the old set stands, whole and alone.
+fn assert_old_stands(dir: &Path) {
+    assert_eq!(contents(&dir.join("vault")), expected(&OLD));
+    assert_eq!(generations(dir), 1);
+}
+
+fn changed(added: &[&str], changed: &[&str], removed: &[&str]) -> Outcome {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Outcome::Changed(Changes {
+        added: names(added),
+        changed: names(changed),
+        removed: names(removed),
+    })
+}
+
+#[test]
+fn publishes_replaces_and_removes_on_tmpfs_and_ramfs() {
+    for ram in [Ram::tmpfs("size=1m"), Ram::ramfs()] {
+        let dir = ram.runtime_dir();
+        let first = publish(&dir, "vault", &set(&OLD)).unwrap();
+        assert_eq!(first, changed(&["a", "b"], &[], &[]));
+        assert_old_stands(&dir);
+        let second = publish(&dir, "vault", &set(&NEW)).unwrap();
+        assert_eq!(second, changed(&["c"], &["b"], &["a"]));
+        assert_eq!(contents(&dir.join("vault")), expected(&NEW));
+        assert_eq!(generations(&dir), 1);
+        let none = publish(&dir, "vault", &[]).unwrap();
+        assert_eq!(none, changed(&[], &[], &["b", "c"]));
+        assert_eq!(contents(&dir.join("vault")), expected(&[]));
+        assert_eq!(publish(&dir, "vault", &[]).unwrap(), Outcome::Unchanged);
+    }
+}
+
+#[test]
+fn the_early_check_creates_nothing_and_has_nothing_to_warn_of_on_ramfs() {
+    let ram = Ram::ramfs();
+    let dir = ram.runtime_dir();
+    assert_eq!(RuntimeDir::check(&dir), Ok(None));
+    assert_eq!(tree(ram.path()), [ram.path()]);
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    assert_eq!(RuntimeDir::check(&dir), Ok(None));
+}
+
+#[test]
+fn the_same_again_writes_nothing() {
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    publish(&dir, "other", &set(&NEW)).unwrap();
+    let before = traces(ram.path());
+    assert_eq!(
+        publish(&dir, "vault", &set(&OLD)).unwrap(),
+        Outcome::Unchanged
+    );
+    let mut backwards = set(&OLD);
+    backwards.reverse();
+    assert_eq!(
+        publish(&dir, "vault", &backwards).unwrap(),
+        Outcome::Unchanged
+    );
+    assert_eq!(traces(ram.path()), before);
+}
+
+#[test]
+fn any_difference_is_a_change() {
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    let original = || entry("a", b"0123");
+    let others: [fn(&mut Entry); 5] = [
+        |e| *e.bytes = b"0124".to_vec(),
+        |e| *e.bytes = b"01234".to_vec(),
+        |e| e.uid = 1000,
+        |e| e.gid = 1000,
+        |e| e.mode = 0o440,
+    ];
+    for change in others {
+        publish(&dir, "vault", &[original()]).unwrap();
+        let mut other = original();
+        change(&mut other);
+        let outcome = publish(&dir, "vault", &[other]).unwrap();
+        assert_eq!(outcome, changed(&[], &["a"], &[]));
+    }
+}
+
+#[test]
+fn owner_mode_and_directories_are_as_declared_whatever_the_umask() {
+    // Of the whole process: what the other tests here check must not hang on it either.
+    umask(Mode::from_bits_truncate(0o077));
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    let owned = |name: &str, uid, gid, mode| {
+        let entry = entry(name, b"x");
+        Entry {
+            uid,
+            gid,
+            mode,
+            ..entry
+        }
+    };
+    let set = [
+        owned("a", 1000, 2000, 0o440),
+        owned("b", 0, 0, 0o400),
+        owned("c", 1, 0, 0o666),
+        owned("d", 0, 7, 0o000),
+    ];
+    publish(&dir, "vault", &set).unwrap();
+    let file = |name: &str, uid, gid, mode| PublishedFile {
+        name: name.into(),
+        uid,
+        gid,
+        mode,
+        length: 1,
+    };
+    let files = published(&dir, "vault").unwrap().unwrap();
+    assert_eq!(
+        files,
+        [
+            file("a", 1000, 2000, 0o440),
+            file("b", 0, 0, 0o400),
+            file("c", 1, 0, 0o666),
+            file("d", 0, 7, 0o000)
+        ]
+    );
+    for path in [dir.clone(), dir.join(".generations"), dir.join("vault")] {
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!(
+            (found.mode() & 0o7777, found.uid()),
+            (0o751, 0),
+            "{}",
+            path.display()
+        );
+    }
+    assert_eq!(publish(&dir, "vault", &set).unwrap(), Outcome::Unchanged);
+}
+
+#[test]
+fn a_full_tmpfs_keeps_the_old_set_whole() {
+    let ram = Ram::tmpfs("size=64k");
+    let dir = ram.runtime_dir();
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    let before = tree(ram.path());
+    let large = [entry("a", b"new"), entry("big", &vec![7; 100_000])];
+    let error = refused(publish(&dir, "vault", &large));
+    assert!(
+        error
+            .found
+            .contains("could not write secret big: No space left"),
+        "{error}"
+    );
+    assert!(
+        error.found.contains("the 2 secrets need 106496 bytes"),
+        "{error}"
+    );
+    assert!(
+        error
+            .found
+            .contains("what was published before still stands"),
+        "{error}"
+    );
+    assert!(error.advice.contains("more room"), "{error}");
+    assert_old_stands(&dir);
+    assert_eq!(tree(ram.path()), before);
+
+    ram.remount(MsFlags::empty(), "size=1m");
+    publish(&dir, "vault", &large).unwrap();
+    assert_eq!(contents(&dir.join("vault")).len(), 2);
+}
+
+#[test]
+fn wherever_room_for_names_ends_the_old_set_stands_whole() {
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    let new = set(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]);
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    let used = tree(ram.path()).len();
+    let mut failures = 0;
+    // A directory, four files and a symlink: each in turn is what there is no room for.
+    for spare in 0.. {
+        ram.remount(MsFlags::empty(), &format!("nr_inodes={}", used + spare));
+        let Err(error) = publish(&dir, "vault", &new) else {
+            break;
+        };
+        assert_eq!(error.class, Class::Publish);
+        assert_old_stands(&dir);
+        failures += 1;
+    }
+    assert!(failures >= 6, "only {failures} failures");
+    assert_eq!(contents(&dir.join("vault")).len(), 4);
+}
+
+#[test]
+fn a_read_only_file_system_is_named_and_what_stands_is_left() {
+    let ram = Ram::tmpfs("size=64k");
+    let dir = ram.runtime_dir();
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    ram.remount(MsFlags::MS_RDONLY, "");
+    let error = refused(publish(&dir, "vault", &set(&NEW)));
+    assert!(error.found.contains("Read-only file system"), "{error}");
+    assert!(error.advice.contains("writable"), "{error}");
+    assert_old_stands(&dir);
+    // There is nothing to write, so nothing to complain about.
+    assert_eq!(
+        publish(&dir, "vault", &set(&OLD)).unwrap(),
+        Outcome::Unchanged
+    );
+    assert_eq!(scrub(&dir, "vault").unwrap_err().class, Class::Publish);
+    let absent = ram.path().join("absent");
+    refused(publish(&absent, "vault", &set(&NEW)));
+}
+
+#[test]
+fn a_disk_is_refused_and_nothing_is_written_to_it() {
+    let disk = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let absent = disk.path().join("cryptkey");
+    for dir in [disk.path(), &absent] {
+        let error = refused(publish(dir, "vault", &set(&OLD)));
+        assert!(error.found.contains("not on tmpfs or ramfs"), "{error}");
+        // The early check, before a PIN is spent, says the same.
+        assert_eq!(RuntimeDir::check(dir).unwrap_err(), error);
+    }
+    assert_eq!(tree(disk.path()), [disk.path()]);
+}
+
+#[test]
+fn the_directory_must_be_ours_alone() {
+    let ram = Ram::tmpfs("size=64k");
+    let dir = ram.runtime_dir();
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+
+    for mode in [0o757, 0o775] {
+        fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
+        let error = refused(publish(&dir, "vault", &set(&NEW)));
+        assert!(error.found.contains("lets others write"), "{error}");
+    }
+    fs::set_permissions(&dir, Permissions::from_mode(0o751)).unwrap();
+    chown(&dir, Some(1000), None).unwrap();
+    let error = refused(publish(&dir, "vault", &set(&NEW)));
+    assert_eq!(error.found, "it belongs to user 1000, not to 0");
+    chown(&dir, Some(0), None).unwrap();
+
+    let link = ram.path().join("link");
+    symlink(&dir, &link).unwrap();
+    let error = refused(publish(&link, "vault", &set(&NEW)));
+    assert!(error.found.contains("symlink"), "{error}");
+    let file = ram.path().join("file");
+    fs::write(&file, "").unwrap();
+    refused(publish(&file, "vault", &set(&NEW)));
+    refused(publish(&ram.path().join("no/parent"), "vault", &set(&NEW)));
+    assert_old_stands(&dir);
+
+    chown(dir.join(".generations"), Some(1000), None).unwrap();
+    refused(publish(&dir, "vault", &set(&NEW)));
+    chown(dir.join(".generations"), Some(0), None).unwrap();
+    assert_old_stands(&dir);
+}
+
+#[test]
+fn what_others_planted_is_neither_followed_nor_replaced() {
+    let ram = Ram::tmpfs("size=64k");
+    let dir = ram.runtime_dir();
+    let elsewhere = ram.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("a"), "not ours").unwrap();
+    publish(&dir, "other", &set(&OLD)).unwrap();
+    let key = dir.join("vault");
+
+    let plants: [&dyn Fn(); 5] = [
+        &|| symlink("/etc", &key).unwrap(),
+        &|| symlink(&elsewhere, &key).unwrap(),
+        // Another key's generation is no generation of this one.
+        &|| symlink(fs::read_link(dir.join("other")).unwrap(), &key).unwrap(),
+        &|| fs::write(&key, "x").unwrap(),
+        &|| fs::create_dir(&key).unwrap(),
+    ];
+    for plant in plants {
+        plant();
+        let before = traces(ram.path());
+        let error = refused(publish(&dir, "vault", &set(&NEW)));
+        assert!(
+            error.found.contains("which this program did not make"),
+            "{error}"
+        );
+        scrub(&dir, "vault").unwrap_err();
+        published(&dir, "vault").unwrap_err();
+        assert_eq!(traces(ram.path()), before);
+        assert_eq!(published_keys(&dir).unwrap(), ["other"]);
+        fs::remove_file(&key)
+            .or_else(|_| fs::remove_dir(&key))
+            .unwrap();
+    }
+
+    // A symlink in place of a secret, or of the directory of generations.
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    let secret = key.join("a");
+    fs::remove_file(&secret).unwrap();
+    symlink(elsewhere.join("a"), &secret).unwrap();
+    let outcome = publish(&dir, "vault", &set(&OLD)).unwrap();
+    assert_eq!(outcome, changed(&[], &["a"], &[]));
+    assert_eq!(contents(&key), expected(&OLD));
+    fs::remove_dir_all(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    symlink(&elsewhere, dir.join(".generations")).unwrap();
+    refused(publish(&dir, "vault", &set(&NEW)));
+    assert_eq!(contents(&elsewhere), expected(&[("a", "not ours")]));
+}
+
+#[test]
+fn leftovers_of_killed_runs_go_also_where_nothing_changes() {
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    publish(&dir, "vault.x", &set(&NEW)).unwrap();
+    let before = tree(ram.path());
+    let half = dir.join(".generations/vault.0123456789abcdef");
+    for new in [&OLD, &NEW] {
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("a"), "half").unwrap();
+        symlink(
+            ".generations/vault.0123456789abcdef",
+            half.with_added_extension("link"),
+        )
+        .unwrap();
+        publish(&dir, "vault", &set(new)).unwrap();
+        assert_eq!(tree(ram.path()).len(), before.len());
+        assert!(!half.exists());
+    }
+    assert_eq!(contents(&dir.join("vault.x")), expected(&NEW));
+    // A name that leads nowhere publishes nothing, and is no obstacle.
+    fs::remove_dir_all(dir.join(fs::read_link(dir.join("vault")).unwrap())).unwrap();
+    assert_eq!(published(&dir, "vault").unwrap(), None);
+    let outcome = publish(&dir, "vault", &set(&OLD)).unwrap();
+    assert_eq!(outcome, changed(&["a", "b"], &[], &[]));
+}
+
+#[test]
+fn scrub_removes_one_key_and_is_idempotent() {
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    assert_eq!(scrub(&dir, "vault"), Ok(false));
+    assert_eq!(published(&dir, "vault"), Ok(None));
+    assert_eq!(published_keys(&dir), Ok(Vec::new()));
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    publish(&dir, "other", &set(&NEW)).unwrap();
+    assert_eq!(published_keys(&dir).unwrap(), ["other", "vault"]);
+    assert_eq!(scrub(&dir, "vault"), Ok(true));
+    assert_eq!(scrub(&dir, "vault"), Ok(false));
+    assert_eq!(contents(&dir.join("other")), expected(&NEW));
+    assert_eq!(scrub(&dir, "other"), Ok(true));
+    assert_eq!(tree(&dir), std::slice::from_ref(&dir));
+    assert_eq!(scrub(&dir, "other"), Ok(false));
+}
+
+#[test]
+fn names_that_are_no_safe_file_names_go_nowhere() {
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    for name in [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        ".locks",
+        ".generations",
+        "a\0b",
+    ] {
+        refused(publish(&dir, name, &set(&OLD)));
+        refused(publish(&dir, "vault", &set(&[(name, "x")])));
+        scrub(&dir, name).unwrap_err();
+        published(&dir, name).unwrap_err();
+    }
+    refused(publish(&dir, "vault", &set(&[("a", "1"), ("a", "2")])));
+    assert_eq!(tree(ram.path()), [ram.path()]);
+    let long = "k".repeat(230);
+    publish(&dir, &long, &set(&OLD)).unwrap();
+    refused(publish(&dir, &"k".repeat(250), &set(&OLD)));
+}

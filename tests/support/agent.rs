@@ -1,0 +1,120 @@
+//! A password agent as systemd describes it (<https://systemd.io/PASSWORD_AGENTS/>): it watches the
+//! directory of questions and answers one, as a person at the console would.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::{fd::AsFd, unix::net::UnixDatagram},
+    path::Path,
+    sync::mpsc::{Receiver, channel},
+    thread::{self, JoinHandle},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+
+const QUESTIONS: &str = "/run/systemd/ask-password";
+
+/// The fields of a question: `Message`, `Id`, `AcceptCached`, `Echo`, `NotAfter` and so on.
+pub type Question = BTreeMap<String, String>;
+
+/// Somebody who waits for one question of one id; gone when dropped. Questions of other ids are
+/// left to other agents, so that tests run side by side.
+pub struct Agent {
+    asked: Receiver<Question>,
+    stop: Option<UnixDatagram>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Agent {
+    /// Answers with `text`.
+    pub fn answer(id: &str, text: &str) -> Self {
+        Self::start(id, Some(format!("+{text}")))
+    }
+
+    /// Declines to answer, as the escape key does.
+    pub fn decline(id: &str) -> Self {
+        Self::start(id, Some("-".into()))
+    }
+
+    /// Sees the question and says nothing.
+    pub fn ignore(id: &str) -> Self {
+        Self::start(id, None)
+    }
+
+    /// The question that was asked; waits for it.
+    pub fn question(&self) -> Question {
+        self.asked.recv().unwrap()
+    }
+
+    fn start(id: &str, reply: Option<String>) -> Self {
+        fs::create_dir_all(QUESTIONS).unwrap();
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
+        // Watched from before this returns: no question that comes later is missed.
+        let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
+        watch.add_watch(QUESTIONS, flags).unwrap();
+        let (stop, stopped) = UnixDatagram::pair().unwrap();
+        let (found, asked) = channel();
+        let id = id.to_owned();
+        let thread = thread::spawn(move || {
+            if let Some(question) = wait_for(&id, &watch, &stopped) {
+                if let Some(reply) = reply {
+                    let socket = UnixDatagram::unbound().unwrap();
+                    socket
+                        .send_to(reply.as_bytes(), &question["Socket"])
+                        .unwrap();
+                }
+                // Nobody may want to know.
+                drop(found.send(question));
+            }
+        });
+        Self {
+            asked,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let stop = self.stop.take().unwrap();
+        drop(stop.send(b"stop"));
+        drop(self.thread.take().unwrap().join());
+    }
+}
+
+/// The question of `id`; `None` where the agent was dropped before it came.
+fn wait_for(id: &str, watch: &Inotify, stopped: &UnixDatagram) -> Option<Question> {
+    loop {
+        for entry in fs::read_dir(QUESTIONS).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("ask.") {
+                let question = read(&entry.path());
+                if question.get("Id").is_some_and(|found| found == id) {
+                    return Some(question);
+                }
+            }
+        }
+        let of = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = [of(watch.as_fd()), of(stopped.as_fd())];
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        if fds[1].any().unwrap() {
+            return None;
+        }
+        watch.read_events().unwrap();
+    }
+}
+
+/// A question's fields; none where it has been taken back meanwhile.
+fn read(path: &Path) -> Question {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let field = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(field)
+        .collect()
+}
