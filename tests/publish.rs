@@ -298,7 +298,8 @@ fn what_others_planted_is_neither_followed_nor_replaced() {
     let dir = ram.runtime_dir();
     let elsewhere = ram.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    fs::write(elsewhere.join("a"), "not ours").unwrap();
+    fs::write(elsewhere.join("a"), "old a").unwrap();
+    fs::set_permissions(elsewhere.join("a"), Permissions::from_mode(0o400)).unwrap();
     publish(&dir, "other", &set(&OLD)).unwrap();
     let key = dir.join("vault");
 
@@ -327,7 +328,7 @@ fn what_others_planted_is_neither_followed_nor_replaced() {
             .unwrap();
     }
 
-    // A symlink in place of a secret, or of the directory of generations.
+    // A symlink in place of a secret (to one just like it), or of the directory of generations.
     publish(&dir, "vault", &set(&OLD)).unwrap();
     let secret = key.join("a");
     fs::remove_file(&secret).unwrap();
@@ -339,7 +340,7 @@ fn what_others_planted_is_neither_followed_nor_replaced() {
     fs::create_dir(&dir).unwrap();
     symlink(&elsewhere, dir.join(".generations")).unwrap();
     refused(publish(&dir, "vault", &set(&NEW)));
-    assert_eq!(contents(&elsewhere), expected(&[("a", "not ours")]));
+    assert_eq!(contents(&elsewhere), expected(&[("a", "old a")]));
 }
 
 #[test]
