@@ -12,3 +12,4 @@ mod pin;
 mod policies;
 mod readers;
 mod support;
+mod waiting;

@@ -154,10 +154,19 @@ fn a_wrong_management_key_generates_nothing() {
 fn a_wrong_management_key_generates_nothing_on_a_nitrokey() {
     let machine = Machine::new(1);
     let card = Nitrokey::new(&machine, 0);
-    let wrong = "f1b2c3d4e5f60718293a4b5c6d7e8f90a0b1c2d3e4f50617";
-    let file = machine.secret_file("management.key", wrong);
-    machine.vault(&card, json!({ "managementKey": file }));
-    machine.apply().exits(10).says(&["management"]);
-    assert_eq!(card.generated(), 0);
-    assert!(!machine.profile("vault").exists());
+    for wrong in [
+        "f1b2c3d4e5f60718293a4b5c6d7e8f90a0b1c2d3e4f50617",
+        // Of another cipher than the card's, which this card does not tell.
+        "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+    ] {
+        let file = machine.secret_file("management.key", wrong);
+        machine.vault(&card, json!({ "managementKey": file }));
+        let output = machine.apply().exits(10);
+        output.says(&[
+            "did not accept it",
+            "security.cryptkey.keys.vault.managementKey",
+        ]);
+        assert_eq!(card.generated(), 0);
+        assert!(!machine.profile("vault").exists());
+    }
 }

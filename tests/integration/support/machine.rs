@@ -139,12 +139,17 @@ impl Machine {
                 self.keep_secret(&path, &content);
             }
         }
-        let secrets = self.secrets.borrow();
         for text in [&output.stdout, &output.stderr] {
-            assert_eq!(secrets.found_in(text.as_bytes()), None, "in {output}");
+            self.no_secret_in(&output.to_string(), text.as_bytes());
         }
         assert!(!output.stderr.contains("panicked"), "{output}");
         output
+    }
+
+    /// That none of the secrets is in `text`.
+    #[track_caller]
+    pub fn no_secret_in(&self, what: &str, text: &[u8]) {
+        assert_eq!(self.secrets.borrow().found_in(text), None, "in {what}");
     }
 
     /// Every published file, as `key/secret`.
