@@ -104,8 +104,10 @@ fn held(how: &str) {
     machine.apply().exits(0);
     let mut other = hold(&machine, how);
     let who = format!("python3 (pid {})", other.pid());
+    // Longer than the first look and the next one take.
+    machine.vault(&card, json!({ "cardTimeoutSec": 8 }));
     let output = machine.apply().exits(12);
-    let output = output.says(&[READER, &who, "within 1 s", "scdaemon"]);
+    let output = output.says(&[READER, &who, "within 8 s", "scdaemon"]);
     assert_eq!(
         output.json()["keys"]["vault"]["error"]["class"],
         "card-busy"
