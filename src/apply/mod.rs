@@ -221,7 +221,11 @@ impl Work<'_> {
                 .iter()
                 .map(|(index, secret)| (*index, secret))
                 .collect();
-            let tried = format!("key {}: opening its profile", self.name);
+            let file = match &self.key.profile {
+                Some(shipped) => shipped.clone(),
+                None => self.store.file(self.name),
+            };
+            let tried = format!("key {}: opening profile {}", self.name, file.display());
             let opened = seal::open(profile, &shares).map_err(|error| error.into_error(&tried))?;
             self.opened = Some(opened);
             self.known.open = true;
