@@ -29,7 +29,7 @@ use crate::{
 /// A card that is reset under us more often than this in one run is somebody else's.
 const MOST_RESTARTS: u32 = 8;
 /// How long another run for the same key may take before this one gives up.
-const SIBLING_LIMIT: Duration = Duration::from_secs(120);
+pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
 
 /// What a run of the program has learned about PINs, over all of its keys.
 #[derive(Default)]
