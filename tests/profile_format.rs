@@ -288,7 +288,7 @@ fn optional_params_are_read() {
         params.guid.unwrap().to_string(),
         "00112233445566778899aabbccddeeff"
     );
-    assert_eq!(params.key_source.unwrap().word(), "key-agreement");
+    assert_eq!(params.key_source.unwrap().to_string(), "key-agreement");
 }
 
 #[test]

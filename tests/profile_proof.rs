@@ -6,9 +6,12 @@
 mod cards;
 
 use cards::Card;
-use cryptkey::profile::{
-    piv::{Peer, SharedX, generator, same_key},
-    proof::{Proof, even_y_key_from_x},
+use cryptkey::{
+    card::{base_point, even_key},
+    profile::{
+        piv::{Peer, SharedX, same_key},
+        proof::Proof,
+    },
 };
 use p256::{
     PublicKey,
@@ -96,9 +99,24 @@ proptest! {
         prop_assert!(!accepts(&peer, &x, &negated(peer.point()), |point| card.agree(point)));
     }
 
+    /// A card with the private key of Q that answers with an X of its choice to the first point, and
+    /// to the second with what would fit a second point of P + e·G.
+    #[test]
+    fn a_card_made_to_lie_does_not(card in any_card(), chosen in any_card()) {
+        let peer = Peer::random().unwrap();
+        let chosen = chosen.public_key().to_projective();
+        let x = x_of(&chosen.to_affine().try_into().unwrap());
+        let accepted = accepts(&peer, &x, &card.public_key(), |point| {
+            let shift = point.to_projective() - peer.point().to_projective();
+            let product = card.multiply(&shift.to_affine().try_into().unwrap());
+            x_of(&(chosen + product).to_affine().try_into().unwrap())
+        });
+        prop_assert!(!accepted);
+    }
+
     #[test]
     fn a_key_is_found_by_its_x(card in any_card()) {
-        let key = even_y_key_from_x(&card.agree(&generator())).unwrap();
+        let key = even_key(card.agree(&base_point()).as_bytes()).unwrap();
         prop_assert!(same_key(&key, &card.public_key()));
         prop_assert!(same_key(&negated(&key), &card.public_key()));
         prop_assert!(!bool::from(key.as_affine().y_is_odd()));
@@ -108,16 +126,14 @@ proptest! {
 /// The constants of FIPS 186-4; about half of all numbers are no x-coordinate.
 #[test]
 fn points_are_those_of_p256() {
-    let generator = generator().to_sec1_point(true);
+    let generator = base_point().to_sec1_point(true);
     assert_eq!(
         base16ct::lower::encode_string(generator.as_bytes()),
         "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
     );
-    let lifted = (0..64)
-        .filter(|n| even_y_key_from_x(&SharedX::new(&[*n; 32])).is_some())
-        .count();
+    let lifted = (0..64).filter(|n| even_key(&[*n; 32]).is_some()).count();
     assert!((16..48).contains(&lifted), "{lifted}");
-    assert!(even_y_key_from_x(&SharedX::new(&[0xff; 32])).is_none());
+    assert!(even_key(&[0xff; 32]).is_none());
 }
 
 #[test]

@@ -10,46 +10,23 @@ mod ram;
 
 use std::{
     fs,
-    fs::Permissions,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
-    path::Path,
+    os::unix::fs::{MetadataExt, symlink},
 };
 
 use cryptkey::{
-    error::{Class, Error},
-    publish::{Changes, Entry, Outcome, PublishedFile, publish, published, published_keys, scrub},
+    error::Class,
+    publish::{Entry, Outcome, PublishedFile, publish, published, published_keys, scrub},
     system::runtime_dir::RuntimeDir,
 };
 use nix::{
     mount::MsFlags,
     sys::stat::{Mode, umask},
 };
-use published::{contents, entry, expected, generations, set, traces, tree};
+use published::{
+    NEW, OLD, assert_old_stands, changed, contents, entry, expected, generations, refused, set,
+    traces, tree,
+};
 use ram::Ram;
-
-const OLD: [(&str, &str); 2] = [("a", "old a"), ("b", "old b")];
-const NEW: [(&str, &str); 2] = [("b", "new b"), ("c", "new c")];
-
-fn refused(result: cryptkey::error::Result<Outcome>) -> Error {
-    let error = result.unwrap_err();
-    assert_eq!(error.class, Class::Publish, "{error}");
-    error
-}
-
-/// Whether the old set stands, whole and alone.
-fn assert_old_stands(dir: &Path) {
-    assert_eq!(contents(&dir.join("vault")), expected(&OLD));
-    assert_eq!(generations(dir), 1);
-}
-
-fn changed(added: &[&str], changed: &[&str], removed: &[&str]) -> Outcome {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Outcome::Changed(Changes {
-        added: names(added),
-        changed: names(changed),
-        removed: names(removed),
-    })
-}
 
 #[test]
 fn publishes_replaces_and_removes_on_tmpfs_and_ramfs() {
@@ -247,102 +224,6 @@ fn a_read_only_file_system_is_named_and_what_stands_is_left() {
 }
 
 #[test]
-fn a_disk_is_refused_and_nothing_is_written_to_it() {
-    let disk = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let absent = disk.path().join("cryptkey");
-    for dir in [disk.path(), &absent] {
-        let error = refused(publish(dir, "vault", &set(&OLD)));
-        assert!(error.found.contains("not on tmpfs or ramfs"), "{error}");
-        // The early check, before a PIN is spent, says the same.
-        assert_eq!(RuntimeDir::check(dir).unwrap_err(), error);
-    }
-    assert_eq!(tree(disk.path()), [disk.path()]);
-}
-
-#[test]
-fn the_directory_must_be_ours_alone() {
-    let ram = Ram::tmpfs("size=64k");
-    let dir = ram.runtime_dir();
-    publish(&dir, "vault", &set(&OLD)).unwrap();
-
-    for mode in [0o757, 0o775] {
-        fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
-        let error = refused(publish(&dir, "vault", &set(&NEW)));
-        assert!(error.found.contains("lets others write"), "{error}");
-    }
-    fs::set_permissions(&dir, Permissions::from_mode(0o751)).unwrap();
-    chown(&dir, Some(1000), None).unwrap();
-    let error = refused(publish(&dir, "vault", &set(&NEW)));
-    assert_eq!(error.found, "it belongs to user 1000, not to 0");
-    chown(&dir, Some(0), None).unwrap();
-
-    let link = ram.path().join("link");
-    symlink(&dir, &link).unwrap();
-    let error = refused(publish(&link, "vault", &set(&NEW)));
-    assert!(error.found.contains("symlink"), "{error}");
-    let file = ram.path().join("file");
-    fs::write(&file, "").unwrap();
-    refused(publish(&file, "vault", &set(&NEW)));
-    refused(publish(&ram.path().join("no/parent"), "vault", &set(&NEW)));
-    assert_old_stands(&dir);
-
-    chown(dir.join(".generations"), Some(1000), None).unwrap();
-    refused(publish(&dir, "vault", &set(&NEW)));
-    chown(dir.join(".generations"), Some(0), None).unwrap();
-    assert_old_stands(&dir);
-}
-
-#[test]
-fn what_others_planted_is_neither_followed_nor_replaced() {
-    let ram = Ram::tmpfs("size=64k");
-    let dir = ram.runtime_dir();
-    let elsewhere = ram.path().join("elsewhere");
-    fs::create_dir(&elsewhere).unwrap();
-    fs::write(elsewhere.join("a"), "not ours").unwrap();
-    publish(&dir, "other", &set(&OLD)).unwrap();
-    let key = dir.join("vault");
-
-    let plants: [&dyn Fn(); 5] = [
-        &|| symlink("/etc", &key).unwrap(),
-        &|| symlink(&elsewhere, &key).unwrap(),
-        // Another key's generation is no generation of this one.
-        &|| symlink(fs::read_link(dir.join("other")).unwrap(), &key).unwrap(),
-        &|| fs::write(&key, "x").unwrap(),
-        &|| fs::create_dir(&key).unwrap(),
-    ];
-    for plant in plants {
-        plant();
-        let before = traces(ram.path());
-        let error = refused(publish(&dir, "vault", &set(&NEW)));
-        assert!(
-            error.found.contains("which this program did not make"),
-            "{error}"
-        );
-        scrub(&dir, "vault").unwrap_err();
-        published(&dir, "vault").unwrap_err();
-        assert_eq!(traces(ram.path()), before);
-        assert_eq!(published_keys(&dir).unwrap(), ["other"]);
-        fs::remove_file(&key)
-            .or_else(|_| fs::remove_dir(&key))
-            .unwrap();
-    }
-
-    // A symlink in place of a secret, or of the directory of generations.
-    publish(&dir, "vault", &set(&OLD)).unwrap();
-    let secret = key.join("a");
-    fs::remove_file(&secret).unwrap();
-    symlink(elsewhere.join("a"), &secret).unwrap();
-    let outcome = publish(&dir, "vault", &set(&OLD)).unwrap();
-    assert_eq!(outcome, changed(&[], &["a"], &[]));
-    assert_eq!(contents(&key), expected(&OLD));
-    fs::remove_dir_all(&dir).unwrap();
-    fs::create_dir(&dir).unwrap();
-    symlink(&elsewhere, dir.join(".generations")).unwrap();
-    refused(publish(&dir, "vault", &set(&NEW)));
-    assert_eq!(contents(&elsewhere), expected(&[("a", "not ours")]));
-}
-
-#[test]
 fn leftovers_of_killed_runs_go_also_where_nothing_changes() {
     let ram = Ram::tmpfs("size=1m");
     let dir = ram.runtime_dir();
@@ -386,30 +267,4 @@ fn scrub_removes_one_key_and_is_idempotent() {
     assert_eq!(scrub(&dir, "other"), Ok(true));
     assert_eq!(tree(&dir), std::slice::from_ref(&dir));
     assert_eq!(scrub(&dir, "other"), Ok(false));
-}
-
-#[test]
-fn names_that_are_no_safe_file_names_go_nowhere() {
-    let ram = Ram::tmpfs("size=1m");
-    let dir = ram.runtime_dir();
-    for name in [
-        "",
-        ".",
-        "..",
-        "../x",
-        "a/b",
-        ".locks",
-        ".generations",
-        "a\0b",
-    ] {
-        refused(publish(&dir, name, &set(&OLD)));
-        refused(publish(&dir, "vault", &set(&[(name, "x")])));
-        scrub(&dir, name).unwrap_err();
-        published(&dir, name).unwrap_err();
-    }
-    refused(publish(&dir, "vault", &set(&[("a", "1"), ("a", "2")])));
-    assert_eq!(tree(ram.path()), [ram.path()]);
-    let long = "k".repeat(230);
-    publish(&dir, &long, &set(&OLD)).unwrap();
-    refused(publish(&dir, &"k".repeat(250), &set(&OLD)));
 }

@@ -143,10 +143,9 @@ impl Work<'_> {
             return Err(out_of_order(self.name));
         };
         let peer = piv::Peer::random()?;
-        let proof = Proof::new(peer.point())?;
-        let x = self.key_agreement(peer.point())?;
+        let proof = Proof::new(peer.point(), self.key_agreement(peer.point())?)?;
         let answer = self.key_agreement(proof.challenge())?;
-        if !proof.accepts(&x, &answer, &public_key) {
+        let Some(x) = proof.accept(&answer, &public_key) else {
             return Err(Failure::Final(Error::new(
                 Class::KeyChanged,
                 format!("key {}: having {card} prove its key", self.name),
@@ -154,7 +153,7 @@ impl Work<'_> {
                 "Nothing was written. If the slot's certificate is an old one, remove it (`ykman piv \
                  certificates delete`); otherwise do not trust this card.",
             )));
-        }
+        };
         let params = piv::Params {
             peer,
             public_key,

@@ -15,4 +15,4 @@ pub use management::{Cipher, ManagementKey, ManagementMetadata};
 pub use names::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy};
 pub use pcsc::Pcsc;
 pub use piv::{Pin, PinTries, Piv, Verdict};
-pub use slot::{SlotKey, SlotState, fingerprint};
+pub use slot::{SlotKey, SlotState, base_point, even_key, fingerprint};

@@ -5,7 +5,10 @@
 use std::{fmt, time::Duration};
 
 use der::{Decode, oid::ObjectIdentifier};
-use p256::{PublicKey, elliptic_curve::sec1::ToSec1Point};
+use p256::{
+    PublicKey,
+    elliptic_curve::{ops::Reduce, sec1::ToSec1Point},
+};
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 
@@ -51,6 +54,18 @@ pub struct SlotKey {
     pub policies: Option<(PinPolicy, TouchPolicy)>,
     /// What told.
     pub source: KeySource,
+}
+
+/// The base point G of P-256: the public key of the private key 1.
+pub fn base_point() -> PublicKey {
+    PublicKey::from_secret_scalar(&p256::NonZeroScalar::reduce(&p256::U256::ZERO))
+}
+
+/// The public key of a card that answers the key agreement with [`base_point`] with `x`, 32 bytes:
+/// the point there with even y. The sign of a key changes none of its answers. None where no point
+/// has this x-coordinate.
+pub fn even_key(x: &[u8; 32]) -> Option<PublicKey> {
+    PublicKey::from_sec1_bytes(&[&[0x02], &x[..]].concat()).ok()
 }
 
 /// The fingerprint of a public key: SHA-256 of its `SubjectPublicKeyInfo` (RFC 5480).
@@ -182,21 +197,16 @@ impl Piv {
     /// What key agreements tell of a slot of which nothing else could. The PIN comes first; a touch
     /// may be wanted, up to `limit`.
     ///
-    /// An answer to the agreement with the base point is the key's own x-coordinate; which of the
-    /// two keys with that x it is makes no difference to any agreement, so that the even one is
-    /// taken. "Empty" takes every kind of key being refused as missing.
+    /// An answer to the agreement with the base point tells the key, see [`even_key`]. "Empty" takes every kind of key being refused as missing.
     pub fn probe(&mut self, slot: Slot, limit: Duration) -> Result<SlotState, Fault> {
         const NO_KEY: [StatusWord; 2] =
             [StatusWord::CONDITIONS_OF_USE, StatusWord::NO_REFERENCE_DATA];
         /// RSA 2048 and P-384, and where each input goes and how long it is.
         const OTHERS: [(u8, u8, usize); 2] = [(0x07, 0x81, 256), (0x14, 0x85, 97)];
-        let base = PublicKey::from_affine(p256::AffinePoint::GENERATOR)
-            .map_err(|_| Fault::Garbage("no base point"))?;
-        match self.key_agreement(slot, &base, limit) {
+        match self.key_agreement(slot, &base_point(), limit) {
             Ok(x) => {
-                let even = [&[0x02], &x[..]].concat();
-                let public = PublicKey::from_sec1_bytes(&even)
-                    .map_err(|_| Fault::Garbage("a key agreement is no x-coordinate"))?;
+                let public =
+                    even_key(&x).ok_or(Fault::Garbage("a key agreement is no x-coordinate"))?;
                 let source = KeySource::KeyAgreement;
                 return Ok(SlotState::Key(SlotKey {
                     public: Ok(public),

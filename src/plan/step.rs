@@ -3,10 +3,7 @@
 use std::fmt;
 
 use super::{Known, PinState};
-use crate::{
-    card::{KeySource, SlotKey, SlotState},
-    profile::piv::generator,
-};
+use crate::card::{KeySource, SlotKey, SlotState, base_point};
 
 /// One step. Each is safe to be killed in and to be run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +67,7 @@ impl Step {
             }
             // No step depends on which key it will be: the base point stands for it.
             Self::Generate => {
-                let public = Ok(generator());
+                let public = Ok(base_point());
                 let source = KeySource::KeyAgreement;
                 session.slot = Some(SlotState::Key(SlotKey {
                     public,

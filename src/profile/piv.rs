@@ -316,10 +316,3 @@ pub fn from_uncompressed(bytes: &[u8; 65]) -> Option<PublicKey> {
 pub fn same_key(a: &PublicKey, b: &PublicKey) -> bool {
     a.as_affine().x() == b.as_affine().x()
 }
-
-/// The generator G of P-256.
-#[must_use]
-pub fn generator() -> PublicKey {
-    // Reduced modulo n − 1, plus 1: zero gives the scalar one.
-    PublicKey::from_secret_scalar(&NonZeroScalar::reduce(&U256::ZERO))
-}

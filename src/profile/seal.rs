@@ -141,17 +141,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        card::{Guid, PinPolicy, Serial, TouchPolicy},
+        card::{Guid, KeySource, PinPolicy, Serial, TouchPolicy, base_point},
         profile::{
             Argon2Params,
-            piv::{KeySource, Params, Peer, Scheme, SharedX, generator},
+            piv::{Params, Peer, Scheme, SharedX},
         },
     };
 
     /// A card whose private key is `d`, and what it would be enrolled as.
     fn card(d: u8) -> NewProvider {
         let d = Scalar::from(u64::from(d) + 1);
-        let key = (generator().to_projective() * d).to_affine();
+        let key = (base_point().to_projective() * d).to_affine();
         let params = Params {
             peer: Peer::new(Scheme::HashToCurve, [7; 32]).unwrap(),
             public_key: key.try_into().unwrap(),

@@ -72,7 +72,16 @@ fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = match fcntl::openat(generation, &*entry.name, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
-        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EACCES) => return Ok(false),
+        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT) => return Ok(false),
+        Err(Errno::EACCES) => {
+            // Publishing it again heals, but an unchanged machine should write nothing.
+            tracing::warn!(
+                "published secret {} can't be read to compare it, so it is published anew (root \
+                 needs CAP_DAC_READ_SEARCH for it)",
+                entry.name
+            );
+            return Ok(false);
+        }
         Err(errno) => return Err(errno),
     };
     let found = stat::fstat(&file)?;

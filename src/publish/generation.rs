@@ -195,13 +195,15 @@ fn write_file(generation: &OwnedFd, entry: &Entry) -> nix::Result<()> {
     let mut file = File::from(fd);
     file.write_all(&entry.bytes)
         .map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))?;
+    // The mode first: a file of ours needs no capability for it, and the directory is still closed.
+    stat::fchmod(&file, Mode::from_bits_truncate(entry.mode))?;
     let found = stat::fstat(&file)?;
     // Asked only where it changes something: an ordinary user may run this for itself.
     if (found.st_uid, found.st_gid) != (entry.uid, entry.gid) {
         let (owner, group) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         unistd::fchown(&file, Some(owner), Some(group))?;
     }
-    stat::fchmod(&file, Mode::from_bits_truncate(entry.mode))
+    Ok(())
 }
 
 fn unique(key: &str) -> nix::Result<String> {

@@ -116,32 +116,3 @@ fn unwrap_lines(schema: &mut Value) {
         _ => {}
     }
 }
-
-/// Refuses a file of the Nix store, also one that symbolic links lead to. To be called before a PIN
-/// or a management key is read from the file.
-///
-/// A path that cannot be followed passes: opening it fails in the same way, and whoever opens it
-/// knows what that means.
-pub fn refuse_in_store(path: &Path) -> Result<()> {
-    refuse_under(path, Path::new(names::NIX_STORE))
-}
-
-fn refuse_under(path: &Path, store: &Path) -> Result<()> {
-    let Ok(file) = path.canonicalize() else {
-        return Ok(());
-    };
-    let real_store = store.canonicalize();
-    if file.starts_with(store) || real_store.is_ok_and(|store| file.starts_with(store)) {
-        return Err(Error::new(
-            Class::Spec,
-            format!("opening {}", path.display()),
-            format!(
-                "it leads to {}, in the Nix store, which everybody can read",
-                file.display()
-            ),
-            "Put the PIN or management key into a file that only root can read, outside the store, \
-             and change it: what was in the store is no secret any more.",
-        ));
-    }
-    Ok(())
-}

@@ -33,18 +33,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// `Class::NoAnswer` where nobody answered in time, or declined. `Class::Internal` where the
 /// program is not there or its answer is too long.
 pub fn ask(prompt: &str, id: &str, timeout: Duration) -> Result<Zeroizing<Vec<u8>>> {
-    ask_through(PROGRAM, prompt, id, timeout)
+    ask_through(Command::new(PROGRAM), prompt, id, timeout)
 }
 
 fn ask_through(
-    program: &str,
+    mut program: Command,
     prompt: &str,
     id: &str,
     timeout: Duration,
 ) -> Result<Zeroizing<Vec<u8>>> {
     let tried = format!("asking “{prompt}”");
     let seconds = timeout.as_secs().max(1);
-    let mut child = Command::new(program)
+    let mut child = program
         .arg("-n")
         .arg(format!("--id={id}"))
         .arg(format!("--timeout={seconds}"))
@@ -56,7 +56,7 @@ fn ask_through(
         .spawn()
         .map_err(|error| {
             let path = env::var("PATH").unwrap_or_default();
-            let found = format!("{program} can't be started: {error} (PATH={path})");
+            let found = format!("{PROGRAM} can't be started: {error} (PATH={path})");
             let advice = "Install systemd, or put its programs into the PATH of the unit; or name \
                           a file or a credential for the PIN.";
             Error::new(Class::Internal, &*tried, found, advice)
@@ -194,19 +194,13 @@ fn no_answer(status: io::Result<ExitStatus>, complaint: &str, seconds: u64) -> S
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
-    use tempfile::TempDir;
-
     use super::*;
 
-    /// Asks through a program of these shell commands.
+    /// Asks through these shell commands.
     fn through(commands: &str, timeout: Duration) -> Result<Zeroizing<Vec<u8>>> {
-        let dir = TempDir::new().unwrap();
-        let program = dir.path().join("ask");
-        fs::write(&program, format!("#!/bin/sh\n{commands}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-        ask_through(program.to_str().unwrap(), "PIN", "cryptkey:1", timeout)
+        let mut shell = Command::new("sh");
+        shell.args(["-c", commands]);
+        ask_through(shell, "PIN", "cryptkey:1", timeout)
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -245,11 +239,13 @@ mod tests {
 
     #[test]
     fn a_missing_program_says_where_it_was_sought() {
-        let error = ask_through("/nonexistent/ask", "PIN", "cryptkey:1", LONG).unwrap_err();
+        let missing = Command::new("/nonexistent/ask");
+        let error = ask_through(missing, "PIN", "cryptkey:1", LONG).unwrap_err();
         assert_eq!(error.class, Class::Internal);
         assert!(
-            error.found.contains("/nonexistent/ask can't be started"),
+            error.found.contains("can't be started: No such file"),
             "{error}"
         );
+        assert!(error.found.contains("PATH="), "{error}");
     }
 }

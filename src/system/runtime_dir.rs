@@ -167,7 +167,11 @@ pub(crate) fn io_advice(errno: Errno, path: &Path) -> String {
         ),
         Errno::EROFS => format!("Remount the file system of {path} writable, then run again."),
         Errno::EACCES | Errno::EPERM => {
-            format!("Run as root, or let the unit write to {path} (ReadWritePaths=).")
+            // CAP_DAC_READ_SEARCH compares with what stands: secrets of other owners.
+            format!(
+                "Run as root; a sandboxed unit needs {path} in ReadWritePaths=, and CAP_CHOWN and \
+                 CAP_DAC_READ_SEARCH."
+            )
         }
         Errno::ENOENT => format!("Create {path}, or mount a ramfs or tmpfs there."),
         Errno::ELOOP | Errno::ENOTDIR | Errno::EEXIST => {

@@ -33,18 +33,7 @@ pub fn read_private(path: &Path, max: usize, class: Class) -> Result<Zeroizing<V
         fault(error.to_string(), advice)
     };
     let real = fs::canonicalize(path).map_err(failed)?;
-    if real.starts_with("/nix/store") {
-        return Err(Error::new(
-            Class::Spec,
-            &*tried,
-            format!(
-                "it is in the Nix store ({}), which everybody may read",
-                real.display()
-            ),
-            "Keep it outside the store: in a systemd credential, or in a file of mode 0600. Take \
-             its content for known: change it.",
-        ));
-    }
+    refuse_in_store(&real, Path::new("/nix/store"), &tried)?;
     // A pipe or a terminal of that name must not make us wait, nor become ours.
     let mut file = OpenOptions::new()
         .read(true)
@@ -75,6 +64,24 @@ pub fn read_private(path: &Path, max: usize, class: Class) -> Result<Zeroizing<V
         ));
     }
     Ok(bytes)
+}
+
+/// Refuses a file in the Nix store; `real` is its path without symbolic links.
+fn refuse_in_store(real: &Path, store: &Path, tried: &str) -> Result<()> {
+    let real_store = store.canonicalize();
+    if !real.starts_with(store) && !real_store.is_ok_and(|store| real.starts_with(store)) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Class::Spec,
+        tried,
+        format!(
+            "it is in the Nix store ({}), which everybody may read",
+            real.display()
+        ),
+        "Keep it outside the store: in a systemd credential, or in a file of mode 0600. Take its \
+         content for known: change it.",
+    ))
 }
 
 /// Whether systemd made the file for this unit. Its group bits are then the mask of an access list
@@ -111,7 +118,11 @@ fn without_line_end(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::PathBuf};
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt, symlink},
+        path::PathBuf,
+    };
 
     use nix::{sys::stat::Mode, unistd::mkfifo};
     use tempfile::TempDir;
@@ -179,6 +190,40 @@ mod tests {
         ]]
         .assert_eq(&error.to_string());
         assert_eq!(error.class, Class::PinRefused);
+    }
+
+    #[test]
+    fn a_file_of_the_store_is_refused_also_behind_links() {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("real/store")).unwrap();
+        fs::create_dir(at("outside")).unwrap();
+        fs::write(at("real/store/pin"), "").unwrap();
+        fs::write(at("outside/pin"), "").unwrap();
+        symlink(at("real"), at("nix")).unwrap();
+        symlink(at("nix/store/pin"), at("outside/link")).unwrap();
+        symlink(at("outside/link"), at("outside/link-to-link")).unwrap();
+        symlink(at("outside/pin"), at("real/store/way-out")).unwrap();
+        let refused = |name: &str| {
+            refuse_in_store(
+                &at(name).canonicalize().unwrap(),
+                &at("nix/store"),
+                "reading it",
+            )
+        };
+        for bad in [
+            "nix/store/pin",
+            "real/store/pin",
+            "outside/link",
+            "outside/link-to-link",
+        ] {
+            let error = refused(bad).unwrap_err();
+            assert_eq!(error.class, Class::Spec, "{bad}");
+            assert!(error.found.contains("real/store/pin"), "{error}");
+        }
+        for good in ["outside/pin", "nix/store/way-out"] {
+            assert_eq!(refused(good), Ok(()), "{good}");
+        }
     }
 
     #[test]

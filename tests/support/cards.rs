@@ -30,6 +30,11 @@ impl Card {
         PublicKey::from_secret_scalar(&self.0)
     }
 
+    /// The product of the point and the card's private key.
+    pub fn multiply(&self, point: &PublicKey) -> ProjectivePoint {
+        point.to_projective() * *self.0
+    }
+
     /// The card's answer to a key agreement.
     pub fn agree(&self, point: &PublicKey) -> SharedX {
         SharedX::new(

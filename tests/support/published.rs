@@ -9,8 +9,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cryptkey::publish::Entry;
+use cryptkey::{
+    error::{Class, Error, Result},
+    publish::{Changes, Entry, Outcome},
+};
 use zeroize::Zeroizing;
+
+/// A set, and one that adds, changes and removes.
+pub const OLD: [(&str, &str); 2] = [("a", "old a"), ("b", "old b")];
+/// See [`OLD`].
+pub const NEW: [(&str, &str); 2] = [("b", "new b"), ("c", "new c")];
+
+/// The error of publishing, which must be of its class.
+pub fn refused(result: Result<Outcome>) -> Error {
+    let error = result.unwrap_err();
+    assert_eq!(error.class, Class::Publish, "{error}");
+    error
+}
+
+/// Whether the old set stands, whole and alone.
+pub fn assert_old_stands(dir: &Path) {
+    assert_eq!(contents(&dir.join("vault")), expected(&OLD));
+    assert_eq!(generations(dir), 1);
+}
+
+/// The outcome that adds, changes and removes secrets of these names.
+pub fn changed(added: &[&str], changed: &[&str], removed: &[&str]) -> Outcome {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Outcome::Changed(Changes {
+        added: names(added),
+        changed: names(changed),
+        removed: names(removed),
+    })
+}
 
 /// A secret of root, mode 0400.
 pub fn entry(name: &str, bytes: &[u8]) -> Entry {

@@ -40,7 +40,8 @@ const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1D, 0x13];
 const YUBICO_PIV: &[u8] = &[0x2B, 6, 1, 4, 1, 0x82, 0xC4, 0x0A, 3];
 
 impl Card {
-    /// F9: P1 is the slot. Only a key that was made on the card can be attested.
+    /// F9: P1 is the slot. Only a key that was made on the card can be attested. What a card says of
+    /// an empty slot differs between firmwares (6A80, 6A82 and 6A88 are all reported).
     pub(crate) fn attest(&self, command: &Command) -> Answer {
         let slot = command.p1;
         if command.p2 != 0 || slot == 0xF9 {

@@ -17,13 +17,14 @@ pub const HELP: &str = "\
 Commands on STATE/control.sock, one line each; each gets one line back (\"ok\", a value, \"timeout\" \
 or \"error: …\"):
   touch give|once|withhold|wait     what the finger does, now and from now on (default: wait)
-  remove | insert                   pull the card, put it back
+  remove | insert                   pull the card, put it back (done when vpcd has noticed)
   count | count reset               APDUs since the last reset, as JSON
   fault [ins XX] [p1 XX] [p2 XX] [nth N] ACTION
                                     once, at the Nth (default: next) APDU that matches; ACTION is
                                     remove | remove-after | hang | sw XXXX | raw HEX
   faults clear | release            forget faults; end a hang
-  wait EVENT [SECONDS]              touch | hang | inserted | removed | seen (default 30 s)
+  wait EVENT [SECONDS]              touch | hang | inserted | removed | unlinked | seen
+                                    (default 30 s)
   state                             all of this, as JSON
   quit                              end the program";
 
@@ -67,7 +68,12 @@ fn obey(request: &str, link: &Link) -> Result<String, String> {
     let words: Vec<&str> = request.split_whitespace().collect();
     match words.as_slice() {
         ["touch", mode] => card.touch(touch_mode(mode)?),
-        ["remove"] => link.remove(),
+        ["remove"] => {
+            link.remove();
+            if !card.wait(Event::Unlinked, PATIENCE) {
+                return Ok("timeout".to_owned());
+            }
+        }
         ["insert"] => {
             card.insert();
             if !card.wait(Event::Inserted, PATIENCE) {
@@ -111,6 +117,7 @@ fn event(name: &str) -> Result<Event, String> {
         "hang" => Ok(Event::Hang),
         "inserted" | "insert" => Ok(Event::Inserted),
         "removed" | "remove" => Ok(Event::Removed),
+        "unlinked" => Ok(Event::Unlinked),
         "seen" => Ok(Event::Seen),
         _ => Err(format!("unknown event {name:?}")),
     }

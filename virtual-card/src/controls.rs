@@ -33,7 +33,9 @@ pub enum Event {
     Inserted,
     /// The card was pulled.
     Removed,
-    /// The reader has powered the card since it was put in, and looked at it again.
+    /// The card is in no reader, and the reader has noticed; or the reader is gone.
+    Unlinked,
+    /// pcscd has powered the card since it was put in, and tells its clients of it.
     Seen,
 }
 
@@ -70,13 +72,17 @@ struct Inner {
 /// How far a reader has come with the card.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Power {
+    /// In no reader (or in process).
     #[default]
     Off,
-    /// Linked to a reader (or in process).
+    /// Linked to a reader.
     Linked,
     /// Powered.
     On,
-    /// Powered, and asked for its presence since. Power that goes off and on changes this no more.
+    /// Powered, and its ATR was read, which is part of powering it.
+    Read,
+    /// Its ATR was read once more: pcscd polls for its presence, so it tells clients of the card.
+    /// Power that goes off and on again changes this no more.
     Seen,
 }
 
@@ -110,10 +116,7 @@ impl Controls {
 
     /// Pulls the card: the APDU under way, if it waits, and all later ones fail with [`Removed`].
     pub fn remove(&self) {
-        self.change(|inner| {
-            inner.removed = true;
-            inner.power = Power::Off;
-        });
+        self.change(|inner| inner.removed = true);
     }
 
     /// Puts the card back.
@@ -161,6 +164,7 @@ impl Controls {
             Event::Hang => inner.hanging,
             Event::Inserted => !inner.removed && inner.power != Power::Off,
             Event::Removed => inner.removed,
+            Event::Unlinked => inner.power == Power::Off,
             Event::Seen => inner.power == Power::Seen,
         };
         let inner = self.wait_while(timeout, |inner| !is_so(inner));
@@ -182,14 +186,25 @@ impl Controls {
         .to_string()
     }
 
-    /// Says how far the reader has come; ignored once the card is pulled.
+    /// Says how far the reader has come. It comes no further with a card that is pulled.
     pub(crate) fn power(&self, power: Power) {
         self.change(|inner| {
-            inner.power = match (inner.removed, power, inner.power) {
-                (true, _, _) => Power::Off,
-                (_, Power::Seen, Power::Off | Power::Linked) => inner.power,
-                (_, Power::On, Power::Seen) => Power::Seen,
-                _ => power,
+            inner.power = match (power, inner.power) {
+                (Power::Off, _) => Power::Off,
+                (_, now) if inner.removed => now,
+                (Power::On, now @ (Power::Read | Power::Seen)) => now,
+                (power, _) => power,
+            };
+        });
+    }
+
+    /// The reader has read the ATR.
+    pub(crate) fn atr_was_read(&self) {
+        self.change(|inner| {
+            inner.power = match inner.power {
+                Power::On => Power::Read,
+                Power::Read => Power::Seen,
+                other => other,
             };
         });
     }

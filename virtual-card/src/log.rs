@@ -35,8 +35,9 @@ impl Log {
             (_, true) => "***".to_owned(),
             (body, false) => base16ct::lower::encode_string(body),
         };
-        let outcome = match answer.and_then(|a| a.split_last_chunk::<2>()) {
-            Some((data, [sw1, sw2])) => format!("out={} sw={sw1:02x}{sw2:02x}", data.len()),
+        let outcome = match answer.map(<[u8]>::split_last_chunk) {
+            Some(Some((data, [sw1, sw2]))) => format!("out={} sw={sw1:02x}{sw2:02x}", data.len()),
+            Some(None) => "no status word".to_owned(),
             None => "removed".to_owned(),
         };
         let (sequence, header, length) = (self.sequence, header.join(" "), apdu.len());

@@ -11,16 +11,21 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, process};
+use std::time::Duration;
+use std::{env, process, thread};
 
-use crate::control;
+use crate::vpcd::{Link, Reader};
+use crate::{Card, Event, control};
 
 /// The packages of Debian that this needs.
 const INSTALL: &str = "apt-get install pcscd vsmartcard-vpcd";
 const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
 /// pcscd has 16 readers, and each entry of its configuration makes two.
 const MAX_READERS: usize = 8;
+/// How long a card and its reader wait for each other.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Below the ports that Linux hands out by itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
@@ -29,7 +34,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct Pcscd {
     dir: PathBuf,
     daemon: Option<Child>,
-    ports: Vec<Port>,
+    ports: Vec<Arc<Port>>,
+    cards: Vec<Link>,
 }
 
 /// A pair of TCP ports that no other test has; the lock on the file says so.
@@ -48,12 +54,13 @@ impl Pcscd {
             )));
         }
         let ports = (0..readers)
-            .map(|_| Port::take())
+            .map(|_| Port::take().map(Arc::new))
             .collect::<io::Result<_>>()?;
         let mut pcscd = Self {
             dir: make_dir()?,
             daemon: None,
             ports,
+            cards: Vec::new(),
         };
         pcscd.configure()?;
         pcscd.restart()?;
@@ -85,6 +92,26 @@ impl Pcscd {
         let mut command = Command::new(program);
         command.env("PCSCLITE_CSOCK_NAME", self.socket());
         command
+    }
+
+    /// Serves a card of this process in a reader, from a thread, for as long as `self` lives; returns
+    /// once pcscd has seen it. No program `virtual-card` is needed for this, but the card shares the
+    /// fate of the test.
+    pub fn put(&mut self, mut card: Card, reader: usize) -> io::Result<Link> {
+        let link = Link::new(card.controls());
+        let patience = PATIENCE;
+        let reader = Reader {
+            host: "127.0.0.1".to_owned(),
+            port: self.port(reader),
+            patience,
+        };
+        let served = link.clone();
+        thread::spawn(move || served.serve(&mut card, &reader, || {}));
+        self.cards.push(link.clone());
+        if !link.controls().wait(Event::Seen, PATIENCE) {
+            return Err(io::Error::other("pcscd did not see the card"));
+        }
+        Ok(link)
     }
 
     /// Ends the daemon; its socket is gone too.
@@ -131,7 +158,8 @@ impl Pcscd {
             return Err(missing(DRIVER));
         }
         let mut entries = Vec::new();
-        for (reader, Port { number, .. }) in self.ports.iter().enumerate() {
+        for (reader, port) in self.ports.iter().enumerate() {
+            let number = port.number;
             let driver = self.dir.join(format!("vpcd-{reader}.so"));
             fs::copy(DRIVER, &driver)?;
             let (name, driver) = (friendly_name(reader), driver.display());
@@ -148,7 +176,16 @@ impl Pcscd {
 
 impl Drop for Pcscd {
     fn drop(&mut self) {
+        // Their threads stay, but they must not look for this reader any more: its port may soon be
+        // another test's.
+        for card in &self.cards {
+            card.remove();
+        }
         self.stop();
+        for card in &self.cards {
+            card.controls().wait(Event::Unlinked, PATIENCE);
+        }
+
         // What is left over is in the temporary directory.
         let _ = fs::remove_dir_all(&self.dir);
     }
@@ -189,7 +226,10 @@ impl Port {
         let dir = env::temp_dir().join(format!("vcard-ports-{user}"));
         fs::create_dir_all(&dir)?;
         let free = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
-        for number in PORTS.step_by(2) {
+        // Users do not share locks (a file of one is not the other's to open), so they begin apart.
+        let pairs = PORTS.step_by(2);
+        let begin = usize::try_from(user % 7).unwrap_or(0) * (pairs.len() / 7);
+        for number in pairs.clone().cycle().skip(begin).take(pairs.len()) {
             let lock = File::options()
                 .create(true)
                 .append(true)
@@ -210,6 +250,8 @@ impl Port {
 pub struct Server {
     child: Child,
     state: PathBuf,
+    /// Reserved for as long as this may look for its reader there.
+    _port: Arc<Port>,
 }
 
 impl Server {
@@ -235,6 +277,7 @@ impl Server {
         let server = Self {
             child,
             state: state.to_owned(),
+            _port: Arc::clone(&pcscd.ports[reader]),
         };
         let mut line = String::new();
         if let Some(stdout) = stdout {

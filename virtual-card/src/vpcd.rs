@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,18 +52,21 @@ impl Link {
         &self.controls
     }
 
-    /// Pulls the card out of the reader.
+    /// Pulls the card out of the reader, which notices when it next looks for it.
     pub fn remove(&self) {
         self.controls.remove();
-        self.set(None);
+        self.cut();
     }
 
-    /// Replaces the connection; the old one is cut.
-    fn set(&self, new: Option<TcpStream>) {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = std::mem::replace(&mut *stream, new) {
+    fn stream(&self) -> MutexGuard<'_, Option<TcpStream>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the card's side of the connection; the reader ends the other one when it notices.
+    fn cut(&self) {
+        if let Some(stream) = self.stream().take() {
             // It may be closed already.
-            let _ = old.shutdown(Shutdown::Both);
+            let _ = stream.shutdown(Shutdown::Write);
         }
     }
 
@@ -78,57 +81,93 @@ impl Link {
     ) -> io::Result<()> {
         loop {
             self.controls.await_insertion();
-            let stream = connect(reader)?;
+            let Some(mut stream) = self.connect(reader)? else {
+                continue;
+            };
             stream.set_nodelay(true)?;
-            self.set(Some(stream.try_clone()?));
+            *self.stream() = Some(stream.try_clone()?);
             self.controls.power(Power::Linked);
-            if !self.controls.is_removed() {
-                ready();
-                if let Err(e) = self.serve_stream(card, stream)
-                    && !is_disconnect(&e)
-                {
-                    return Err(e);
+            ready();
+            let end = self.serve_stream(card, &mut stream);
+            self.cut();
+            let noticed = end.and_then(|pulled| {
+                until_noticed(&mut stream)?;
+                match pulled {
+                    Pulled::BetweenCommands => Ok(()),
+                    Pulled::DuringCommand => probe(reader),
                 }
+            });
+            match noticed {
+                Err(e) if !is_disconnect(&e) => return Err(e),
+                _ => {}
             }
-            self.set(None);
-            self.controls.power(Power::Off);
             card.power_off();
+            self.controls.power(Power::Off);
         }
     }
 
-    fn serve_stream(&self, card: &mut Card, mut stream: TcpStream) -> io::Result<()> {
-        loop {
-            let message = receive(&mut stream)?;
+    /// Connects to the reader, when it listens; `None` if the card is pulled before that.
+    fn connect(&self, reader: &Reader) -> io::Result<Option<TcpStream>> {
+        let deadline = Instant::now() + reader.patience;
+        while !self.controls.is_removed() {
+            match TcpStream::connect((reader.host.as_str(), reader.port)) {
+                Ok(stream) => return Ok(Some(stream)),
+                Err(e) if Instant::now() >= deadline => return Err(e),
+                // Nothing tells when somebody begins to listen on a TCP port.
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Serves until the card is pulled; that the reader goes away is an error.
+    fn serve_stream(&self, card: &mut Card, stream: &mut TcpStream) -> io::Result<Pulled> {
+        while !self.controls.is_removed() {
+            let message = receive(stream)?;
             match message.as_slice() {
+                _ if self.controls.is_removed() => {}
                 [POWER_OFF] => card.power_off(),
                 [POWER_ON | RESET] => {
                     card.reset();
                     self.controls.power(Power::On);
                 }
                 [GET_ATR] => {
-                    send(&mut stream, ATR)?;
-                    self.controls.power(Power::Seen);
+                    send(stream, ATR)?;
+                    self.controls.atr_was_read();
                 }
                 [_] => {}
                 apdu => match card.transmit(apdu) {
-                    Ok(answer) => send(&mut stream, &answer)?,
-                    Err(_removed) => return Ok(()),
+                    Ok(answer) => send(stream, &answer)?,
+                    Err(_removed) => return Ok(Pulled::DuringCommand),
                 },
             }
         }
+        Ok(Pulled::BetweenCommands)
     }
 }
 
-fn connect(reader: &Reader) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + reader.patience;
-    loop {
-        match TcpStream::connect((reader.host.as_str(), reader.port)) {
-            Ok(stream) => return Ok(stream),
-            Err(e) if Instant::now() >= deadline => return Err(e),
-            // Nothing tells when somebody begins to listen on a TCP port.
-            Err(_) => thread::sleep(Duration::from_millis(20)),
-        }
-    }
+/// When the card was pulled.
+enum Pulled {
+    BetweenCommands,
+    DuringCommand,
+}
+
+/// Waits until the reader, which finds the connection ended, ends it too.
+fn until_noticed(stream: &mut TcpStream) -> io::Result<()> {
+    io::copy(stream, &mut io::sink()).map(drop)
+}
+
+/// vpcd ends a connection that breaks during a command before pcscd has looked for the card. So that
+/// "unlinked" means that pcscd knows, this lets it look: it takes a new connection for the card,
+/// asks for the ATR, and finds nothing.
+fn probe(reader: &Reader) -> io::Result<()> {
+    let Ok(mut stream) = TcpStream::connect((reader.host.as_str(), reader.port)) else {
+        // The reader is gone altogether.
+        return Ok(());
+    };
+    receive(&mut stream)?;
+    stream.shutdown(Shutdown::Write)?;
+    until_noticed(&mut stream)
 }
 
 /// vpcd sends length and body apart, and its second write waits for the acknowledgement of the

@@ -1,5 +1,7 @@
 //! The certificates that say where a key was made.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use common::Host;
