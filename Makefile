@@ -1,0 +1,50 @@
+# Everything here works on a fresh Debian 12 machine with Rust and root.
+
+# `.ci/run` and the tests need all of these; the release binary needs the first three to be built.
+PACKAGES := gcc pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
+	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography
+
+export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# The cards that the tests put into the readers of a pcscd of their own.
+export CRYPTKEY_VIRTUAL_CARD := $(CARGO_TARGET_DIR)/debug/virtual-card
+export CRYPTKEY_NITROKEY_CARD := $(CARGO_TARGET_DIR)/debug/nitrokey-card
+
+NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
+RUNS := 30
+
+.PHONY: help setup build lint test demo bench clean
+
+help: ## say what there is to make
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (needs root if something is)
+	@tests/setup.sh $(PACKAGES)
+
+build: ## build the release binary
+	cargo build --locked --release
+
+lint: ## check format and lints
+	cargo fmt --all --check
+	cargo fmt --check --manifest-path tests/nitrokey-card/Cargo.toml
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy $(NITROKEY) --all-targets -- -D warnings
+
+test: setup lint build ## prove that everything works, against two cards behind a real pcscd
+	tests/release.sh $(CARGO_TARGET_DIR)/release/nixos-cryptkey
+	tests/expected.py --self-test tests/vectors
+	cargo build $(NITROKEY)
+	cargo build --locked --package virtual-card
+	cargo test --locked --workspace
+	cargo test $(NITROKEY)
+
+demo: setup build ## show it at work, with a virtual card
+	cargo build --locked --package virtual-card --bin virtual-card --example with-card
+	PATH="$(CARGO_TARGET_DIR)/release:$$PATH" demo/demo.sh $(CARGO_TARGET_DIR)/debug/examples/with-card
+
+bench: setup build ## measure it beside a floor program and OpenSC (RUNS=30)
+	cargo build --locked --release --package virtual-card
+	cargo build --locked --release --example floor --example bench
+	$(CARGO_TARGET_DIR)/release/examples/bench $(RUNS)
+
+clean: ## remove what was built
+	cargo clean
