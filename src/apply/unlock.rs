@@ -90,10 +90,7 @@ impl Work<'_> {
                 "Nothing was presented. Have all keys of this card name the same PIN.",
             )));
         }
-        if accepted.is_none() {
-            // Should the card vanish before it answers, this is what is known.
-            self.known.pins.push((card, PinState::Unresolved));
-        }
+        self.known.pin_goes_out(card);
         let verdict = match self.with_card("presenting the PIN", |piv| piv.verify_pin(&pin)) {
             Err(Failure::Card(Fault::Status(word), _)) => {
                 return Err(Failure::Final(Error::new(
@@ -107,14 +104,14 @@ impl Work<'_> {
         };
         match verdict {
             Verdict::Accepted => {
-                self.known.pins.push((card, PinState::Accepted));
+                self.known.pin_came_back(card, PinState::Accepted);
                 self.run.accepted.push((card, pin));
                 self.session()?.1.verified = true;
                 self.pin_is_fresh = true;
                 Ok(())
             }
             Verdict::Rejected(left) => {
-                self.known.pins.push((card, PinState::Rejected(left)));
+                self.known.pin_came_back(card, PinState::Rejected(left));
                 Err(Failure::Final(Error::new(
                     Class::PinWrong,
                     tried,

@@ -114,6 +114,19 @@ impl Known {
             .find(|(name, _)| name.may_be(card))
             .map(|(_, state)| *state)
     }
+
+    /// Notes that a PIN is about to be presented to a card: should the card vanish before it
+    /// answers, this is what is known.
+    pub fn pin_goes_out(&mut self, card: CardName) {
+        if self.pin_state(&card) != Some(PinState::Accepted) {
+            self.pins.push((card, PinState::Unresolved));
+        }
+    }
+
+    /// Notes what the card said of the PIN.
+    pub fn pin_came_back(&mut self, card: CardName, state: PinState) {
+        self.pins.push((card, state));
+    }
 }
 
 /// The next step for a key.
