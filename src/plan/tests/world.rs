@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use p256::{NonZeroScalar, PublicKey, U256, elliptic_curve::ops::Reduce};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::super::{Known, Next, PinState, Refusal, Sealed, Session, Step, next};
+use super::super::{Known, Next, Refusal, Sealed, Session, Step, next};
 use crate::{
     card::{CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy},
     profile::piv::{Params, Peer, Scheme, same_key},
@@ -104,7 +104,7 @@ pub struct Moment {
 pub enum End {
     Done,
     Refused(Refusal),
-    /// `apply` gave up by itself: no card, a rejected PIN, an answer for another card, a wrong proof.
+    /// `apply` gave up by itself: no card, a rejected PIN, a wrong proof.
     Failed(&'static str),
     /// It went on for longer than anything sensible does.
     Endless,
@@ -197,7 +197,7 @@ enum Outcome {
 impl Run<'_> {
     fn job(&mut self, index: usize, known: &mut Known) -> End {
         let key = &self.world.jobs[index].key;
-        let (mut in_hand, mut answered_for) = (None, None);
+        let (mut in_hand, mut answered_for) = (None, Vec::new());
         let mut foretold: Option<Next> = None;
         for _ in 0..MOST_STEPS {
             let what = next(key, known);
@@ -232,16 +232,15 @@ impl Run<'_> {
                     Outcome::Ok
                 }
                 (_, None) => Outcome::Failed("a step without a card"),
-                (Step::AskPin, Some(card)) => {
-                    known.session = None;
-                    known.answered = true;
-                    answered_for = Some(self.cards[card].name);
+                (Step::AskPin, Some(_)) => {
+                    let asked = known.session.take().map(|session| session.card);
+                    known.answered.extend(asked);
+                    answered_for.extend(asked);
                     Outcome::Ok
                 }
                 (_, Some(card)) => {
                     let job = &self.world.jobs[index];
-                    let asked = answered_for.unwrap_or(self.cards[card].name);
-                    self.on_card(job, step, card, asked, known, vanished)
+                    self.on_card(job, step, card, &answered_for, known, vanished)
                 }
             };
             match outcome {
@@ -294,7 +293,7 @@ impl Run<'_> {
         *in_hand = Some(card);
         known.session = Some(Session {
             card: name,
-            reader: "reader".into(),
+            reader: format!("reader {card}"),
             provider,
             pin: job.key.pin.clone(),
             management_key: job.key.management_key.clone(),
@@ -350,7 +349,7 @@ impl Run<'_> {
         job: &Job,
         step: Step,
         card: usize,
-        asked: CardName,
+        answered_for: &[CardName],
         known: &mut Known,
         vanished: bool,
     ) -> Outcome {
@@ -360,11 +359,10 @@ impl Run<'_> {
             return Outcome::Failed("a step without a session");
         };
         if step == Step::PresentPin {
-            if session.pin == Some(PinSource::Ask) && asked != session.card {
-                return Outcome::Failed("the answer was for another card");
+            if session.pin == Some(PinSource::Ask) && !answered_for.contains(&session.card) {
+                return Outcome::Failed("an answer for another card");
             }
-            let name = session.card;
-            known.pin_goes_out(name);
+            known.pin_goes_out();
             // The card has decided before it vanishes.
             truth.tries = if truth.pin_is_right {
                 3
@@ -376,14 +374,11 @@ impl Run<'_> {
             }
             if !truth.pin_is_right {
                 let left = truth.tries;
-                known.pin_came_back(name, PinState::Rejected(left));
+                known.pin_came_back(Some(left));
                 return Outcome::Failed("the PIN was rejected");
             }
             self.accepted[card] = true;
-            known.pin_came_back(name, PinState::Accepted);
-            if let Some(session) = &mut known.session {
-                session.verified = true;
-            }
+            known.pin_came_back(None);
             return Outcome::Ok;
         }
         if vanished {
