@@ -22,11 +22,15 @@ const SLOT: Slot = Slot::KEY_MANAGEMENT;
 #[test]
 fn before_a_card_is_looked_for() {
     let id = || "0123456789abcdef0123456789abcdef".to_owned();
-    check(&Refusal::OverwriteNotYet, Class::Spec, &expect![[r#"
+    check(
+        &Refusal::OverwriteNotYet,
+        Class::Spec,
+        &expect![[r#"
         tried: key vault: enrolling with mode "overwrite"
         found: this version overwrites no key
         advice: Set security.cryptkey.keys.vault.mode to "use-existing", or empty the slot by hand.
-    "#]]);
+    "#]],
+    );
     check(
         &Refusal::ProfileLost { id: id() },
         Class::Profile,
@@ -49,11 +53,15 @@ fn before_a_card_is_looked_for() {
             advice: Restore the declared profile, or correct security.cryptkey.keys.vault.profileId. Nothing was changed.
         "#]],
     );
-    check(&Refusal::NotEnrolled, Class::Profile, &expect![[r#"
+    check(
+        &Refusal::NotEnrolled,
+        Class::Profile,
+        &expect![[r#"
         tried: key vault: looking for its profile
         found: there is none, and enroll is "never"
         advice: Restore the profile from a backup, or set security.cryptkey.keys.vault.enroll to "auto" to make one.
-    "#]]);
+    "#]],
+    );
     let others = vec!["passphrase".into(), "recovery".into()];
     check(
         &Refusal::OutOfReach {
@@ -157,43 +165,59 @@ fn about_the_slot() {
             advice: Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "always", security.cryptkey.keys.vault.touchPolicy = "cached"), or choose another slot: policies are fixed when a key is generated.
         "#]],
     );
-    check(&Refusal::CannotTell, Class::Card, &expect![[r#"
+    check(
+        &Refusal::CannotTell,
+        Class::Card,
+        &expect![[r#"
         tried: key vault: enrolling
         found: the card does not tell whether the slot is empty, and it holds no usable P-256 key
         advice: Generate a P-256 key in the slot with the maker's tool, or choose another slot with security.cryptkey.keys.vault.slot. Nothing was generated, so that no key was destroyed.
-    "#]]);
+    "#]],
+    );
     let none = Refusal::NoManagementKey {
         factory_default: Some(false),
     };
-    check(&none, Class::Spec, &expect![[r#"
+    check(
+        &none,
+        Class::Spec,
+        &expect![[r#"
         tried: key vault: enrolling
         found: the slot is empty, and generating a key takes the card's management key, of which the spec says nothing
         advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
-    "#]]);
+    "#]],
+    );
     let factory = Refusal::NoManagementKey {
         factory_default: Some(true),
     };
-    check(&factory, Class::Spec, &expect![[r#"
+    check(
+        &factory,
+        Class::Spec,
+        &expect![[r#"
         tried: key vault: enrolling
         found: the slot is empty, and generating a key takes the card's management key, which is still the one that every card is shipped with
         advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn about_the_pin() {
-    check(&Refusal::NoPin, Class::Spec, &expect![[r#"
+    check(
+        &Refusal::NoPin,
+        Class::Spec,
+        &expect![[r#"
         tried: key vault: unlocking the card
         found: its PIN is needed, and the spec names none
         advice: Set security.cryptkey.keys.vault.pin.
-    "#]]);
+    "#]],
+    );
     check(
         &Refusal::TooFewTries { left: 1 },
         Class::PinRefused,
         &expect![[r#"
             tried: key vault: unlocking the card
-            found: its PIN has 1 tries left, and at least 2 are wanted
-            advice: Nothing was presented. Verify the PIN by hand (`ykman piv access verify-pin`), which restores the tries, or unblock it with the PUK (`ykman piv access unblock-pin`).
+            found: tries left for its PIN: 1; wanted are at least 2
+            advice: Nothing was presented. Present the right PIN by hand (`ykman piv access verify-pin`), which restores the tries, or set a new one with the PUK (`ykman piv access unblock-pin`).
         "#]],
     );
     check(
@@ -201,8 +225,8 @@ fn about_the_pin() {
         Class::PinRefused,
         &expect![[r#"
             tried: key vault: unlocking the card
-            found: its PIN has 0 tries left, and at least 2 are wanted
-            advice: Nothing was presented. Verify the PIN by hand (`ykman piv access verify-pin`), which restores the tries, or unblock it with the PUK (`ykman piv access unblock-pin`).
+            found: its PIN is blocked: it has no tries left
+            advice: Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`).
         "#]],
     );
     check(
@@ -214,9 +238,13 @@ fn about_the_pin() {
             advice: Correct the PIN that security.cryptkey.keys.vault.pin names.
         "#]],
     );
-    check(&Refusal::PinUnresolved, Class::PinRefused, &expect![[r#"
+    check(
+        &Refusal::PinUnresolved,
+        Class::PinRefused,
+        &expect![[r#"
         tried: key vault: unlocking the card
         found: the card went away, or gave no clear answer, while it checked the PIN
         advice: It may have cost a try, so that it is not presented again in this run. Insert the card firmly and start over.
-    "#]]);
+    "#]],
+    );
 }
