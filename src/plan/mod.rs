@@ -172,15 +172,14 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     let Some(slot) = &session.slot else {
         return Ok(Next::Step(Step::InspectSlot));
     };
-    let generate = match (session.provider, &known.profile) {
-        (Some(index), Some(sealed)) => {
-            let Some(provider) = sealed.piv.get(&index) else {
-                return Ok(Next::Step(Step::FindCard));
-            };
-            check_sealed_slot(key, provider, slot)?;
+    // A session for something else than what is to be done is none.
+    let generate = match (&known.profile, session.provider) {
+        (None, None) => check_new_slot(key, session, slot)?,
+        (Some(sealed), Some(index)) if sealed.piv.contains_key(&index) => {
+            check_sealed_slot(key, &sealed.piv[&index], slot)?;
             false
         }
-        _ => check_new_slot(key, session, slot)?,
+        _ => return Ok(Next::Step(Step::FindCard)),
     };
     if let Some(step) = pin_step(key, known, session, generate)? {
         return Ok(Next::Step(step));

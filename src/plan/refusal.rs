@@ -253,12 +253,20 @@ impl Refusal {
                 "its PIN is needed, and the spec names none".into(),
                 format!("Set {}.", option("pin")),
             ),
+            Self::TooFewTries { left: 0 } => (
+                Class::PinRefused,
+                "unlocking the card",
+                "its PIN is blocked: it has no tries left".into(),
+                "Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`)."
+                    .into(),
+            ),
             Self::TooFewTries { left } => (
                 Class::PinRefused,
                 "unlocking the card",
-                format!("its PIN has {left} tries left, and at least {MIN_TRIES} are wanted"),
-                "Nothing was presented. Verify the PIN by hand (`ykman piv access verify-pin`), which \
-                 restores the tries, or unblock it with the PUK (`ykman piv access unblock-pin`)."
+                format!("tries left for its PIN: {left}; wanted are at least {MIN_TRIES}"),
+                "Nothing was presented. Present the right PIN by hand (`ykman piv access verify-pin`), \
+                 which restores the tries, or set a new one with the PUK (`ykman piv access \
+                 unblock-pin`)."
                     .into(),
             ),
             Self::PinRejected { left } => (

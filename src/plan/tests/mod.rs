@@ -2,4 +2,5 @@
 
 mod properties;
 mod refusals;
+mod states;
 mod world;

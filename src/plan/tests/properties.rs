@@ -42,7 +42,7 @@ fn takes_pin(world: &World, moment: &Moment) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Rule 3: where enrolling is not allowed, no card is even looked for, and nothing is made.
     #[test]

@@ -8,7 +8,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::super::{Known, Next, Refusal, Sealed, Session, Step, next};
 use crate::{
-    card::{CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy},
+    card::{CardName, Guid, KeySource, PinPolicy, Serial, Slot, SlotKey, SlotState, TouchPolicy},
     profile::piv::{Params, Peer, Scheme, same_key},
     spec::{self, Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
@@ -155,25 +155,27 @@ impl World {
                 .enrolled
                 .iter()
                 .enumerate()
-                .map(|(i, &(card, key))| (i, self.params(job, card, key, profile.knows_source)))
+                .map(|(i, &(card, key))| {
+                    (i, params(self.cards[card].name, key, profile.knows_source))
+                })
                 .collect(),
             others: Vec::new(),
         })
     }
+}
 
-    fn params(&self, job: &Job, card: usize, key: usize, knows_source: bool) -> Params {
-        let card = &self.cards[card];
-        Params {
-            peer: PEER.clone(),
-            public_key: KEYS[key],
-            slot: job.key.slot,
-            serial: card.name.serial,
-            guid: card.name.guid,
-            card_name: "reader".into(),
-            touch_policy: TouchPolicy::Never,
-            pin_policy: None,
-            key_source: knows_source.then_some(KeySource::Metadata),
-        }
+/// What a profile says of a card that was enrolled with one of the keys.
+pub fn params(card: CardName, key: usize, knows_source: bool) -> Params {
+    Params {
+        peer: PEER.clone(),
+        public_key: KEYS[key],
+        slot: Slot::KEY_MANAGEMENT,
+        serial: card.serial,
+        guid: card.guid,
+        card_name: "reader".into(),
+        touch_policy: TouchPolicy::Never,
+        pin_policy: None,
+        key_source: knows_source.then_some(KeySource::Metadata),
     }
 }
 
@@ -459,7 +461,7 @@ fn policies() -> impl Strategy<Value = Policies> {
     ]
 }
 
-fn name() -> impl Strategy<Value = CardName> {
+pub fn name() -> impl Strategy<Value = CardName> {
     let serial = option::of(1_u32..4).prop_map(|n| n.and_then(Serial::new));
     let guid = option::of(1_u8..4).prop_map(|n| n.and_then(|n| Guid::new([n; 16])));
     (serial, guid).prop_map(|(serial, guid)| CardName { serial, guid })
@@ -514,18 +516,38 @@ fn card() -> impl Strategy<Value = Card> {
         )
 }
 
-fn key() -> impl Strategy<Value = Key> {
+pub fn management_key() -> impl Strategy<Value = Option<ManagementKeySource>> {
+    option::of(select(vec![
+        ManagementKeySource::Protected,
+        ManagementKeySource::FactoryDefault,
+    ]))
+}
+
+/// Anything that may be known of a slot.
+pub fn slot() -> impl Strategy<Value = SlotState> {
+    let public = prop_oneof![
+        3 => (0_usize..2).prop_map(|key| Ok(KEYS[key])),
+        1 => Just(Err("P-384".into())),
+    ];
+    let key = (public, option::of(policies())).prop_map(|(public, policies)| {
+        SlotState::Key(SlotKey {
+            public,
+            policies,
+            source: KeySource::Metadata,
+        })
+    });
+    prop_oneof![key, Just(SlotState::Empty), Just(SlotState::Unknown)]
+}
+
+/// A spec's key.
+pub fn key() -> impl Strategy<Value = Key> {
     let pin = prop_oneof![
         1 => Just(None),
         4 => Just(Some(PinSource::File("/run/pin".into()))),
         2 => Just(Some(PinSource::Ask)),
     ];
-    let management_key = option::of(select(vec![
-        ManagementKeySource::Protected,
-        ManagementKeySource::FactoryDefault,
-    ]));
     let rare = || prop::bool::weighted(0.1);
-    (policies(), pin, management_key, rare(), rare(), rare()).prop_map(
+    (policies(), pin, management_key(), rare(), rare(), rare()).prop_map(
         |((pin_policy, touch_policy), pin, management_key, declared, never, overwrite)| Key {
             pin_policy,
             touch_policy,
