@@ -5,7 +5,7 @@ use aes::cipher::{Block, BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser, 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Fault, apdu::Command, piv::Piv, tlv};
+use super::{Fault, StatusWord, apdu::Command, piv::Piv, tlv};
 
 /// The key reference of the management key.
 const REFERENCE: u8 = 0x9b;
@@ -68,6 +68,15 @@ impl Cipher {
         [Self::TripleDes, Self::Aes128, Self::Aes192, Self::Aes256]
             .into_iter()
             .find(|cipher| *cipher as u8 == reference)
+    }
+
+    /// Length of a key in bytes.
+    fn key_length(self) -> usize {
+        match self {
+            Self::Aes128 => 16,
+            Self::TripleDes | Self::Aes192 => 24,
+            Self::Aes256 => 32,
+        }
     }
 
     /// Block length in bytes.
@@ -141,6 +150,9 @@ impl Piv {
             Some(metadata) => metadata.cipher,
             None => key.likely_cipher(),
         };
+        if key.0.len() != cipher.key_length() {
+            return Ok(false);
+        }
         self.reset_at_end();
         let answer = self.run(&Command::new(
             0x87,
@@ -148,6 +160,10 @@ impl Piv {
             REFERENCE,
             &[0x7c, 2, 0x80, 0],
         ))?;
+        // Of a card that does not tell its cipher, the key's length was a guess.
+        if answer.status == StatusWord::WRONG_PARAMETERS {
+            return Ok(false);
+        }
         let answer = answer.ok()?;
         let template = tlv::require(&answer, 0x7c, "a witness lacks tag 7C")?;
         let witness = tlv::require(template, 0x80, "a witness lacks tag 80")?;

@@ -6,6 +6,8 @@
 //! the card that it held.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     ffi::{CStr, CString},
     sync::{
         Arc,
@@ -32,6 +34,9 @@ const HELD_RETRY: Duration = Duration::from_millis(250);
 /// A connection to pcscd.
 pub struct Pcsc {
     context: Context,
+    /// Transactions that were asked for and not begun in time, by reader. Each waits on: one more
+    /// for each look would use up pcscd's clients.
+    begun: RefCell<BTreeMap<String, Beginning>>,
     /// What is known of "is there another reader" and of each reader, in this order.
     states: Vec<ReaderState>,
 }
@@ -42,7 +47,11 @@ impl Pcsc {
         let context = bounded(SERVICE_LIMIT, || Context::establish(Scope::System))
             .ok_or(Fault::TimedOut)??;
         let states = vec![ReaderState::new(pcsc::PNP_NOTIFICATION(), State::UNAWARE)];
-        Ok(Self { context, states })
+        Ok(Self {
+            context,
+            begun: RefCell::default(),
+            states,
+        })
     }
 
     /// The names of all readers, each with whether it holds a card now.
@@ -106,10 +115,23 @@ impl Pcsc {
         let name = CString::new(reader).map_err(|_| Fault::Absent)?;
         let deadline = Deadline::after(limit);
         loop {
-            match PcscTransport::begin(&self.context, &name, deadline) {
-                Err(Fault::Held) if !deadline.passed() => self.wait_until_free(&name, deadline),
-                Ok(transport) => return Ok(Box::new(transport)),
-                Err(fault) => return Err(fault),
+            let waiting = self.begun.borrow_mut().remove(reader);
+            let beginning = match waiting {
+                Some(beginning) => beginning,
+                None => Beginning::start(&name)?,
+            };
+            let result = beginning
+                .result
+                .recv_timeout(deadline.remaining().max(END_LIMIT));
+            match result {
+                Ok(Ok(())) => return Ok(Box::new(beginning.transport)),
+                Ok(Err(Fault::Held)) if !deadline.passed() => self.wait_until_free(&name, deadline),
+                Ok(Err(fault)) => return Err(fault),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Fault::Absent),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.begun.borrow_mut().insert(reader.to_owned(), beginning);
+                    return Err(Fault::Held);
+                }
             }
         }
     }
@@ -151,10 +173,16 @@ struct PcscTransport {
     ended: mpsc::Receiver<()>,
 }
 
-impl PcscTransport {
-    fn begin(context: &Context, reader: &CStr, deadline: Deadline) -> Result<Self, Fault> {
+/// A transaction that may begin at any time.
+struct Beginning {
+    transport: PcscTransport,
+    result: mpsc::Receiver<Result<(), Fault>>,
+}
+
+impl Beginning {
+    fn start(reader: &CStr) -> Result<Self, Fault> {
         let (requests, inbox) = mpsc::channel();
-        let (begun, begins) = mpsc::channel();
+        let (begun, result) = mpsc::channel();
         let (alive, ended) = mpsc::channel();
         let reset_at_end = Arc::new(AtomicBool::new(false));
         let worker = Worker {
@@ -162,23 +190,22 @@ impl PcscTransport {
             reset_at_end: Arc::clone(&reset_at_end),
             _alive: alive,
         };
-        let (context, reader) = (context.clone(), reader.to_owned());
+        let reader = reader.to_owned();
         thread::Builder::new()
             .name("card".into())
             .stack_size(256 * 1024)
-            .spawn(move || worker.run(&context, &reader, &begun))
+            .spawn(move || worker.run(&reader, &begun))
             .map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
-        match begins.recv_timeout(deadline.remaining().max(END_LIMIT)) {
-            Ok(Ok(())) => Ok(Self {
-                requests: Some(requests),
-                reset_at_end,
-                ended,
-            }),
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => Err(Fault::Held),
-        }
+        let transport = PcscTransport {
+            requests: Some(requests),
+            reset_at_end,
+            ended,
+        };
+        Ok(Self { transport, result })
     }
+}
 
+impl PcscTransport {
     /// Has the thread do something, and waits for it.
     fn ask<T>(
         &self,
@@ -227,8 +254,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&self, context: &Context, reader: &CStr, begun: &mpsc::Sender<Result<(), Fault>>) {
-        let mut card = match context.connect(reader, ShareMode::Shared, Protocols::ANY) {
+    fn run(&self, reader: &CStr, begun: &mpsc::Sender<Result<(), Fault>>) {
+        // pcscd answers SCardConnect only once nobody else has a transaction, and until then
+        // nothing else of the same context: so this has one of its own.
+        let card = Context::establish(Scope::System)
+            .and_then(|context| context.connect(reader, ShareMode::Shared, Protocols::ANY));
+        let mut card = match card {
             Ok(card) => card,
             Err(error) => {
                 let _ = begun.send(Err(error.into()));

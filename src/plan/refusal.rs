@@ -95,7 +95,7 @@ pub enum Refusal {
         /// Tries left.
         left: u8,
     },
-    /// The PIN was presented in this run, and the card went away before it answered.
+    /// The PIN was presented in this run, and the card did not say what it made of it.
     PinUnresolved,
 }
 
@@ -270,7 +270,7 @@ impl Refusal {
             Self::PinUnresolved => (
                 Class::PinRefused,
                 "unlocking the card",
-                "the card went away while it checked the PIN".into(),
+                "the card went away, or gave no clear answer, while it checked the PIN".into(),
                 "It may have cost a try, so that it is not presented again in this run. Insert the \
                  card firmly and start over."
                     .into(),

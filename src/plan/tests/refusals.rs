@@ -1,0 +1,1 @@
+//! The refusals, word for word.

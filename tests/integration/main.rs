@@ -1,0 +1,15 @@
+//! The program as its users run it: the real binary, a real pcscd, a virtual YubiKey and the
+//! Nitrokey's own firmware as cards. What must come out is computed by `tests/expected.py`.
+//!
+//! It needs root (RAM file systems are mounted) and the packages that the Makefile names. What is
+//! missing fails the tests and says how to get it; nothing is skipped.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod enroll;
+mod management;
+mod pin;
+mod policies;
+mod readers;
+mod support;
+mod waiting;

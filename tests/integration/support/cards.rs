@@ -1,0 +1,331 @@
+//! The two cards that the tests put into readers, as one trait.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use virtual_card::stack::{Pcscd, Server};
+
+use super::Machine;
+
+/// One APDU of a card's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apdu {
+    /// CLA, INS, P1, P2 as hex.
+    pub header: String,
+    /// Whether it carried data.
+    pub data: bool,
+    /// The status word as hex; empty where the card was pulled.
+    pub status: String,
+}
+
+impl Apdu {
+    pub fn ins(&self) -> &str {
+        &self.header[2..4]
+    }
+
+    pub fn slot(&self) -> &str {
+        &self.header[6..8]
+    }
+
+    /// Whether it presents a PIN.
+    pub fn verifies(&self) -> bool {
+        self.ins() == "20" && self.data
+    }
+
+    /// Whether it asks how many tries the PIN has.
+    pub fn counts(&self) -> bool {
+        self.ins() == "20" && !self.data
+    }
+
+    /// Whether it makes a key.
+    pub fn generates(&self) -> bool {
+        self.ins() == "47"
+    }
+
+    /// Whether it is a key agreement.
+    pub fn agrees(&self) -> bool {
+        self.ins() == "87" && self.slot() != "9b"
+    }
+}
+
+/// A card in a reader.
+pub trait TestCard: Sized {
+    /// A name for messages.
+    const NAME: &str;
+    /// Its PIN.
+    const PIN: &str;
+
+    /// The card whose state is in a directory, or a new one, in a reader.
+    fn again(machine: &Machine, reader: usize, dir: TempDir) -> Self;
+    /// Takes it out of its reader for good; what it remembers.
+    fn retire(self) -> TempDir;
+    /// Its directory.
+    fn dir(&self) -> &Path;
+    /// The private key in a slot, as hex.
+    fn private_key(&self, slot: &str) -> String;
+
+    /// A new card with an empty slot 9d, in a reader.
+    fn new(machine: &Machine, reader: usize) -> Self {
+        Self::again(machine, reader, TempDir::new().unwrap())
+    }
+
+    /// Sends a line to its control socket.
+    fn control(&self, line: &str) -> String {
+        let mut stream = UnixStream::connect(self.dir().join("control.sock")).unwrap();
+        writeln!(stream, "{line}").unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        answer.trim_end().into()
+    }
+
+    /// The same, where "ok" is the only good answer.
+    #[track_caller]
+    fn tell(&self, line: &str) {
+        assert_eq!(self.control(line), "ok", "{line}");
+    }
+
+    fn remove(&self) {
+        self.tell("remove");
+    }
+
+    fn insert(&self) {
+        self.tell("insert");
+    }
+
+    /// The APDUs since the last [`Self::reset_counts`], without GET RESPONSE.
+    fn count(&self) -> u64 {
+        let counts: Value = serde_json::from_str(&self.control("count")).unwrap();
+        counts["without_get_response"].as_u64().unwrap()
+    }
+
+    fn reset_counts(&self) {
+        self.tell("count reset");
+    }
+
+    /// The APDUs so far, without GET RESPONSE.
+    fn log(&self) -> Vec<Apdu> {
+        let log = fs::read_to_string(self.dir().join("apdu.log")).unwrap_or_default();
+        log.lines()
+            .map(parse)
+            .filter(|apdu| apdu.ins() != "c0")
+            .collect()
+    }
+
+    /// What of the log came after `before`.
+    fn log_since(&self, before: usize) -> Vec<Apdu> {
+        self.log().split_off(before)
+    }
+
+    /// How often a PIN was presented.
+    fn presented(&self) -> usize {
+        self.log().iter().filter(|apdu| apdu.verifies()).count()
+    }
+
+    /// How often a key was generated.
+    fn generated(&self) -> usize {
+        self.log().iter().filter(|apdu| apdu.generates()).count()
+    }
+}
+
+/// `7 00 87 11 9d in=71 7c45… out=38 sw=9000` or `000007 0087119d lc=71 answer=38 sw=9000`.
+fn parse(line: &str) -> Apdu {
+    let (_, rest) = line.split_once(' ').unwrap();
+    let mut header = String::new();
+    let mut rest = rest.split(' ');
+    while header.len() < 8 {
+        header.push_str(rest.next().unwrap());
+    }
+    let mut apdu = Apdu {
+        header,
+        data: false,
+        status: String::new(),
+    };
+    for field in rest {
+        match field.split_once('=') {
+            Some(("in", length)) => apdu.data = length.parse::<usize>().unwrap() > 5,
+            Some(("lc", length)) => apdu.data = length.parse::<usize>().unwrap() > 0,
+            Some(("sw", status)) => apdu.status = status.into(),
+            _ => {}
+        }
+    }
+    apdu
+}
+
+/// The project's virtual card, which models a `YubiKey` 5.
+pub struct Yubikey {
+    server: Server,
+    dir: TempDir,
+    reader: usize,
+}
+
+/// The program `virtual-card`; cargo builds it beside ours.
+pub fn virtual_card() -> PathBuf {
+    let path = env::var_os("CRYPTKEY_VIRTUAL_CARD").map_or_else(
+        || Path::new(env!("CARGO_BIN_EXE_nixos-cryptkey")).with_file_name("virtual-card"),
+        PathBuf::from,
+    );
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --package virtual-card",
+        path.display()
+    );
+    path
+}
+
+impl Yubikey {
+    pub const SERIAL: &str = "90210001";
+
+    /// A card as these arguments of `virtual-card` make it.
+    pub fn with(machine: &Machine, reader: usize, args: &[&str]) -> Self {
+        Self::at(machine, reader, TempDir::new().unwrap(), args)
+    }
+
+    /// The same with the card's state in `dir`.
+    pub fn at(machine: &Machine, reader: usize, dir: TempDir, args: &[&str]) -> Self {
+        let mut all = vec!["--pin", Self::PIN];
+        if !args.contains(&"--serial") {
+            all.extend(["--serial", Self::SERIAL]);
+        }
+        all.extend(args);
+        let server =
+            Server::start(&virtual_card(), &machine.pcscd, reader, dir.path(), &all).unwrap();
+        Self {
+            server,
+            dir,
+            reader,
+        }
+    }
+
+    /// What the card remembers.
+    pub fn memory(&self) -> Value {
+        let text = fs::read_to_string(self.dir().join("card.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub fn guid(&self) -> String {
+        self.memory()["guid"].as_str().unwrap().into()
+    }
+
+    pub fn tries(&self) -> u64 {
+        self.memory()["pin"]["tries"].as_u64().unwrap()
+    }
+
+    pub fn reader(&self) -> String {
+        Pcscd::reader_name(self.reader)
+    }
+}
+
+impl TestCard for Yubikey {
+    const NAME: &str = "virtual card";
+    const PIN: &str = "704193";
+
+    fn again(machine: &Machine, reader: usize, dir: TempDir) -> Self {
+        Self::at(machine, reader, dir, &[])
+    }
+
+    fn retire(self) -> TempDir {
+        self.remove();
+        self.dir
+    }
+
+    fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn private_key(&self, slot: &str) -> String {
+        let memory = self.memory();
+        memory["slots"][slot]["private_key"]
+            .as_str()
+            .unwrap()
+            .into()
+    }
+
+    fn insert(&self) {
+        self.server.insert().unwrap();
+    }
+}
+
+/// The PIV application of the Nitrokey 3, which nobody here wrote.
+pub struct Nitrokey {
+    process: Process,
+    dir: TempDir,
+}
+
+/// A process that ends with its owner.
+struct Process(Child);
+
+/// The program `nitrokey-card`, a workspace of its own.
+pub fn nitrokey_card() -> PathBuf {
+    let path = env::var_os("CRYPTKEY_NITROKEY_CARD").map_or_else(
+        || {
+            Path::new(env!("CARGO_BIN_EXE_nixos-cryptkey"))
+                .with_file_name("")
+                .join("../nitrokey-card/debug/nitrokey-card")
+        },
+        PathBuf::from,
+    );
+    assert!(
+        path.exists(),
+        "{} is missing: `make test` builds it",
+        path.display()
+    );
+    path
+}
+
+impl TestCard for Nitrokey {
+    const NAME: &str = "Nitrokey";
+    const PIN: &str = "123456";
+
+    fn again(machine: &Machine, reader: usize, dir: TempDir) -> Self {
+        let mut child = Command::new(nitrokey_card())
+            .arg("--state")
+            .arg(dir.path())
+            .args(["--port", &machine.pcscd.port(reader).to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let process = Process(child);
+        Self { process, dir }
+    }
+
+    fn retire(self) -> TempDir {
+        self.remove();
+        drop(self.process);
+        self.dir
+    }
+
+    fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn private_key(&self, slot: &str) -> String {
+        let output = Command::new(nitrokey_card())
+            .arg("--state")
+            .arg(self.dir())
+            .args(["--print-key", slot, "--pin", Self::PIN])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().into()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

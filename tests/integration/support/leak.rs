@@ -1,0 +1,100 @@
+//! Searches what a program printed for secrets, whole and in fragments.
+
+use std::collections::BTreeMap;
+
+use base64ct::{Base64, Base64Url, Encoding};
+
+/// Fragments of this many bytes, as hex digits or as they are, give a secret away.
+const BYTES: usize = 6;
+/// Fragments of this many characters of base64, or of a text, do.
+const CHARACTERS: usize = 8;
+
+/// All that must never be printed.
+#[derive(Default)]
+pub struct Secrets {
+    /// By what it is; each with everything to look for.
+    needles: BTreeMap<String, Vec<Vec<u8>>>,
+}
+
+impl Secrets {
+    /// Adds a secret. One that is shorter than a fragment is looked for as a whole, and one of a
+    /// few bytes, which are anywhere, is not.
+    pub fn add(&mut self, what: &str, secret: &[u8]) {
+        let mut needles = Vec::new();
+        if secret.len() < 5 {
+            return;
+        }
+        needles.extend(windows(secret, CHARACTERS));
+        let hex = base16ct::lower::encode_string(secret);
+        // Only fragments of whole bytes: of six bytes in a log some meet by chance otherwise.
+        needles.extend(windows(hex.as_bytes(), 2 * BYTES).step_by(2));
+        needles.extend(windows(hex.to_uppercase().as_bytes(), 2 * BYTES).step_by(2));
+        // A secret in the middle of other bytes comes out in three ways, by where it begins.
+        for padding in 0..3 {
+            let padded = [&vec![0; padding][..], secret].concat();
+            // The characters that depend on what is around it are left out.
+            let skip = [0, 2, 3][padding];
+            for text in [
+                Base64::encode_string(&padded),
+                Base64Url::encode_string(&padded),
+            ] {
+                let whole = text.trim_end_matches('=');
+                let end = padded.len() * 8 / 6;
+                if end >= skip + CHARACTERS {
+                    needles.extend(windows(&whole.as_bytes()[skip..end], CHARACTERS));
+                }
+            }
+        }
+        // A secret that is published as text is a secret of bytes, too.
+        if secret.len() >= 24
+            && let Ok(decoded) = base16ct::mixed::decode_vec(secret.trim_ascii())
+        {
+            needles.extend(windows(&decoded, BYTES));
+        }
+        self.needles.insert(what.into(), needles);
+    }
+
+    /// What of all this is in `text`.
+    pub fn found_in(&self, text: &[u8]) -> Option<&str> {
+        let is_in = |needle: &Vec<u8>| text.windows(needle.len()).any(|part| part == needle);
+        self.needles
+            .iter()
+            .find(|(_, needles)| needles.iter().any(is_in))
+            .map(|(what, _)| &**what)
+    }
+}
+
+/// All pieces of a length, or the whole where it is shorter.
+fn windows(of: &[u8], length: usize) -> impl Iterator<Item = Vec<u8>> {
+    of.windows(length.min(of.len()).max(1)).map(<[u8]>::to_vec)
+}
+
+#[test]
+fn finds_what_was_planted_and_nothing_else() {
+    let secret: Vec<u8> = (0..32u8).map(|i| i.wrapping_mul(37) ^ 0x5a).collect();
+    let mut secrets = Secrets::default();
+    secrets.add("the secret", &secret);
+    secrets.add("the PIN", b"735105");
+    let hex = base16ct::lower::encode_string(&secret);
+    let planted: [Vec<u8>; 9] = [
+        secret.clone(),
+        secret[11..19].to_vec(),
+        hex.clone().into_bytes(),
+        hex[20..32].to_uppercase().into_bytes(),
+        Base64::encode_string(&secret).into_bytes(),
+        Base64Url::encode_string(&[b"x", &secret[3..20]].concat()).into_bytes(),
+        Base64::encode_string(&[b"xy", &secret[3..20]].concat()).into_bytes(),
+        b"735105".to_vec(),
+        b"373335313035ffff".to_vec(),
+    ];
+    for text in planted {
+        let log = [b"trace: [", &text[..], b"] end\n"].concat();
+        assert!(
+            secrets.found_in(&log).is_some(),
+            "{:?}",
+            String::from_utf8_lossy(&log)
+        );
+    }
+    let innocent = "trace: 00 20 00 80 08 73510 5 3733353130 SHA256:AbCdEfGhIjKlMnOpQrStUvWxYz\n";
+    assert_eq!(secrets.found_in(innocent.as_bytes()), None);
+}

@@ -1,0 +1,18 @@
+//! A machine with cards, and what the tests ask of both.
+
+#[path = "../../support/attack.rs"]
+pub mod attack;
+pub mod cards;
+pub mod client;
+pub mod leak;
+pub mod machine;
+#[path = "../../support/published.rs"]
+pub mod published;
+#[path = "../../support/ram.rs"]
+pub mod ram;
+pub mod run;
+
+pub use cards::{Nitrokey, TestCard, Yubikey};
+pub use client::Client;
+pub use machine::Machine;
+pub use run::{Output, Running};
