@@ -15,7 +15,7 @@ use crate::{
     card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error, Result},
     observe,
-    plan::{self, Known, Next, PinState, Session, Step},
+    plan::{self, Known, Next, Presented, Session, Step},
     profile::{
         Profile,
         seal::{self, Opened, ProviderSecret},
@@ -29,12 +29,12 @@ use crate::{
 /// A card that is reset under us more often than this in one run is somebody else's.
 const MOST_RESTARTS: u32 = 8;
 /// How long another run for the same key may take before this one gives up.
-const SIBLING_LIMIT: Duration = Duration::from_secs(120);
+pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
 
 /// What a run of the program has learned about PINs, over all of its keys.
 #[derive(Default)]
 pub struct Run {
-    pins: Vec<(CardName, PinState)>,
+    pins: Vec<Presented>,
     accepted: Vec<(CardName, Pin)>,
 }
 
@@ -78,7 +78,7 @@ struct Work<'a> {
     /// Whether the PIN was the last thing that the card was told, as PIN policy "always" wants it.
     pin_is_fresh: bool,
     /// What a person typed, and for which card.
-    answer: Option<(CardName, Zeroizing<Vec<u8>>)>,
+    answers: Vec<(CardName, Zeroizing<Vec<u8>>)>,
     shares: Vec<(usize, ProviderSecret)>,
     opened: Option<Opened>,
     enrolled: bool,
@@ -119,7 +119,7 @@ impl<'a> Work<'a> {
             profile,
             piv: None,
             pin_is_fresh: false,
-            answer: None,
+            answers: Vec::new(),
             shares: Vec::new(),
             opened: None,
             enrolled: false,

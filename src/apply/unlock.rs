@@ -8,7 +8,6 @@ use super::{Failure, Work, out_of_order};
 use crate::{
     card::{Fault, Pin, PinTries, Verdict},
     error::{Class, Error},
-    plan::PinState,
     spec::PinSource,
     system::{Deadline, ask, notify, secret_file::read_private},
 };
@@ -66,8 +65,8 @@ impl Work<'_> {
             ANSWER_LIMIT.as_secs()
         );
         let answer = ask::ask(&prompt, &format!("cryptkey:{}", self.name), ANSWER_LIMIT)?;
-        self.answer = Some((card, answer));
-        self.known.answered = true;
+        self.answers.push((card, answer));
+        self.known.answered.push(card);
         self.deadline = Deadline::after(self.key.card_timeout);
         Ok(())
     }
@@ -81,7 +80,7 @@ impl Work<'_> {
             .run
             .accepted
             .iter()
-            .find(|(name, _)| name.may_be(&card));
+            .find(|(name, _)| name.is_known_as(&card));
         if accepted.is_some_and(|(_, accepted)| !accepted.is(&pin)) {
             return Err(Failure::Final(Error::new(
                 Class::PinRefused,
@@ -90,10 +89,7 @@ impl Work<'_> {
                 "Nothing was presented. Have all keys of this card name the same PIN.",
             )));
         }
-        if accepted.is_none() {
-            // Should the card vanish before it answers, this is what is known.
-            self.known.pins.push((card, PinState::Unresolved));
-        }
+        self.known.pin_goes_out();
         let verdict = match self.with_card("presenting the PIN", |piv| piv.verify_pin(&pin)) {
             Err(Failure::Card(Fault::Status(word), _)) => {
                 return Err(Failure::Final(Error::new(
@@ -107,14 +103,13 @@ impl Work<'_> {
         };
         match verdict {
             Verdict::Accepted => {
-                self.known.pins.push((card, PinState::Accepted));
+                self.known.pin_came_back(None);
                 self.run.accepted.push((card, pin));
-                self.session()?.1.verified = true;
                 self.pin_is_fresh = true;
                 Ok(())
             }
             Verdict::Rejected(left) => {
-                self.known.pins.push((card, PinState::Rejected(left)));
+                self.known.pin_came_back(Some(left));
                 Err(Failure::Final(Error::new(
                     Class::PinWrong,
                     tried,
@@ -153,16 +148,8 @@ impl Work<'_> {
                     origin,
                 )
             }
-            Some(PinSource::Ask) => match &self.answer {
-                // Another card may have come while the person typed: its tries are not ours.
-                Some((asked, _)) if *asked != card => {
-                    let found = format!("the answer was for {asked}");
-                    return Err(refused(
-                        "typed",
-                        found,
-                        "Nothing was presented. Start over.",
-                    ));
-                }
+            // The answer was for one card: another one's tries are not at stake for it.
+            Some(PinSource::Ask) => match self.answers.iter().find(|(asked, _)| *asked == card) {
                 Some((_, answer)) => (Zeroizing::new(answer.to_vec()), "typed".into()),
                 None => return Err(out_of_order(self.name)),
             },

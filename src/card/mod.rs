@@ -8,6 +8,7 @@ mod pcsc;
 mod piv;
 mod slot;
 mod tlv;
+mod transaction;
 
 pub use apdu::{ANSWER_LIMIT, Transport};
 pub use fault::{Fault, StatusWord};

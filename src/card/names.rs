@@ -226,6 +226,15 @@ impl CardName {
         }
     }
 
+    /// Whether both name one card as far as can be told: something is known in common, and nothing
+    /// tells them apart.
+    #[must_use]
+    pub fn is_known_as(&self, other: &Self) -> bool {
+        let in_common =
+            self.guid.and(other.guid).is_some() || self.serial.and(other.serial).is_some();
+        in_common && self.may_be(other)
+    }
+
     /// Whether a card of this name is the one that `wanted` names: all that is said there holds.
     #[must_use]
     pub fn is(&self, wanted: &Self) -> bool {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use serde::Serialize;
 
 use super::{Ended, SpecArgs, print};
-use crate::{error::Result, publish};
+use crate::{apply::SIBLING_LIMIT, error::Result, publish, system::lock};
 
 #[derive(Serialize)]
 struct Scrubbed {
@@ -24,6 +24,8 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
     }
     let mut removed = Vec::new();
     for name in names {
+        // A run that is about to publish would undo this, or be undone in the middle.
+        let _sibling = lock::lock(&spec.runtime_dir, &name, SIBLING_LIMIT)?;
         if publish::scrub(&spec.runtime_dir, &name)? {
             removed.push(name);
         }

@@ -43,10 +43,10 @@ pub struct Known {
     pub opened: BTreeSet<usize>,
     /// The session with a card, while there is one.
     pub session: Option<Session>,
-    /// What became of PINs in this run, by card.
-    pub pins: Vec<(CardName, PinState)>,
-    /// Whether a person gave an answer for the PIN.
-    pub answered: bool,
+    /// The PINs of this run that were presented and not accepted.
+    pub pins: Vec<Presented>,
+    /// The cards whose PIN a person gave.
+    pub answered: Vec<CardName>,
     /// Whether the key is open: outputs can be derived.
     pub open: bool,
     /// Whether the declared secrets are published.
@@ -93,26 +93,57 @@ pub struct Session {
     pub verified: bool,
 }
 
-/// What became of the one PIN that a run presents to a card.
+/// A PIN that was presented, and that the card was not seen to accept: in this run, it gets no other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// What the card is known by. A card that holds an enrolled key goes by its provider's name.
+    pub card: CardName,
+    /// The reader that it was in: a card with a copy of another's key may go by both names.
+    pub reader: String,
+    /// What became of the PIN.
+    pub state: PinState,
+}
+
+/// What became of a PIN that was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinState {
-    /// It was presented, and the card went away before it answered.
+    /// The card did not say what it made of it.
     Unresolved,
-    /// The card accepted it.
-    Accepted,
     /// The card rejected it, and so many tries are left.
     Rejected(u8),
 }
 
 impl Known {
-    /// What became of the PIN that was presented to this card in this run, if one was.
+    /// What became of a PIN that the session's card did not accept in this run, if there was one.
+    /// What is not surely another card counts as this one.
     #[must_use]
-    pub fn pin_state(&self, card: &CardName) -> Option<PinState> {
+    pub fn pin_state(&self, session: &Session) -> Option<PinState> {
+        let mut pins = self.pins.iter().rev();
+        pins.find(|pin| pin.reader == session.reader || pin.card.may_be(&session.card))
+            .map(|pin| pin.state)
+    }
+
+    /// Notes that a PIN is about to be presented in the session: should the card vanish before it
+    /// answers, this is what is known.
+    pub fn pin_goes_out(&mut self) {
         self.pins
-            .iter()
-            .rev()
-            .find(|(name, _)| name.may_be(card))
-            .map(|(_, state)| *state)
+            .extend(self.session.as_ref().map(|session| Presented {
+                card: session.card,
+                reader: session.reader.clone(),
+                state: PinState::Unresolved,
+            }));
+    }
+
+    /// Notes what the card said of the PIN that just went out: so many tries left, or nothing where
+    /// it accepted it.
+    pub fn pin_came_back(&mut self, rejected: Option<u8>) {
+        match (rejected, self.pins.last_mut()) {
+            (Some(left), Some(last)) => last.state = PinState::Rejected(left),
+            _ => drop(self.pins.pop()),
+        }
+        if let Some(session) = &mut self.session {
+            session.verified = rejected.is_none();
+        }
     }
 }
 
@@ -141,15 +172,14 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     let Some(slot) = &session.slot else {
         return Ok(Next::Step(Step::InspectSlot));
     };
-    let generate = match (session.provider, &known.profile) {
-        (Some(index), Some(sealed)) => {
-            let Some(provider) = sealed.piv.get(&index) else {
-                return Ok(Next::Step(Step::FindCard));
-            };
-            check_sealed_slot(key, provider, slot)?;
+    // A session for something else than what is to be done is none.
+    let generate = match (&known.profile, session.provider) {
+        (None, None) => check_new_slot(key, session, slot)?,
+        (Some(sealed), Some(index)) if sealed.piv.contains_key(&index) => {
+            check_sealed_slot(key, &sealed.piv[&index], slot)?;
             false
         }
-        _ => check_new_slot(key, session, slot)?,
+        _ => return Ok(Next::Step(Step::FindCard)),
     };
     if let Some(step) = pin_step(key, known, session, generate)? {
         return Ok(Next::Step(step));
@@ -273,15 +303,17 @@ fn pin_step(
         return Ok(None);
     }
     let source = session.pin.as_ref().ok_or(Refusal::NoPin)?;
-    match known.pin_state(&session.card) {
+    match known.pin_state(session) {
         Some(PinState::Rejected(left)) => return Err(Refusal::PinRejected { left }),
         Some(PinState::Unresolved) => return Err(Refusal::PinUnresolved),
-        Some(PinState::Accepted) | None => {}
+        None => {}
     }
     Ok(Some(match session.tries {
         None => Step::CountTries,
         Some(left) if left < MIN_TRIES => return Err(Refusal::TooFewTries { left }),
-        Some(_) if *source == PinSource::Ask && !known.answered => Step::AskPin,
+        Some(_) if *source == PinSource::Ask && !known.answered.contains(&session.card) => {
+            Step::AskPin
+        }
         Some(_) => Step::PresentPin,
     }))
 }

@@ -95,7 +95,7 @@ pub enum Refusal {
         /// Tries left.
         left: u8,
     },
-    /// The PIN was presented in this run, and the card went away before it answered.
+    /// The PIN was presented in this run, and the card did not say what it made of it.
     PinUnresolved,
 }
 
@@ -253,12 +253,20 @@ impl Refusal {
                 "its PIN is needed, and the spec names none".into(),
                 format!("Set {}.", option("pin")),
             ),
+            Self::TooFewTries { left: 0 } => (
+                Class::PinRefused,
+                "unlocking the card",
+                "its PIN is blocked: it has no tries left".into(),
+                "Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`)."
+                    .into(),
+            ),
             Self::TooFewTries { left } => (
                 Class::PinRefused,
                 "unlocking the card",
-                format!("its PIN has {left} tries left, and at least {MIN_TRIES} are wanted"),
-                "Nothing was presented. Verify the PIN by hand (`ykman piv access verify-pin`), which \
-                 restores the tries, or unblock it with the PUK (`ykman piv access unblock-pin`)."
+                format!("tries left for its PIN: {left}; wanted are at least {MIN_TRIES}"),
+                "Nothing was presented. Present the right PIN by hand (`ykman piv access verify-pin`), \
+                 which restores the tries, or set a new one with the PUK (`ykman piv access \
+                 unblock-pin`)."
                     .into(),
             ),
             Self::PinRejected { left } => (
@@ -270,7 +278,7 @@ impl Refusal {
             Self::PinUnresolved => (
                 Class::PinRefused,
                 "unlocking the card",
-                "the card went away while it checked the PIN".into(),
+                "the card went away, or gave no clear answer, while it checked the PIN".into(),
                 "It may have cost a try, so that it is not presented again in this run. Insert the \
                  card firmly and start over."
                     .into(),

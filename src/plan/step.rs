@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Known, PinState};
+use super::Known;
 use crate::card::{KeySource, SlotKey, SlotState, base_point};
 
 /// One step. Each is safe to be killed in and to be run again.
@@ -60,11 +60,8 @@ impl Step {
             Self::FindCard | Self::InspectSlot | Self::CountTries | Self::ProbeSlot => {
                 return false;
             }
-            Self::AskPin => known.answered = true,
-            Self::PresentPin => {
-                session.verified = true;
-                known.pins.push((session.card, PinState::Accepted));
-            }
+            Self::AskPin => known.answered.push(session.card),
+            Self::PresentPin => session.verified = true,
             // No step depends on which key it will be: the base point stands for it.
             Self::Generate => {
                 let public = Ok(base_point());

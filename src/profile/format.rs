@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::{Argon2Params, Profile, Provider, ProviderKind, Version, piv};
 
 /// The longest file that is read, in bytes. Real ones have a few thousand.
-pub const MAX_SIZE: usize = 1 << 20;
+pub const MAX_SIZE: usize = 1 << 18;
 
 /// A provider's params as they stand in the file.
 pub(super) type Params = BTreeMap<String, String>;

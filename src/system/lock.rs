@@ -84,6 +84,10 @@ fn wait(file: File, deadline: Deadline) -> std::result::Result<Flock<File>, Opti
             }
         }
     };
+    tracing::info!(
+        "waiting for another run, up to {} s",
+        deadline.remaining().as_secs()
+    );
     bounded(deadline.remaining(), lock).unwrap_or(Err(None))
 }
 

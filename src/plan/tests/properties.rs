@@ -1,0 +1,288 @@
+//! What must hold in every world, rule by rule (DESIGN.md, "What must hold").
+
+use proptest::prelude::*;
+
+use super::{
+    super::{Refusal, Step},
+    world::{Card, Content, End, Moment, Tells, Trace, World, good_world, world},
+};
+use crate::{
+    card::{PinPolicy, SlotState},
+    spec::{Enroll, ManagementKeySource, PinSource},
+};
+
+/// Runs the world and judges each of its moments.
+fn always(
+    world: &World,
+    what: &str,
+    holds: impl Fn(&Moment, &Trace) -> bool,
+) -> Result<(), TestCaseError> {
+    let trace = world.run();
+    for moment in &trace.moments {
+        prop_assert!(
+            holds(moment, &trace),
+            "{what}: {moment:#?}\nends: {:?}",
+            trace.ends
+        );
+    }
+    Ok(())
+}
+
+/// The card in hand.
+fn card(moment: &Moment) -> &Card {
+    &moment.card.as_ref().expect("a step on a card").1
+}
+
+/// Whether the PIN has a part in what this step is for.
+fn takes_pin(world: &World, moment: &Moment) -> bool {
+    let key = &world.jobs[moment.job].key;
+    key.pin_policy != PinPolicy::Never
+        || moment.step == Step::Generate
+            && key.management_key == Some(ManagementKeySource::Protected)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Rule 3: where enrolling is not allowed, no card is even looked for, and nothing is made.
+    #[test]
+    fn rule_3_nothing_is_enrolled_where_that_is_not_allowed(world in world()) {
+        always(&world, "enrolled", |moment, _| {
+            let job = &world.jobs[moment.job];
+            let makes = matches!(moment.step, Step::Generate | Step::Enroll);
+            let allowed = job.profile.is_none()
+                && job.key.profile_id.is_none()
+                && job.key.enroll == Enroll::Auto;
+            if job.profile.is_none() && !allowed {
+                return false;
+            }
+            !makes || allowed && !job.orphan
+        })?;
+    }
+
+    /// Rule 3, for the PIN: it is not spent on a slot that an orphaned profile is sealed to.
+    #[test]
+    fn rule_3_no_pin_is_spent_beside_an_orphan(world in world()) {
+        always(&world, "presented", |moment, _| {
+            let job = &world.jobs[moment.job];
+            moment.step != Step::PresentPin || job.profile.is_some() || !job.orphan
+        })?;
+    }
+
+    /// Rule 3, the other way round: only the declared profile is opened, and only for its slot.
+    #[test]
+    fn rule_3_another_profile_than_the_declared_one_is_not_opened(world in world()) {
+        always(&world, "opened", |moment, _| {
+            let job = &world.jobs[moment.job];
+            let Some(profile) = &job.profile else { return true };
+            job.key.profile_id.is_none() || profile.id_is_declared
+        })?;
+    }
+
+    /// Rule 4: a key is generated only where there is none, whatever the card says.
+    #[test]
+    fn rule_4_keys_are_generated_in_empty_slots_only(world in world()) {
+        always(&world, "generated", |moment, _| {
+            moment.step != Step::Generate || card(moment).content == Content::Empty
+        })?;
+    }
+
+    /// Rule 5: per card and run, one presentation of a PIN that the card has not accepted.
+    #[test]
+    fn rule_5_each_card_sees_at_most_one_pin_that_it_has_not_accepted(world in world()) {
+        always(&world, "presented", |moment, trace| {
+            let is_risk = |moment: &&Moment| {
+                moment.step == Step::PresentPin && !moment.accepted_before
+            };
+            let same = |other: &&Moment| {
+                other.card.as_ref().map(|c| c.0) == moment.card.as_ref().map(|c| c.0)
+            };
+            moment.card.is_none() || trace.moments.iter().filter(is_risk).filter(same).count() <= 1
+        })?;
+    }
+
+    /// Rule 5: the last try is never ours.
+    #[test]
+    fn rule_5_no_pin_is_presented_with_fewer_than_2_tries(world in world()) {
+        always(&world, "presented", |moment, _| {
+            moment.step != Step::PresentPin || card(moment).tries >= 2
+        })?;
+    }
+
+    /// Rule 5: after a PIN that was rejected or never answered, that card sees none any more.
+    #[test]
+    fn rule_5_no_pin_follows_one_that_was_rejected_or_not_resolved(world in world()) {
+        let trace = world.run();
+        let mut burnt = Vec::new();
+        for moment in trace.moments.iter().filter(|moment| moment.step == Step::PresentPin) {
+            let (index, card) = moment.card.as_ref().expect("a step on a card");
+            prop_assert!(!burnt.contains(index), "{moment:#?}");
+            if !card.pin_is_right || moment.vanished && !moment.accepted_before {
+                burnt.push(*index);
+            }
+        }
+    }
+
+    /// Rule 6: what the card can tell without the PIN is known, and right, before the PIN.
+    #[test]
+    fn rule_6_the_slot_is_known_and_right_before_the_pin(world in world()) {
+        always(&world, "presented", |moment, _| {
+            if !matches!(moment.step, Step::AskPin | Step::PresentPin) {
+                return true;
+            }
+            let Some(session) = &moment.known.session else { return false };
+            let (job, card) = (&world.jobs[moment.job], card(moment));
+            let Tells::Truth { policies } = card.tells else { return session.slot.is_some() };
+            let right = match (&job.profile, session.provider, card.content) {
+                (Some(profile), Some(index), Content::Key(key)) => profile.enrolled[index].1 == key,
+                (None, None, Content::Key(_)) => true,
+                (None, None, Content::Empty) => job.key.management_key.is_some(),
+                _ => false,
+            };
+            let declared = (job.key.pin_policy, job.key.touch_policy);
+            let agree = !policies || card.content == Content::Empty || card.policies == declared;
+            session.slot != Some(SlotState::Unknown) && right && agree
+        })?;
+    }
+
+    /// Rule 6: keys whose policies are known to be others are neither used nor enrolled.
+    #[test]
+    fn rule_6_keys_with_other_policies_are_not_used(world in world()) {
+        always(&world, "used", |moment, _| {
+            if !matches!(moment.step, Step::Enroll | Step::OpenShare(_)) {
+                return true;
+            }
+            let (key, card) = (&world.jobs[moment.job].key, card(moment));
+            card.tells != (Tells::Truth { policies: true })
+                || card.policies == (key.pin_policy, key.touch_policy)
+        })?;
+    }
+
+    /// Rule 6: the PIN comes before a key is generated or used, in the same session.
+    #[test]
+    fn rule_6_the_pin_comes_before_the_key(world in world()) {
+        always(&world, "came first", |moment, _| {
+            let uses = matches!(
+                moment.step,
+                Step::ProbeSlot | Step::Generate | Step::Enroll | Step::OpenShare(_)
+            );
+            let verified = moment.known.session.as_ref().is_some_and(|s| s.verified);
+            !uses || !takes_pin(&world, moment) || verified
+        })?;
+    }
+
+    /// Rule 6: where no PIN takes part, none is presented.
+    #[test]
+    fn rule_6_no_pin_is_presented_where_none_is_needed(world in world()) {
+        always(&world, "presented", |moment, _| {
+            let key = &world.jobs[moment.job].key;
+            moment.step != Step::PresentPin
+                || key.pin_policy != PinPolicy::Never
+                || key.management_key == Some(ManagementKeySource::Protected)
+        })?;
+    }
+
+    /// Rule 7: "I don't know" never leads to a key being generated: the card has to say "empty".
+    #[test]
+    fn rule_7_only_empty_leads_to_generate(world in world()) {
+        always(&world, "generated", |moment, _| {
+            moment.step != Step::Generate
+                || moment.known.session.as_ref().and_then(|s| s.slot.as_ref())
+                    == Some(&SlotState::Empty)
+        })?;
+    }
+
+    /// Every run ends, and soon: for each card and each time one vanished a handful of steps.
+    #[test]
+    fn every_run_ends(world in world()) {
+        let trace = world.run();
+        for (job, end) in trace.ends.iter().enumerate() {
+            let moments = trace.moments.iter().filter(|moment| moment.job == job);
+            let vanished = moments.clone().filter(|moment| moment.vanished).count();
+            let cards = world.jobs[job].profile.as_ref().map_or(1, |p| p.threshold);
+            let steps = moments.count();
+            prop_assert!(*end != End::Endless);
+            prop_assert!(steps <= 11 * (cards + vanished) + 1, "{steps} steps, {vanished} vanished");
+        }
+    }
+
+    /// The card is looked for first, and once per session; the slot is looked at once.
+    #[test]
+    fn finding_the_card_comes_first_and_no_step_is_done_twice(world in world()) {
+        let trace = world.run();
+        for job in 0..world.jobs.len() {
+            let moments: Vec<_> = trace.moments.iter().filter(|m| m.job == job).collect();
+            if let Some(first) = moments.first() {
+                prop_assert_eq!(first.step, Step::FindCard);
+            }
+            for pair in moments.windows(2) {
+                prop_assert!(pair[0].vanished || pair[0].step != pair[1].step, "{:?}", pair);
+                let searches = pair[1].step == Step::FindCard;
+                let has_session = pair[1].known.session.is_some();
+                prop_assert_eq!(searches, !has_session && pair[1].step != Step::Publish);
+            }
+        }
+    }
+
+    /// Publishing comes when the key is open and not before; the end comes after publishing.
+    #[test]
+    fn publish_only_what_is_open_and_end_only_when_published(world in world()) {
+        let trace = world.run();
+        for (job, end) in trace.ends.iter().enumerate() {
+            let moments = || trace.moments.iter().filter(|moment| moment.job == job);
+            let published = moments().filter(|m| m.step == Step::Publish).count();
+            prop_assert!(moments().all(|m| m.step != Step::Publish || m.known.open));
+            prop_assert_eq!(published, usize::from(*end == End::Done));
+            if let (End::Done, Some(profile)) = (end, &world.jobs[job].profile) {
+                let opened = moments().filter(|m| matches!(m.step, Step::OpenShare(_)) && !m.vanished);
+                prop_assert_eq!(opened.count(), profile.threshold);
+            }
+        }
+    }
+
+    /// Steps come in an order that `apply` can carry out: never one without its session.
+    #[test]
+    fn no_step_comes_before_what_it_rests_on(world in world()) {
+        for end in world.run().ends {
+            let faults = ["a step without a card", "a step without a session", "no profile to open",
+                "not a step on a card", "an answer for another card"];
+            prop_assert!(!matches!(end, End::Failed(why) if faults.contains(&why)), "{end:?}");
+        }
+    }
+
+    /// What nothing speaks against is done: else a planner that refuses everything would do.
+    #[test]
+    fn where_all_is_well_it_gets_done(world in good_world()) {
+        let trace = world.run();
+        let cut_off = trace.moments.iter().any(|m| m.step == Step::PresentPin && m.vanished);
+        match &trace.ends[0] {
+            End::Done => {}
+            End::Refused(Refusal::PinUnresolved) if cut_off => {}
+            other => prop_assert!(false, "{other:?} after {:#?}", trace.moments),
+        }
+    }
+
+    /// What `plan` prints is what `apply` does: where a step foretells what follows, that follows.
+    #[test]
+    fn what_is_foretold_comes(world in world()) {
+        always(&world, "foretold", |moment, _| {
+            moment.foretold.as_ref().is_none_or(|(foretold, came)| {
+                // After a person was asked, the card is found again, which nobody wants printed.
+                foretold == came || moment.step == Step::AskPin
+            })
+        })?;
+    }
+
+    /// A person is asked only where the spec says so, and once for each card.
+    #[test]
+    fn a_person_is_asked_once_per_card(world in world()) {
+        let trace = world.run();
+        let mut asked = Vec::new();
+        for moment in trace.moments.iter().filter(|moment| moment.step == Step::AskPin) {
+            prop_assert_eq!(&world.jobs[moment.job].key.pin, &Some(PinSource::Ask));
+            let this = (moment.job, moment.known.session.as_ref().expect("a session").card);
+            prop_assert!(!asked.contains(&this));
+            asked.push(this);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The refusals, word for word, each with its class.
+
+use expect_test::{Expect, expect};
+
+use super::super::Refusal;
+use crate::{
+    card::{Fingerprint, PinPolicy, Slot, TouchPolicy},
+    error::Class,
+};
+
+fn check(refusal: &Refusal, class: Class, text: &Expect) {
+    let error = refusal.error("vault");
+    assert_eq!(error.class, class, "{refusal:?}");
+    text.assert_eq(&format!(
+        "tried: {}\nfound: {}\nadvice: {}\n",
+        error.tried, error.found, error.advice
+    ));
+}
+
+const SLOT: Slot = Slot::KEY_MANAGEMENT;
+
+#[test]
+fn before_a_card_is_looked_for() {
+    let id = || "0123456789abcdef0123456789abcdef".to_owned();
+    check(
+        &Refusal::OverwriteNotYet,
+        Class::Spec,
+        &expect![[r#"
+        tried: key vault: enrolling with mode "overwrite"
+        found: this version overwrites no key
+        advice: Set security.cryptkey.keys.vault.mode to "use-existing", or empty the slot by hand.
+    "#]],
+    );
+    check(
+        &Refusal::ProfileLost { id: id() },
+        Class::Profile,
+        &expect![[r#"
+            tried: key vault: looking for its profile
+            found: profile 0123456789abcdef0123456789abcdef is declared and is not there
+            advice: Restore the profile from a backup, or mount the state directory. Only if every secret of this key may change, remove security.cryptkey.keys.vault.profileId to enroll a new key.
+        "#]],
+    );
+    let found = "fedcba9876543210fedcba9876543210".to_owned();
+    check(
+        &Refusal::OtherProfile {
+            declared: id(),
+            found,
+        },
+        Class::Profile,
+        &expect![[r#"
+            tried: key vault: checking its profile
+            found: the spec declares profile 0123456789abcdef0123456789abcdef, and fedcba9876543210fedcba9876543210 is there
+            advice: Restore the declared profile, or correct security.cryptkey.keys.vault.profileId. Nothing was changed.
+        "#]],
+    );
+    check(
+        &Refusal::NotEnrolled,
+        Class::Profile,
+        &expect![[r#"
+        tried: key vault: looking for its profile
+        found: there is none, and enroll is "never"
+        advice: Restore the profile from a backup, or set security.cryptkey.keys.vault.enroll to "auto" to make one.
+    "#]],
+    );
+    let others = vec!["passphrase".into(), "recovery".into()];
+    check(
+        &Refusal::OutOfReach {
+            threshold: 2,
+            piv: 1,
+            others,
+        },
+        Class::Profile,
+        &expect![[r#"
+            tried: key vault: opening its profile
+            found: it takes 2 shares, and 1 of its providers are cards (the others: passphrase, recovery)
+            advice: This version opens cards only. Open the profile with a version that knows the other providers.
+        "#]],
+    );
+    let sealed = "82".parse().expect("a slot");
+    check(
+        &Refusal::OtherSlot {
+            declared: SLOT,
+            sealed,
+        },
+        Class::Spec,
+        &expect![[r#"
+            tried: key vault: opening its profile
+            found: the spec declares slot 9d, and the profile is sealed to 82
+            advice: Set security.cryptkey.keys.vault.slot to "82".
+        "#]],
+    );
+}
+
+#[test]
+fn about_the_slot() {
+    let profile = "/var/lib/cryptkey/old.toml".to_owned();
+    check(
+        &Refusal::Orphan {
+            profile,
+            slot: SLOT,
+        },
+        Class::Profile,
+        &expect![[r#"
+            tried: key vault: enrolling
+            found: /var/lib/cryptkey/old.toml is sealed to slot 9d of this card, and the spec does not name it
+            advice: If the key was renamed, rename that file to vault.toml; if it is not wanted any more, move it out of the state directory. Otherwise choose another slot.
+        "#]],
+    );
+    let sealed = Fingerprint([1; 32]);
+    let found = Ok(Fingerprint([2; 32]));
+    check(
+        &Refusal::KeyChanged {
+            slot: SLOT,
+            sealed,
+            found,
+        },
+        Class::KeyChanged,
+        &expect![[r#"
+            tried: key vault: checking the card before its PIN is spent
+            found: slot 9d holds SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI, and the profile is sealed to SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+            advice: Insert the card that was enrolled. If its key was replaced, the secrets are gone unless another provider opens the profile.
+        "#]],
+    );
+    let found = Err("P-384".into());
+    check(
+        &Refusal::KeyChanged {
+            slot: SLOT,
+            sealed,
+            found,
+        },
+        Class::KeyChanged,
+        &expect![[r#"
+            tried: key vault: checking the card before its PIN is spent
+            found: slot 9d holds a key of another kind (P-384), and the profile is sealed to SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+            advice: Insert the card that was enrolled. If its key was replaced, the secrets are gone unless another provider opens the profile.
+        "#]],
+    );
+    check(
+        &Refusal::SlotEmptied { slot: SLOT },
+        Class::KeyChanged,
+        &expect![[r#"
+            tried: key vault: checking the card before its PIN is spent
+            found: slot 9d is empty, and the profile is sealed to a key in it
+            advice: Insert the card that was enrolled. If it was reset, the secrets are gone unless another provider opens the profile.
+        "#]],
+    );
+    let kind = "RSA 2048".into();
+    check(
+        &Refusal::OtherKind { slot: SLOT, kind },
+        Class::KeyChanged,
+        &expect![[r#"
+            tried: key vault: enrolling
+            found: slot 9d holds a key of another kind (RSA 2048), and a P-256 key is needed
+            advice: Choose an empty slot with security.cryptkey.keys.vault.slot.
+        "#]],
+    );
+    let declared = (PinPolicy::Once, TouchPolicy::Never);
+    let found = (PinPolicy::Always, TouchPolicy::Cached);
+    check(
+        &Refusal::OtherPolicies { declared, found },
+        Class::KeyChanged,
+        &expect![[r#"
+            tried: key vault: checking the card before its PIN is spent
+            found: its key has PIN policy always and touch policy cached, and the spec declares once and never
+            advice: Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "always", security.cryptkey.keys.vault.touchPolicy = "cached"), or choose another slot: policies are fixed when a key is generated.
+        "#]],
+    );
+    check(
+        &Refusal::CannotTell,
+        Class::Card,
+        &expect![[r#"
+        tried: key vault: enrolling
+        found: the card does not tell whether the slot is empty, and it holds no usable P-256 key
+        advice: Generate a P-256 key in the slot with the maker's tool, or choose another slot with security.cryptkey.keys.vault.slot. Nothing was generated, so that no key was destroyed.
+    "#]],
+    );
+    let none = Refusal::NoManagementKey {
+        factory_default: Some(false),
+    };
+    check(
+        &none,
+        Class::Spec,
+        &expect![[r#"
+        tried: key vault: enrolling
+        found: the slot is empty, and generating a key takes the card's management key, of which the spec says nothing
+        advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
+    "#]],
+    );
+    let factory = Refusal::NoManagementKey {
+        factory_default: Some(true),
+    };
+    check(
+        &factory,
+        Class::Spec,
+        &expect![[r#"
+        tried: key vault: enrolling
+        found: the slot is empty, and generating a key takes the card's management key, which is still the one that every card is shipped with
+        advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
+    "#]],
+    );
+}
+
+#[test]
+fn about_the_pin() {
+    check(
+        &Refusal::NoPin,
+        Class::Spec,
+        &expect![[r#"
+        tried: key vault: unlocking the card
+        found: its PIN is needed, and the spec names none
+        advice: Set security.cryptkey.keys.vault.pin.
+    "#]],
+    );
+    check(
+        &Refusal::TooFewTries { left: 1 },
+        Class::PinRefused,
+        &expect![[r#"
+            tried: key vault: unlocking the card
+            found: tries left for its PIN: 1; wanted are at least 2
+            advice: Nothing was presented. Present the right PIN by hand (`ykman piv access verify-pin`), which restores the tries, or set a new one with the PUK (`ykman piv access unblock-pin`).
+        "#]],
+    );
+    check(
+        &Refusal::TooFewTries { left: 0 },
+        Class::PinRefused,
+        &expect![[r#"
+            tried: key vault: unlocking the card
+            found: its PIN is blocked: it has no tries left
+            advice: Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`).
+        "#]],
+    );
+    check(
+        &Refusal::PinRejected { left: 2 },
+        Class::PinWrong,
+        &expect![[r#"
+            tried: key vault: unlocking the card
+            found: the card rejected the PIN in this run, and 2 tries are left
+            advice: Correct the PIN that security.cryptkey.keys.vault.pin names.
+        "#]],
+    );
+    check(
+        &Refusal::PinUnresolved,
+        Class::PinRefused,
+        &expect![[r#"
+        tried: key vault: unlocking the card
+        found: the card went away, or gave no clear answer, while it checked the PIN
+        advice: It may have cost a try, so that it is not presented again in this run. Insert the card firmly and start over.
+    "#]],
+    );
+}
