@@ -27,10 +27,10 @@ impl StatusWord {
     /// No such key.
     pub const NO_REFERENCE_DATA: Self = Self(0x6a88);
 
-    /// The tries that a `63Cx` leaves, if this is one.
+    /// The tries that a `63Cx` leaves, if this is one; or a `630x`, as the `YubiKey` NEO writes it.
     #[must_use]
     pub fn tries_left(self) -> Option<u8> {
-        (self.0 & 0xfff0 == 0x63c0).then_some((self.0 & 0xf) as u8)
+        matches!(self.0 & 0xfff0, 0x63c0 | 0x6300).then_some((self.0 & 0xf) as u8)
     }
 }
 
