@@ -116,7 +116,7 @@ fn only_a_slot_that_refuses_every_kind_as_missing_is_empty() {
 
 #[test]
 fn an_answer_that_is_no_x_coordinate_is_a_fault() {
-    // y² = x³ − 3x + b has no solution for x = 1 … that is not on the curve; and 31 and 33 bytes.
+    // Beyond the field, too short, too long, nothing.
     for x in [&[0xff; 32][..], &[1; 31], &[1; 33], &[]] {
         let length = u8::try_from(x.len()).unwrap();
         let answer = [&[0x7c, length + 2, 0x82, length], x, &[0x90, 0]].concat();
