@@ -34,7 +34,7 @@ test: setup lint build ## prove that everything works, against two cards behind 
 	tests/expected.py --self-test tests/vectors
 	cargo build $(NITROKEY)
 	cargo build --locked --package virtual-card
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 	cargo test $(NITROKEY)
 
 demo: setup build ## show it at work, with a virtual card

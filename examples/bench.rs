@@ -234,11 +234,12 @@ fn apply(pcscd: &Pcscd, files: &Files) -> Result<Command> {
     let (pin, spec) = (files.disk.join("pin"), files.disk.join("spec.json"));
     write_private(&pin, PIN)?;
     let text = format!(
-        r#"{{"version": 1, "stateDir": {:?}, "runtimeDir": {:?},
-            "keys": {{"vault": {{"pin": {{"file": {pin:?}}},
+        r#"{{"version": 1, "stateDir": "{}", "runtimeDir": "{}",
+            "keys": {{"vault": {{"pin": {{"file": "{}"}},
                 "secrets": {{"restic": {{"use": "backups", "format": "hex"}}}}}}}}}}"#,
-        files.disk.join("state"),
-        files.ram,
+        files.disk.join("state").display(),
+        files.ram.display(),
+        pin.display(),
     );
     fs::write(&spec, text)?;
     let mut command = pcscd.command(built("nixos-cryptkey")?);

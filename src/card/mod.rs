@@ -10,6 +10,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 mod tlv;
+mod transaction;
 
 pub use apdu::{ANSWER_LIMIT, Transport};
 pub use fault::{Fault, StatusWord};

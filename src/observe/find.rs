@@ -3,12 +3,16 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::{Held, service};
+use super::{
+    Held,
+    recognize::{Why, candidates, examine, name_of},
+    service,
+};
 use crate::{
-    card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
+    card::{Fault, Pcsc},
     error::{Class, Error, Result},
-    plan::{Known, Sealed, Session},
-    profile::piv::{Params, same_key},
+    plan::Known,
+    profile::plain_text,
     spec::Key,
     system::{Deadline, notify},
 };
@@ -20,29 +24,6 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Waits shorter than this are not worth a line.
 const SILENT: Duration = Duration::from_secs(1);
 
-/// What a look through the readers found.
-enum Look {
-    /// The card.
-    Found(Box<Held>),
-    /// It is not there, and this is what is.
-    Missing(Vec<Seen>),
-}
-
-/// A reader that does not hold the card.
-struct Seen {
-    reader: String,
-    what: Why,
-}
-
-/// Why a reader's card is not the one.
-enum Why {
-    Empty,
-    Held,
-    Other(String),
-    NoPiv,
-    Fault(Fault),
-}
-
 /// The card that the key wants, in a session: to open a share, or to be enrolled.
 ///
 /// Nothing is presented to any card on the way.
@@ -51,247 +32,204 @@ enum Why {
 /// `no-card`, `card-busy`, `permission`; `bad-spec` where the spec names no card and there are
 /// several.
 pub fn find(name: &str, key: &Key, known: &Known, deadline: Deadline) -> Result<Held> {
-    let wanted = describe(key, known);
-    let tried = format!("key {name}: looking for {wanted}");
-    let started = Deadline::after(SILENT);
-    let (mut pcsc, mut limit, mut told) = (None, FIRST_LOOK, false);
-    loop {
-        let seen = match look(&mut pcsc, name, key, known, limit) {
-            Ok(Look::Found(held)) => return Ok(*held),
-            Ok(Look::Missing(seen)) => Ok(seen),
-            Err(Trouble::Fault(Fault::Absent)) => {
-                pcsc = None;
-                Err(())
-            }
-            Err(Trouble::Fault(fault)) => return Err(fault.error(tried)),
-            Err(Trouble::Error(error)) => return Err(error),
-        };
-        if deadline.passed() {
-            return Err(missing(tried, key, seen.as_deref().ok()));
+    Search {
+        name,
+        key,
+        known,
+        deadline,
+        wanted: describe(key, known),
+        pcsc: Pcsc::default(),
+    }
+    .run()
+}
+
+struct Search<'a> {
+    name: &'a str,
+    key: &'a Key,
+    known: &'a Known,
+    deadline: Deadline,
+    /// What is looked for, for people.
+    wanted: String,
+    pcsc: Pcsc,
+}
+
+/// What a look through the readers found.
+enum Look {
+    /// The card.
+    Found(Box<Held>),
+    /// It is not there, and this is what is, by reader.
+    Missing(Vec<(String, Why)>),
+    /// There is no pcscd.
+    NoService,
+}
+
+impl Search<'_> {
+    fn run(mut self) -> Result<Held> {
+        if let Some(held) = self.usual_reader() {
+            return Ok(held);
         }
-        let slice = deadline.remaining().min(if told { LOOK } else { SILENT });
-        let change = match &mut pcsc {
-            Some(pcsc) => pcsc.wait(slice),
-            None => service::wait(slice),
-        };
-        if change.is_err() {
-            pcsc = None;
-        }
-        if started.passed() && !deadline.passed() {
-            let seconds = deadline.remaining().as_secs() + 1;
-            notify::status(&format!("waiting for {wanted}"));
-            notify::extend_timeout(LOOK * 3);
-            if !told {
-                tracing::info!("key {name}: waiting for {wanted}, up to {seconds} s more");
+        let silent = Deadline::after(SILENT);
+        let mut limit = FIRST_LOOK;
+        let mut told = false;
+        loop {
+            let look = self.look(limit)?;
+            if let Look::Found(held) = look {
+                return Ok(*held);
             }
-            (told, limit) = (true, LOOK.min(deadline.remaining()).max(FIRST_LOOK));
+            if self.deadline.passed() {
+                return Err(self.missing(look));
+            }
+            let slice = self
+                .deadline
+                .remaining()
+                .min(if told { LOOK } else { SILENT });
+            match look {
+                // What ends the wait early is seen by the next look.
+                Look::NoService => drop(service::wait(slice)),
+                _ => drop(self.pcsc.wait(slice)),
+            }
+            if silent.passed() && !self.deadline.passed() {
+                self.tell_wait(!told);
+                told = true;
+                limit = self.deadline.remaining().clamp(FIRST_LOOK, LOOK);
+            }
         }
     }
-}
 
-/// What ends a look early.
-enum Trouble {
-    Fault(Fault),
-    Error(Error),
-}
-
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+    fn tried(&self) -> String {
+        format!("key {}: looking for {}", self.name, self.wanted)
     }
-}
 
-/// One look through all readers.
-fn look(
-    pcsc: &mut Option<Pcsc>,
-    name: &str,
-    key: &Key,
-    known: &Known,
-    limit: Duration,
-) -> std::result::Result<Look, Trouble> {
-    let pcsc = match pcsc {
-        Some(pcsc) => pcsc,
-        None => pcsc.insert(Pcsc::connect()?),
-    };
-    let mut readers = pcsc.readers()?;
-    // The reader that held the card at enrollment comes first: mostly it still does.
-    readers.sort_by_key(|(reader, _)| !is_usual_reader(known, reader));
-    let mut seen = Vec::new();
-    let mut found: Option<Held> = None;
-    for (reader, present) in readers {
-        let what = if present {
-            match examine(pcsc, &reader, key, known, limit) {
-                Ok(Ok(held)) => {
-                    match found {
-                        Some(first) => {
-                            return Err(Trouble::Error(ambiguous(name, key, first, held)));
-                        }
-                        // Where the spec or the profile names the card, the first one is it.
-                        None if names_card(key, known) => return Ok(Look::Found(Box::new(held))),
-                        None => found = Some(held),
-                    }
-                    continue;
+    fn tell_wait(&self, first: bool) {
+        let Self { name, wanted, .. } = self;
+        notify::status(&format!("waiting for {wanted}"));
+        notify::extend_timeout(LOOK * 3);
+        if first {
+            let seconds = self.deadline.remaining().as_secs() + 1;
+            tracing::info!("key {name}: waiting for {wanted}, up to {seconds} s more");
+        }
+    }
+
+    /// The card, if it is in the reader that it was enrolled in: mostly it still is, and then
+    /// nobody needs to ask what other readers there are. Whatever else there is, the looks see.
+    fn usual_reader(&mut self) -> Option<Held> {
+        let (_, provider) = candidates(self.known).next()?;
+        let reader = provider.card_name.clone();
+        examine(&mut self.pcsc, &reader, self.key, self.known, FIRST_LOOK).ok()
+    }
+
+    /// One look through all readers.
+    fn look(&mut self, limit: Duration) -> Result<Look> {
+        let mut readers = match self.pcsc.readers() {
+            Ok(readers) => readers,
+            Err(Fault::Absent) => return Ok(Look::NoService),
+            Err(fault) => return Err(fault.error(self.tried())),
+        };
+        // Those that a card was enrolled in come first.
+        readers.sort_by_key(|(reader, _)| {
+            !candidates(self.known).any(|(_, p)| p.card_name == plain_text(reader))
+        });
+        // Where the spec or the profile names the card, the first match is it.
+        let named = self.known.profile.is_some() || !self.key.cards.is_empty();
+        let mut seen = Vec::new();
+        let mut found: Option<Held> = None;
+        for (reader, present) in readers {
+            let examined = if present {
+                examine(&mut self.pcsc, &reader, self.key, self.known, limit)
+            } else {
+                Err(Why::Empty)
+            };
+            match (examined, found.take()) {
+                (Ok(held), None) if named => return Ok(Look::Found(Box::new(held))),
+                (Ok(held), None) => found = Some(held),
+                (Ok(second), Some(first)) => return Err(self.ambiguous(first, second)),
+                (Err(Why::Fault(fault @ Fault::Denied)), _) => {
+                    return Err(fault.error(self.tried()));
                 }
-                Ok(Err(why)) => why,
-                Err(Fault::Held) => Why::Held,
-                Err(Fault::Absent) => Why::Empty,
-                Err(fault @ Fault::Denied) => return Err(fault.into()),
-                Err(fault) => Why::Fault(fault),
+                (Err(why), first) => {
+                    seen.push((reader, why));
+                    found = first;
+                }
             }
-        } else {
-            Why::Empty
-        };
-        seen.push(Seen { reader, what });
-    }
-    Ok(match found {
-        // Whether a held reader has a second card is not known: wait until it can be told.
-        Some(_) if seen.iter().any(|seen| matches!(seen.what, Why::Held)) => Look::Missing(seen),
-        Some(held) => Look::Found(Box::new(held)),
-        None => Look::Missing(seen),
-    })
-}
-
-/// Whether one of the providers still to open was enrolled in this reader.
-fn is_usual_reader(known: &Known, reader: &str) -> bool {
-    candidates(known).any(|(_, provider)| provider.card_name == crate::profile::plain_text(reader))
-}
-
-/// The providers whose card may be next.
-fn candidates(known: &Known) -> impl Iterator<Item = (usize, &Params)> {
-    let providers = known.profile.iter().flat_map(|sealed: &Sealed| &sealed.piv);
-    providers
-        .map(|(&index, params)| (index, params))
-        .filter(|(i, _)| !known.opened.contains(i))
-}
-
-/// Whether it is said which card is wanted, so that the first match is it.
-fn names_card(key: &Key, known: &Known) -> bool {
-    known.profile.is_some() || !key.cards.is_empty()
-}
-
-/// Begins a session with the card in a reader, if that is one that is wanted.
-fn examine(
-    pcsc: &Pcsc,
-    reader: &str,
-    key: &Key,
-    known: &Known,
-    limit: Duration,
-) -> std::result::Result<std::result::Result<Held, Why>, Fault> {
-    let mut piv = match Piv::select(pcsc.open(reader, limit)?) {
-        Ok(piv) => piv,
-        Err(Fault::Status(_)) => return Ok(Err(Why::NoPiv)),
-        Err(fault) => return Err(fault),
-    };
-    if known.profile.is_none() {
-        let card = CardName {
-            serial: piv.serial()?,
-            guid: piv.guid()?,
-        };
-        if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
-            return Ok(Err(Why::Other(card.to_string())));
         }
-        let facts = session(reader, key, card, None, None);
-        return Ok(Ok(Held { piv, facts }));
-    }
-    let mut other = String::new();
-    for (index, provider) in candidates(known) {
-        match recognize(&mut piv, key, provider)? {
-            Ok(slot) => {
-                let facts = session(reader, key, name_of(provider), Some(index), Some(slot));
-                return Ok(Ok(Held { piv, facts }));
+        Ok(match found {
+            // Whether a held reader has a second card is not known: wait until it can be told.
+            Some(held) if !seen.iter().any(|(_, why)| matches!(why, Why::Held)) => {
+                Look::Found(Box::new(held))
             }
-            Err(identity) => other = identity,
-        }
+            _ => Look::Missing(seen),
+        })
     }
-    Ok(Err(Why::Other(other)))
-}
 
-/// Whether this is the provider's card, and what is in its slot; or else which card it is.
-///
-/// One question does where nothing changed: the one that told the card's key at enrollment, or, of
-/// a card that can't tell its key, the one for its GUID.
-fn recognize(
-    piv: &mut Piv,
-    key: &Key,
-    provider: &Params,
-) -> std::result::Result<std::result::Result<SlotState, String>, Fault> {
-    let is_sealed = |state: &SlotState| {
-        matches!(state, SlotState::Key(found)
-        if found.public.as_ref().is_ok_and(|found| same_key(found, &provider.public_key)))
-    };
-    let mut slot = piv.ask(key.slot, provider.key_source.unwrap_or(KeySource::Metadata))?;
-    if is_sealed(&slot) {
-        return Ok(Ok(slot));
-    }
-    // No key or another key: another card, or the right one with its key replaced.
-    let wanted = name_of(provider);
-    let guid_decides = wanted.guid.is_some()
-        && matches!(
-            provider.key_source,
-            Some(KeySource::KeyAgreement | KeySource::Certificate)
-        );
-    let card = if guid_decides || wanted.serial.is_none() && wanted.guid.is_some() {
-        CardName {
-            guid: piv.guid()?,
-            ..wanted
+    /// Why there is no card, from what was seen in the last look.
+    fn missing(&self, look: Look) -> Error {
+        let waited = self.key.card_timeout.as_secs();
+        let Look::Missing(seen) = look else {
+            let found = format!("pcscd was not there within {waited} s");
+            let advice = "Start pcscd: on NixOS, set services.pcscd.enable = true.";
+            return Error::new(Class::NoCard, self.tried(), found, advice);
+        };
+        if let Some((reader, _)) = seen.iter().find(|(_, why)| matches!(why, Why::Held)) {
+            let who = service::likely_holder();
+            return Error::new(
+                Class::Busy,
+                self.tried(),
+                format!(
+                    "reader {reader:?} is held, likely by {who}, and was not free within {waited} s"
+                ),
+                "End that program, or have it let go of the card. gpg's scdaemon wants \
+                 `disable-ccid` and `pcsc-shared` in scdaemon.conf.",
+            );
         }
-    } else if wanted.serial.is_some() {
-        CardName {
-            serial: piv.serial()?,
-            ..wanted
+        let mut found = format!("it was not there within {waited} s");
+        let empty = seen
+            .iter()
+            .filter(|(_, why)| matches!(why, Why::Empty))
+            .count();
+        for (reader, why) in &seen {
+            let what = match why {
+                Why::Empty | Why::Held => continue,
+                Why::Other(card) => format!("holds {card}"),
+                Why::NoPiv => "holds a card without PIV".into(),
+                Why::Fault(fault) => fault.to_string(),
+            };
+            // Writing to a string never fails.
+            let _ = write!(found, "; reader {reader:?}: {what}");
         }
-    } else {
-        wanted
-    };
-    if card != wanted {
-        return Ok(Err(card.to_string()));
+        let _ = match (seen.len(), empty) {
+            (0, _) => write!(found, "; there is no reader"),
+            (_, 0) => Ok(()),
+            (all, empty) => write!(found, "; {empty} of {all} readers are empty"),
+        };
+        let advice = "Insert the card, and start the unit again. `nixos-cryptkey cards` shows what is there.";
+        Error::new(Class::NoCard, self.tried(), found, advice)
     }
-    if provider.key_source.is_none() && slot == SlotState::Unknown {
-        slot = piv.inspect(key.slot)?;
-    }
-    match &slot {
-        SlotState::Key(_) if is_sealed(&slot) => {}
-        SlotState::Key(_) if wanted == CardName::default() => {
-            return Ok(Err("a card with another key".into()));
-        }
-        // A certificate is only a hint: one that differs may be stale, and the key agreement tells.
-        SlotState::Key(found) if found.source == KeySource::Certificate => {
-            slot = SlotState::Unknown;
-        }
-        _ => {}
-    }
-    Ok(Ok(slot))
-}
 
-/// What a provider's card is known by.
-fn name_of(provider: &Params) -> CardName {
-    CardName {
-        serial: provider.serial,
-        guid: provider.guid,
-    }
-}
-
-/// The facts of a session that just began.
-fn session(
-    reader: &str,
-    key: &Key,
-    card: CardName,
-    provider: Option<usize>,
-    slot: Option<SlotState>,
-) -> Session {
-    let declared = key.cards.iter().find(|declared| card.is(&declared.name()));
-    Session {
-        card,
-        reader: reader.into(),
-        provider,
-        pin: key.pin_for(declared).cloned(),
-        management_key: key.management_key_for(declared).cloned(),
-        slot,
-        probed: false,
-        factory_management_key: None,
-        orphan: None,
-        tries: None,
-        verified: false,
+    /// Two cards, and nothing that says which.
+    fn ambiguous(&self, first: Held, second: Held) -> Error {
+        let Self { name, key, .. } = self;
+        let describe = |Held { mut piv, facts }: Held| {
+            let state = piv
+                .inspect(key.slot)
+                .map_or_else(|f| f.to_string(), |s| s.to_string());
+            format!(
+                "{} in {:?} (slot {}: {state})",
+                facts.card, facts.reader, key.slot
+            )
+        };
+        Error::new(
+            Class::Spec,
+            format!("key {name}: choosing a card to enroll"),
+            format!(
+                "there are several: {}, {}",
+                describe(first),
+                describe(second)
+            ),
+            format!(
+                "Say which with security.cryptkey.keys.{name}.cards = [ {{ serial = \"…\"; }} ], or \
+                 remove the others."
+            ),
+        )
     }
 }
 
@@ -312,77 +250,4 @@ fn describe(key: &Key, known: &Known) -> String {
     } else {
         names.join(" or ")
     }
-}
-
-/// Why there is no card, from what was seen in the last look; none where pcscd did not answer.
-fn missing(tried: String, key: &Key, seen: Option<&[Seen]>) -> Error {
-    let waited = key.card_timeout.as_secs();
-    let Some(seen) = seen else {
-        let found = format!("pcscd was not there within {waited} s");
-        let advice = "Start pcscd: on NixOS, set services.pcscd.enable = true.";
-        return Error::new(Class::NoCard, tried, found, advice);
-    };
-    if let Some(held) = seen.iter().find(|seen| matches!(seen.what, Why::Held)) {
-        let who = service::likely_holder();
-        return Error::new(
-            Class::Busy,
-            tried,
-            format!(
-                "reader {:?} is held, likely by {who}, and was not free within {waited} s",
-                held.reader
-            ),
-            "End that program, or have it let go of the card. gpg's scdaemon wants \
-             `disable-ccid` and `pcsc-shared` in scdaemon.conf.",
-        );
-    }
-    let mut found = format!("it was not there within {waited} s");
-    let empty = seen
-        .iter()
-        .filter(|seen| matches!(seen.what, Why::Empty))
-        .count();
-    for Seen { reader, what } in seen {
-        let what = match what {
-            Why::Empty | Why::Held => continue,
-            Why::Other(card) => format!("holds {card}"),
-            Why::NoPiv => "holds a card without PIV".into(),
-            Why::Fault(fault) => fault.to_string(),
-        };
-        // Writing to a string never fails.
-        let _ = write!(found, "; reader {reader:?}: {what}");
-    }
-    let _ = match (seen.len(), empty) {
-        (0, _) => write!(found, "; there is no reader"),
-        (_, 0) => Ok(()),
-        (all, empty) => write!(found, "; {empty} of {all} readers are empty"),
-    };
-    let advice =
-        "Insert the card, and start the unit again. `nixos-cryptkey cards` shows what is there.";
-    Error::new(Class::NoCard, tried, found, advice)
-}
-
-/// Two cards, and nothing that says which.
-fn ambiguous(name: &str, key: &Key, first: Held, second: Held) -> Error {
-    let describe = |mut held: Held| {
-        let state = held
-            .piv
-            .inspect(key.slot)
-            .map_or_else(|f| f.to_string(), |s| s.to_string());
-        format!(
-            "{} in {:?} (slot {}: {state})",
-            held.facts.card, held.facts.reader, key.slot
-        )
-    };
-    Error::new(
-        Class::Spec,
-        format!("key {name}: choosing a card to enroll"),
-        format!(
-            "there are several: {}, {}",
-            describe(first),
-            describe(second)
-        ),
-        format!(
-            "Say which with security.cryptkey.keys.{name}.cards = [ {{ serial = \"…\"; }} ], or remove \
-             the others."
-        ),
-    )
 }

@@ -1,6 +1,7 @@
 //! Asks the world without changing it: the profile, the card, what is in the slot.
 
 mod find;
+mod recognize;
 mod scan;
 mod service;
 

@@ -69,11 +69,11 @@ impl ReaderView {
 /// Where pcscd can't be asked at all.
 pub fn scan(slots: &[Slot]) -> Result<Vec<ReaderView>> {
     let fault = |fault: Fault| fault.error("looking for readers");
-    let mut pcsc = Pcsc::connect().map_err(fault)?;
+    let mut pcsc = Pcsc::default();
     let readers = pcsc.readers().map_err(fault)?;
     let view = |(reader, present): (String, bool)| {
         let look = if present {
-            look(&pcsc, &reader, slots)
+            look(&mut pcsc, &reader, slots)
         } else {
             Err("empty".into())
         };
@@ -93,7 +93,7 @@ pub fn scan(slots: &[Slot]) -> Result<Vec<ReaderView>> {
     Ok(readers.into_iter().map(view).collect())
 }
 
-fn look(pcsc: &Pcsc, reader: &str, slots: &[Slot]) -> std::result::Result<CardView, String> {
+fn look(pcsc: &mut Pcsc, reader: &str, slots: &[Slot]) -> std::result::Result<CardView, String> {
     let transport = pcsc.open(reader, HELD_LIMIT).map_err(|fault| match fault {
         Fault::Held => format!("held by {}", service::likely_holder()),
         other => other.to_string(),

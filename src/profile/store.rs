@@ -194,9 +194,14 @@ pub fn load_shipped(path: &Path) -> Result<Profile> {
 
 /// Reads the whole file, not more than a profile may have.
 fn read(file: &File, tried: &str) -> Result<Profile> {
+    let size = file
+        .metadata()
+        .map_err(|error| failed(tried.to_owned(), error, RESTORE))?
+        .len();
     // A version 1 file is a secret: with this much room the buffer never moves and leaves a copy.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE + 2));
-    file.take(MAX_SIZE as u64 + 1)
+    let room = usize::try_from(size).unwrap_or(MAX_SIZE).min(MAX_SIZE) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(room as u64)
         .read_to_end(&mut bytes)
         .map_err(|error| failed(tried.to_owned(), error, RESTORE))?;
     std::str::from_utf8(&bytes)

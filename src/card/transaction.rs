@@ -1,0 +1,211 @@
+//! A transaction on a card in a reader, owned by a thread of its own.
+//!
+//! So every wait has a deadline: libpcsclite has calls that know none (`SCardConnect` and
+//! `SCardBeginTransaction` while another program holds the card, a transmit that waits for a touch,
+//! and all of them while pcscd hangs). A thread that is left behind ends with the process, and pcscd
+//! then resets the card that it held.
+
+use std::{
+    ffi::CStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use pcsc::{Card, Context, Disposition, Protocols, Scope, ShareMode};
+use zeroize::Zeroizing;
+
+use super::{Fault, apdu::Transport};
+
+/// How long the end of a session may take, a reset of the card included.
+pub(super) const END_LIMIT: Duration = Duration::from_secs(3);
+
+/// What the thread that owns the card is asked for; each is answered once.
+enum Request {
+    Transmit(
+        Zeroizing<Vec<u8>>,
+        mpsc::Sender<Result<Zeroizing<Vec<u8>>, Fault>>,
+    ),
+    Reset(mpsc::Sender<Result<(), Fault>>),
+}
+
+/// A transaction on a card, owned by a thread.
+pub(super) struct PcscTransport {
+    /// None once the session is over.
+    requests: Option<mpsc::Sender<Request>>,
+    reset_at_end: Arc<AtomicBool>,
+    /// Closed when the thread has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+/// A transaction that may begin at any time.
+pub(super) struct Beginning {
+    pub transport: PcscTransport,
+    /// Whether it began, once.
+    pub result: mpsc::Receiver<Result<(), Fault>>,
+}
+
+impl Beginning {
+    /// Asks for a transaction with the card in `reader`.
+    pub fn start(reader: &CStr) -> Result<Self, Fault> {
+        let (requests, inbox) = mpsc::channel();
+        let (begun, result) = mpsc::channel();
+        let (alive, ended) = mpsc::channel();
+        let reset_at_end = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            inbox,
+            reset_at_end: Arc::clone(&reset_at_end),
+            _alive: alive,
+        };
+        let reader = reader.to_owned();
+        thread::Builder::new()
+            .name("card".into())
+            .stack_size(256 * 1024)
+            .spawn(move || worker.run(&reader, &begun))
+            .map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
+        let transport = PcscTransport {
+            requests: Some(requests),
+            reset_at_end,
+            ended,
+        };
+        Ok(Self { transport, result })
+    }
+}
+
+impl PcscTransport {
+    /// Has the thread do something, and waits for it.
+    fn ask<T>(
+        &self,
+        limit: Duration,
+        request: impl FnOnce(mpsc::Sender<Result<T, Fault>>) -> Request,
+    ) -> Result<T, Fault> {
+        let (reply, answer) = mpsc::channel();
+        let requests = self.requests.as_ref().ok_or(Fault::Absent)?;
+        requests.send(request(reply)).map_err(|_| Fault::Absent)?;
+        match answer.recv_timeout(limit) {
+            Ok(result) => result,
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(Fault::TimedOut),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Fault::Absent),
+        }
+    }
+}
+
+impl Transport for PcscTransport {
+    fn transmit(&mut self, command: &[u8], limit: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let command = Zeroizing::new(command.to_vec());
+        self.ask(limit, |reply| Request::Transmit(command, reply))
+    }
+
+    fn reset(&mut self) -> Result<(), Fault> {
+        self.ask(END_LIMIT, Request::Reset)
+    }
+
+    fn reset_at_end(&mut self) {
+        self.reset_at_end.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for PcscTransport {
+    /// Ends the transaction and waits for that, so that the card is reset when this returns.
+    fn drop(&mut self) {
+        self.requests = None;
+        let _ = self.ended.recv_timeout(END_LIMIT);
+    }
+}
+
+/// The thread's side of [`PcscTransport`].
+struct Worker {
+    inbox: mpsc::Receiver<Request>,
+    reset_at_end: Arc<AtomicBool>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Worker {
+    fn run(&self, reader: &CStr, begun: &mpsc::Sender<Result<(), Fault>>) {
+        // pcscd answers SCardConnect only once nobody else has a transaction, and until then
+        // nothing else of the same context: so this has one of its own.
+        let card = Context::establish(Scope::System)
+            .and_then(|context| context.connect(reader, ShareMode::Shared, Protocols::ANY));
+        let mut card = match card {
+            Ok(card) => card,
+            Err(error) => {
+                let _ = begun.send(Err(error.into()));
+                return;
+            }
+        };
+        self.serve(&mut card, begun);
+        // Without this, dropping the card would reset it even where nothing was presented, and
+        // disturb whoever else uses it.
+        let _ = card.disconnect(Disposition::LeaveCard);
+    }
+
+    /// One transaction after another, the next one after each reset, until nobody asks any more.
+    fn serve(&self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) {
+        let mut begun = begun.clone();
+        loop {
+            let transaction = loop {
+                match card.transaction2() {
+                    Ok(transaction) => break transaction,
+                    // A reset before our transaction takes nothing from us. After our own one it
+                    // is what pcscd tells every handle.
+                    Err((same, pcsc::Error::ResetCard)) => {
+                        let again = same.reconnect(
+                            ShareMode::Shared,
+                            Protocols::ANY,
+                            Disposition::LeaveCard,
+                        );
+                        if let Err(error) = again {
+                            let _ = begun.send(Err(error.into()));
+                            return;
+                        }
+                    }
+                    Err((_, error)) => {
+                        let _ = begun.send(Err(error.into()));
+                        return;
+                    }
+                }
+            };
+            let _ = begun.send(Ok(()));
+            let reset = loop {
+                match self.inbox.recv() {
+                    Ok(Request::Transmit(command, reply)) => {
+                        let _ = reply.send(transmit(&transaction, &command));
+                    }
+                    Ok(Request::Reset(reply)) => break Some(reply),
+                    Err(mpsc::RecvError) => break None,
+                }
+            };
+            let disposition = if reset.is_some() || self.reset_at_end.load(Ordering::Relaxed) {
+                Disposition::ResetCard
+            } else {
+                Disposition::LeaveCard
+            };
+            if let Err((_, error)) = transaction.end(disposition) {
+                tracing::debug!("ending the transaction: {error}");
+            }
+            match reset {
+                // The next turn answers, once the card is ours again.
+                Some(reply) => begun = reply,
+                None => return,
+            }
+        }
+    }
+}
+
+/// One APDU. The buffer holds the longest short answer, and is wiped.
+fn transmit(card: &Card, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let mut buffer = Zeroizing::new(vec![0; pcsc::MAX_BUFFER_SIZE]);
+    let length = match card.transmit(command, &mut buffer) {
+        Ok(answer) => answer.len(),
+        Err(pcsc::Error::InsufficientBuffer) => {
+            return Err(Fault::Garbage("it is longer than a short APDU"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    buffer.truncate(length);
+    Ok(buffer)
+}

@@ -1,0 +1,167 @@
+//! Whether the card in a reader is one that is wanted. Nothing is presented to it.
+
+use super::Held;
+use crate::{
+    card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
+    plan::{Known, Session},
+    profile::piv::{Params, same_key},
+    spec::Key,
+};
+use std::time::Duration;
+
+/// Why a reader's card is not the one.
+pub(super) enum Why {
+    Empty,
+    Held,
+    Other(String),
+    NoPiv,
+    Fault(Fault),
+}
+
+impl From<Fault> for Why {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Absent => Self::Empty,
+            Fault::Held => Self::Held,
+            other => Self::Fault(other),
+        }
+    }
+}
+
+/// The providers whose card may be next.
+pub(super) fn candidates(known: &Known) -> impl Iterator<Item = (usize, &Params)> {
+    let providers = known.profile.iter().flat_map(|sealed| &sealed.piv);
+    providers
+        .map(|(&index, params)| (index, params))
+        .filter(|(i, _)| !known.opened.contains(i))
+}
+
+/// What a provider's card is known by.
+pub(super) fn name_of(provider: &Params) -> CardName {
+    CardName {
+        serial: provider.serial,
+        guid: provider.guid,
+    }
+}
+
+/// Begins a session with the card in a reader, if that is one that is wanted. `limit` bounds the
+/// wait for another program that holds it.
+pub(super) fn examine(
+    pcsc: &mut Pcsc,
+    reader: &str,
+    key: &Key,
+    known: &Known,
+    limit: Duration,
+) -> Result<Held, Why> {
+    let mut piv = match Piv::select(pcsc.open(reader, limit)?) {
+        Err(Fault::Status(_)) => return Err(Why::NoPiv),
+        other => other?,
+    };
+    if known.profile.is_none() {
+        let card = CardName {
+            serial: piv.serial()?,
+            guid: piv.guid()?,
+        };
+        if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
+            return Err(Why::Other(card.to_string()));
+        }
+        let facts = session(reader, key, card, None);
+        return Ok(Held { piv, facts });
+    }
+    let mut why = Why::Other("a card that opens nothing more".into());
+    for (index, provider) in candidates(known) {
+        match recognize(&mut piv, key, provider) {
+            Ok(slot) => {
+                let facts = session(reader, key, name_of(provider), Some((index, slot)));
+                return Ok(Held { piv, facts });
+            }
+            Err(other @ Why::Other(_)) => why = other,
+            Err(fault) => return Err(fault),
+        }
+    }
+    Err(why)
+}
+
+/// What is in the slot, if this is the provider's card.
+///
+/// One question does where nothing changed: the one that told the card's key at enrollment, or, of
+/// a card that can't tell its key, the one for its GUID.
+fn recognize(piv: &mut Piv, key: &Key, provider: &Params) -> Result<SlotState, Why> {
+    let is_sealed_to = |state: &SlotState| match state {
+        SlotState::Key(found) => found
+            .public
+            .as_ref()
+            .is_ok_and(|found| same_key(found, &provider.public_key)),
+        _ => false,
+    };
+    let told = piv.ask(key.slot, provider.key_source.unwrap_or(KeySource::Metadata))?;
+    if is_sealed_to(&told) {
+        return Ok(told);
+    }
+    // No key or another key: another card, or the right one with its key replaced.
+    let wanted = name_of(provider);
+    let card = ask_name(piv, provider.key_source, wanted)?;
+    if card != wanted {
+        return Err(Why::Other(card.to_string()));
+    }
+    let slot = match (provider.key_source, told) {
+        (None, SlotState::Unknown) => piv.inspect(key.slot)?,
+        (_, told) => told,
+    };
+    match &slot {
+        SlotState::Key(_) if is_sealed_to(&slot) => Ok(slot),
+        // A version 1 profile may name no card: then its key is all that tells.
+        SlotState::Key(_) if wanted == CardName::default() => {
+            Err(Why::Other("a card with another key".into()))
+        }
+        // A certificate is only a hint: one that differs may be stale, and the key agreement tells.
+        SlotState::Key(found) if found.source == KeySource::Certificate => Ok(SlotState::Unknown),
+        _ => Ok(slot),
+    }
+}
+
+/// Asks a card for the one name that decides whether it is `wanted`; the other one stays as it is
+/// there. The GUID decides for makers whose cards tell nothing: they may all have one serial.
+fn ask_name(piv: &mut Piv, source: Option<KeySource>, wanted: CardName) -> Result<CardName, Fault> {
+    let tells_little = matches!(
+        source,
+        Some(KeySource::KeyAgreement | KeySource::Certificate)
+    );
+    if wanted.guid.is_some() && (tells_little || wanted.serial.is_none()) {
+        Ok(CardName {
+            guid: piv.guid()?,
+            ..wanted
+        })
+    } else if wanted.serial.is_some() {
+        Ok(CardName {
+            serial: piv.serial()?,
+            ..wanted
+        })
+    } else {
+        Ok(wanted)
+    }
+}
+
+/// The facts of a session that just began; with a provider and what is in its slot, or to enroll.
+fn session(
+    reader: &str,
+    key: &Key,
+    card: CardName,
+    provider: Option<(usize, SlotState)>,
+) -> Session {
+    let declared = key.cards.iter().find(|declared| card.is(&declared.name()));
+    let (provider, slot) = provider.unzip();
+    Session {
+        card,
+        reader: reader.into(),
+        provider,
+        pin: key.pin_for(declared).cloned(),
+        management_key: key.management_key_for(declared).cloned(),
+        slot,
+        probed: false,
+        factory_management_key: None,
+        orphan: None,
+        tries: None,
+        verified: false,
+    }
+}

@@ -1,0 +1,66 @@
+//! What the docs say of exit codes is what the program does.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use cryptkey::error::Class;
+
+const EXIT_CODES: &str = include_str!("../docs/exit-codes.md");
+
+/// Each class has one row, in the order of the codes, with its code, name and softness.
+#[test]
+fn the_table_of_exit_codes_has_every_class() {
+    let wanted: Vec<_> = Class::ALL
+        .iter()
+        .map(|class| {
+            let soft = if class.is_soft() { "yes" } else { "no" };
+            [
+                class.exit_code().to_string(),
+                format!("`{}`", class.name()),
+                soft.to_owned(),
+            ]
+        })
+        .collect();
+    let rows = EXIT_CODES.lines().filter_map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        match cells[..] {
+            ["", code, name, meaning, next, soft, ""] if code.parse::<u8>().is_ok() => {
+                assert!(!meaning.is_empty() && !next.is_empty(), "{line}");
+                Some([code.to_owned(), name.to_owned(), soft.to_owned()])
+            }
+            _ => None,
+        }
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn every_code_is_different() {
+    let codes: BTreeSet<_> = Class::ALL.iter().map(|class| class.exit_code()).collect();
+    assert_eq!(codes.len(), Class::ALL.len());
+    // 0 is success, and 2 is clap's.
+    assert!(!codes.contains(&0) && !codes.contains(&2));
+}
+
+/// Links between the documents lead somewhere.
+#[test]
+fn links_lead_to_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![root.join("README.md")];
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    documents.extend(docs.map(|entry| entry.unwrap().path()));
+    documents.retain(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let mut links = 0;
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for rest in text.split("](").skip(1) {
+            let target = rest.split([')', '#']).next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = document.parent().unwrap().join(target);
+            assert!(path.exists(), "{} links to {target}", document.display());
+            links += 1;
+        }
+    }
+    assert!(links >= 5, "there are links");
+}
