@@ -144,7 +144,7 @@ impl Work<'_> {
                 Ok(()) => {}
                 Err(Failure::Final(error)) => return Err(error),
                 // The session is gone: start over with a new one, or wait for the card.
-                Err(Failure::Card(fault @ (Fault::Reset | Fault::Absent), tried)) => {
+                Err(Failure::Card(fault @ (Fault::Reset | Fault::Absent | Fault::Lost), tried)) => {
                     restarts += 1;
                     if restarts > MOST_RESTARTS {
                         return Err(fault.error(tried));
