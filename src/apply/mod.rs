@@ -222,8 +222,13 @@ impl Work<'_> {
                 .iter()
                 .map(|(at, secret)| (*at, secret))
                 .collect();
-            let tried = format!("key {}: opening its profile", self.name);
-            let opened = seal::open(profile, &shares).map_err(|e| e.into_error(&tried, is_told))?;
+            let file = match &self.key.profile {
+                Some(shipped) => shipped.clone(),
+                None => self.store.file(self.name),
+            };
+            let tried = format!("key {}: opening profile {}", self.name, file.display());
+            let opened =
+                seal::open(profile, &shares).map_err(|error| error.into_error(&tried, is_told))?;
             self.opened = Some(opened);
             self.known.open = true;
             self.shares.clear();

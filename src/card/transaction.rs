@@ -201,6 +201,9 @@ impl Worker {
 fn transmit(card: &Card, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let mut buffer = Zeroizing::new(vec![0; pcsc::MAX_BUFFER_SIZE]);
     let length = match card.transmit(command, &mut buffer) {
+        // What libpcsclite gives for a card that was pulled while it worked, if the driver noticed
+        // late. No card answers nothing at all.
+        Ok([]) | Err(pcsc::Error::NotTransacted) => return Err(Fault::Absent),
         Ok(answer) => answer.len(),
         Err(pcsc::Error::InsufficientBuffer) => {
             return Err(Fault::Garbage("it is longer than a short APDU"));
