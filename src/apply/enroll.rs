@@ -7,6 +7,7 @@ use super::{Failure, Work, out_of_order};
 use crate::{
     card::{Fault, KeySource, ManagementKey, Piv, SlotKey, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error},
+    observe,
     profile::{
         ProviderKind, piv, plain_text,
         proof::Proof,
@@ -32,13 +33,19 @@ impl Work<'_> {
             }
             other => other?,
         };
+        // With PIN policy "always", the probe took what the PIN had allowed.
+        self.pin_is_fresh = false;
         if state == SlotState::Empty && self.session()?.1.management_key.is_none() {
             let known =
                 self.with_card("asking for the management key", Piv::management_metadata)?;
             self.session()?.1.factory_management_key = known.map(|known| known.factory_default);
         }
+        // A profile may be sealed to the key that was found, whatever name its card had then.
+        let card = self.session()?.1.card;
+        let orphan = observe::orphan(&self.store, self.spec, slot, card, &state)?;
         let (_, session) = self.session()?;
         session.probed = true;
+        session.orphan = orphan;
         session.slot = Some(state);
         Ok(())
     }

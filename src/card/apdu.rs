@@ -40,6 +40,9 @@ pub struct Command<'a> {
     pub data: &'a [u8],
     /// How long the answer may take.
     pub limit: Duration,
+    /// Whether a card may have it sent again, with another length (`6Cxx`). Not so what must happen
+    /// at most once, whatever the card says.
+    pub repeatable: bool,
 }
 
 impl<'a> Command<'a> {
@@ -52,6 +55,16 @@ impl<'a> Command<'a> {
             p2,
             data,
             limit: ANSWER_LIMIT,
+            repeatable: true,
+        }
+    }
+
+    /// The same command, to be sent once.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self {
+            repeatable: false,
+            ..self
         }
     }
 }
@@ -92,6 +105,7 @@ pub fn exchange(card: &mut dyn Transport, command: &Command) -> Result<Response,
     // T=0 cards may name the length that they want asked for.
     if let [0x6c, le] = answer.status.0.to_be_bytes()
         && command.data.len() <= 255
+        && command.repeatable
     {
         let header = [0x00, command.ins, command.p1, command.p2];
         answer = send(card, header, command.data, le, command.limit)?;
@@ -128,6 +142,10 @@ fn send(
     }
     apdu.push(le);
     let mut answer = card.transmit(&apdu, limit)?;
+    // Some drivers say nothing, and not that the card is gone, where it goes in the middle.
+    if answer.is_empty() {
+        return Err(Fault::Absent);
+    }
     let body = answer
         .len()
         .checked_sub(2)

@@ -27,10 +27,10 @@ impl StatusWord {
     /// No such key.
     pub const NO_REFERENCE_DATA: Self = Self(0x6a88);
 
-    /// The tries that a `63Cx` leaves, if this is one.
+    /// The tries that a `63Cx` leaves, if this is one; or a `630x`, as the `YubiKey` NEO writes it.
     #[must_use]
     pub fn tries_left(self) -> Option<u8> {
-        (self.0 & 0xfff0 == 0x63c0).then_some((self.0 & 0xf) as u8)
+        matches!(self.0 & 0xfff0, 0x63c0 | 0x6300).then_some((self.0 & 0xf) as u8)
     }
 }
 
@@ -53,6 +53,8 @@ pub enum Fault {
     Absent,
     /// The card was reset under us: what it knew of this session is gone; start over.
     Reset,
+    /// The card gave no answer: it was pulled while it worked, or has a bad contact. Start over.
+    Lost,
     /// Another program holds the reader or the card.
     Held,
     /// polkit, or the permissions of pcscd's socket, said no.
@@ -72,6 +74,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Absent => f.write_str("there is no card"),
             Self::Reset => f.write_str("another program reset the card"),
+            Self::Lost => f.write_str("the card was pulled, or the contact to it was lost"),
             Self::Held => f.write_str("another program holds the card"),
             Self::Denied => f.write_str("access to the card was denied"),
             Self::TimedOut => f.write_str("no answer came in time"),
@@ -96,6 +99,10 @@ impl Fault {
                 Class::Permission,
                 "Root needs polkit's leave too: see that polkit runs, and that its rules allow the \
                  actions org.debian.pcsc-lite.access_pcsc and access_card to this user.",
+            ),
+            Self::Lost => (
+                Class::Card,
+                "Insert the card firmly, or try another port, and start the unit again.",
             ),
             Self::TimedOut => (
                 Class::Card,
@@ -133,6 +140,8 @@ impl From<pcsc::Error> for Fault {
             | E::UnresponsiveCard
             | E::UnpoweredCard => Self::Absent,
             E::ResetCard => Self::Reset,
+            // pcscd, of a card that was pulled, or did not answer, while it had a command.
+            E::NotTransacted => Self::Lost,
             E::SharingViolation => Self::Held,
             E::SecurityViolation | E::NoAccess => Self::Denied,
             E::Timeout => Self::TimedOut,

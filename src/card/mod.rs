@@ -7,6 +7,8 @@ pub mod names;
 mod pcsc;
 mod piv;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod tlv;
 mod transaction;
 

@@ -141,7 +141,8 @@ impl Piv {
     /// Presents the PIN. A wrong one costs a try.
     pub fn verify_pin(&mut self, pin: &Pin) -> Result<Verdict, Fault> {
         self.reset_at_end();
-        let status = self.run(&Command::new(0x20, 0, PIN, &pin.0[..]))?.status;
+        let command = Command::new(0x20, 0, PIN, &pin.0[..]).once();
+        let status = self.run(&command)?.status;
         match (status, status.tries_left()) {
             (StatusWord::OK, _) => Ok(Verdict::Accepted),
             (_, Some(left)) => Ok(Verdict::Rejected(left)),
@@ -198,9 +199,8 @@ impl Piv {
             control.extend([0xaa, 1, pin.wire(), 0xab, 1, touch.wire()]);
         }
         let data = tlv::element(0xac, &control);
-        let answer = self
-            .run(&Command::new(0x47, 0, slot.reference(), &data))?
-            .ok()?;
+        let command = Command::new(0x47, 0, slot.reference(), &data).once();
+        let answer = self.run(&command)?.ok()?;
         let template = tlv::require(&answer, 0x7f49, "a generated key lacks tag 7F49")?;
         let point = tlv::require(template, 0x86, "a generated key lacks tag 86")?;
         public_key(point)

@@ -171,14 +171,18 @@ proptest! {
         })?;
     }
 
-    /// Rule 6: where no PIN takes part, none is presented.
+    /// Rule 6: where no PIN takes part, none is presented. Of keys that want none, only those that
+    /// have to be generated with a management key behind the PIN take it.
     #[test]
     fn rule_6_no_pin_is_presented_where_none_is_needed(world in world()) {
         always(&world, "presented", |moment, _| {
             let key = &world.jobs[moment.job].key;
+            let is_empty = moment.known.session.as_ref().is_some_and(|session| {
+                session.slot == Some(SlotState::Empty)
+            });
             moment.step != Step::PresentPin
                 || key.pin_policy != PinPolicy::Never
-                || key.management_key == Some(ManagementKeySource::Protected)
+                || key.management_key == Some(ManagementKeySource::Protected) && is_empty
         })?;
     }
 
