@@ -33,17 +33,22 @@ pub struct Agent {
 impl Agent {
     /// Answers with `text`.
     pub fn answer(id: &str, text: &str) -> Self {
-        Self::start(id, Some(format!("+{text}")))
+        Self::start(id, "", Some(format!("+{text}")))
     }
 
     /// Declines to answer, as the escape key does.
     pub fn decline(id: &str) -> Self {
-        Self::start(id, Some("-".into()))
+        Self::decline_where(id, "")
+    }
+
+    /// The same, of a question with `part` in its message.
+    pub fn decline_where(id: &str, part: &str) -> Self {
+        Self::start(id, part, Some("-".into()))
     }
 
     /// Sees the question and says nothing.
     pub fn ignore(id: &str) -> Self {
-        Self::start(id, None)
+        Self::start(id, "", None)
     }
 
     /// The question that was asked; waits for it.
@@ -56,7 +61,7 @@ impl Agent {
         self.asked.try_recv().ok()
     }
 
-    fn start(id: &str, reply: Option<String>) -> Self {
+    fn start(id: &str, part: &str, reply: Option<String>) -> Self {
         fs::create_dir_all(QUESTIONS).unwrap();
         let watch = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
         // Watched from before this returns: no question that comes later is missed.
@@ -64,9 +69,9 @@ impl Agent {
         watch.add_watch(QUESTIONS, flags).unwrap();
         let (stop, stopped) = UnixDatagram::pair().unwrap();
         let (found, asked) = channel();
-        let id = id.to_owned();
+        let (id, part) = (id.to_owned(), part.to_owned());
         let thread = thread::spawn(move || {
-            if let Some(question) = wait_for(&id, &watch, &stopped) {
+            if let Some(question) = wait_for(&id, &part, &watch, &stopped) {
                 if let Some(reply) = reply {
                     let socket = UnixDatagram::unbound().unwrap();
                     socket
@@ -94,12 +99,13 @@ impl Drop for Agent {
 }
 
 /// The question of `id`; `None` where the agent was dropped before it came.
-fn wait_for(id: &str, watch: &Inotify, stopped: &UnixDatagram) -> Option<Question> {
+fn wait_for(id: &str, part: &str, watch: &Inotify, stopped: &UnixDatagram) -> Option<Question> {
     loop {
         for entry in fs::read_dir(QUESTIONS).unwrap().flatten() {
             if entry.file_name().to_string_lossy().starts_with("ask.") {
                 let question = read(&entry.path());
-                if question.get("Id").is_some_and(|found| found == id) {
+                let is_ours = question.get("Id").is_some_and(|found| found == id);
+                if is_ours && question["Message"].contains(part) {
                     return Some(question);
                 }
             }
