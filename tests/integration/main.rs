@@ -5,11 +5,14 @@
 //! missing fails the tests and says how to get it; nothing is skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+// `json!` makes values that are handed over as they are.
+#![allow(clippy::needless_pass_by_value)]
 
 mod ask;
 mod cli;
 mod enroll;
 mod management;
+mod messages;
 mod pin;
 mod policies;
 mod profiles;

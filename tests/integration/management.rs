@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Machine, Nitrokey, TestCard, Yubikey};
+use crate::support::{Machine, Nitrokey, TestCard, Yubikey, cards::Apdu};
 
 const FACTORY: &str = "010203040506070801020304050607080102030405060708";
 
@@ -129,7 +129,7 @@ fn a_factory_key_that_the_spec_does_not_allow_is_refused_before_the_pin() {
     ]);
     assert_eq!((card.presented(), card.generated()), (0, 0));
     let log = card.log();
-    assert!(!log.iter().any(|apdu| apdu.counts()), "{log:#?}");
+    assert!(!log.iter().any(Apdu::counts), "{log:#?}");
 }
 
 #[test]

@@ -110,11 +110,7 @@ fn a_pin_left_verified_is_forgotten_and_asked_again<C: TestCard>() {
     let reader = virtual_card::stack::Pcscd::reader_name(0);
     let mut client = Client::connected(&machine, &reader, "shared");
     client.select();
-    let pin = C::PIN
-        .bytes()
-        .map(|b| format!("{b:02x}"))
-        .collect::<String>()
-        + "ffff";
+    let pin = base16ct::lower::encode_string(C::PIN.as_bytes()) + "ffff";
     assert_eq!(client.status(&format!("0020008008{pin}")), "9000");
     assert_eq!(client.status("00200080"), "9000");
     // Another program's PIN is no leave for a wrong one of ours.

@@ -308,7 +308,7 @@ fn a_replaced_key_of_a_card_that_cannot_tell_is_told_too() {
     let published = machine.published();
     let dir = card.retire();
     edit_memory(&dir, |memory| {
-        memory["slots"] = memory_of(&other)["slots"].take()
+        memory["slots"] = memory_of(&other)["slots"].take();
     });
     let card = Yubikey::again(&machine, 0, dir);
     machine

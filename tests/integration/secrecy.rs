@@ -3,7 +3,7 @@
 //! [`Machine::finish`] searches the output of every run of the suite. Here every command runs in
 //! every way, and the search is shown to find what is there.
 
-use std::{fs, os::unix::net::UnixDatagram};
+use std::{fmt::Write as _, fs, os::unix::net::UnixDatagram};
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn every_command(machine: &Machine) -> String {
     ] {
         for way in WAYS {
             let output = machine.run(&[&[command], way].concat());
-            all += &format!("{command} {way:?}: {output}\n");
+            writeln!(all, "{command} {way:?}: {output}").unwrap();
         }
     }
     all

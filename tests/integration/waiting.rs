@@ -199,13 +199,15 @@ fn systemd_hears_of_the_wait_and_of_the_end() {
         && heard.contains("EXTEND_TIMEOUT_USEC="))
     {
         let length = systemd.recv(&mut buffer).unwrap();
-        heard += &format!("{}\n", String::from_utf8_lossy(&buffer[..length]));
+        heard += &String::from_utf8_lossy(&buffer[..length]);
+        heard.push('\n');
     }
     card.insert();
     machine.finish(running).exits(0);
     systemd.set_nonblocking(true).unwrap();
     while let Ok(length) = systemd.recv(&mut buffer) {
-        heard += &format!("{}\n", String::from_utf8_lossy(&buffer[..length]));
+        heard += &String::from_utf8_lossy(&buffer[..length]);
+        heard.push('\n');
     }
     assert!(heard.contains("READY=1"), "{heard}");
     machine.no_secret_in("what systemd hears", heard.as_bytes());

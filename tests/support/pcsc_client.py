@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A PC/SC client that does what it is told, a line at a time: for tests of what happens beside another.
 
-connect shared|exclusive READER, begin, end leave|reset, transmit HEX, disconnect leave|reset
+await READER (a card in it), connect shared|exclusive READER, begin, end leave|reset, transmit HEX, disconnect leave|reset
 """
 
 import sys
@@ -9,6 +9,7 @@ import sys
 from smartcard import scard
 
 SHARE = {"shared": scard.SCARD_SHARE_SHARED, "exclusive": scard.SCARD_SHARE_EXCLUSIVE}
+LIMIT = 30_000
 END = {"leave": scard.SCARD_LEAVE_CARD, "reset": scard.SCARD_RESET_CARD}
 
 
@@ -33,6 +34,12 @@ def main():
                 done(result)
                 card = handle
                 control = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
+            elif what == "await":
+                state = scard.SCARD_STATE_UNAWARE
+                while not state & scard.SCARD_STATE_PRESENT:
+                    result, states = scard.SCardGetStatusChange(context, LIMIT, [(rest, state)])
+                    done(result)
+                    state = states[0][1]
             elif what == "begin":
                 done(scard.SCardBeginTransaction(card))
             elif what == "end":

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use virtual_card::stack::{Pcscd, Server};
 
-use super::Machine;
+use super::{Client, Machine};
 
 /// One APDU of a card's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,6 +293,8 @@ impl TestCard for Nitrokey {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         let process = Process(child);
+        // The card sits in its reader: pcscd has yet to tell.
+        Client::new(machine).ask(&format!("await {}", Pcscd::reader_name(reader)));
         Self { process, dir }
     }
 
