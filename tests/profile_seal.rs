@@ -133,13 +133,18 @@ fn another_card_is_told_from_a_damaged_file() {
             provider: "card-2".into()
         }
     );
-    assert_eq!(error.into_error("opening").class, Class::KeyChanged);
+    assert_eq!(
+        error.clone().into_error("opening", false).class,
+        Class::KeyChanged
+    );
+    // Where the card told the enrolled key, it is the file that was changed.
+    assert_eq!(error.into_error("opening", true).class, Class::Profile);
 
     // Under a lower threshold each share opens, and the wrong key comes out.
     let lower = profile.to_toml().replace("threshold = 2", "threshold = 1");
     let error = open(&right, &Profile::parse(&lower).unwrap(), &[0]).unwrap_err();
     assert_eq!(error, OpenError::Integrity);
-    assert_eq!(error.into_error("opening").class, Class::Profile);
+    assert_eq!(error.into_error("opening", false).class, Class::Profile);
 
     // A name that is only shown is covered as well.
     let renamed = profile.to_toml().replacen("Virtual PCD", "Virtual Pcd", 1);

@@ -106,6 +106,7 @@ impl<'a> Work<'a> {
         let profile = observe::profile(&store, name, key)?;
         let known = Known {
             profile: profile.as_ref().map(observe::sealed),
+            state_is_in_ram: profile.is_none() && store.is_in_ram(),
             pins: run.pins.clone(),
             ..Known::default()
         };
@@ -199,30 +200,35 @@ impl Work<'_> {
     }
 
     fn open_share(&mut self, index: usize) -> std::result::Result<(), Failure> {
-        let Some(params) = self
+        let sealed = self
             .known
             .profile
             .as_ref()
-            .and_then(|p| p.piv.get(&index))
-            .cloned()
-        else {
-            return Err(out_of_order(self.name));
-        };
+            .and_then(|sealed| sealed.piv.get(&index));
+        let params = sealed.ok_or_else(|| out_of_order(self.name))?.clone();
+        // The planner saw to it that a key that the card tells is the enrolled one.
+        let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
         let x = self.key_agreement(params.peer_point())?;
         self.end_session();
         self.shares.push((index, params.secret(&x)));
         self.known.opened.insert(index);
-        let Some(profile) = &self.profile else {
-            return Err(out_of_order(self.name));
-        };
+        let profile = self
+            .profile
+            .as_ref()
+            .ok_or_else(|| out_of_order(self.name))?;
         if self.shares.len() >= usize::from(profile.threshold()) {
             let shares: Vec<_> = self
                 .shares
                 .iter()
-                .map(|(index, secret)| (*index, secret))
+                .map(|(at, secret)| (*at, secret))
                 .collect();
-            let tried = format!("key {}: opening its profile", self.name);
-            let opened = seal::open(profile, &shares).map_err(|error| error.into_error(&tried))?;
+            let file = match &self.key.profile {
+                Some(shipped) => shipped.clone(),
+                None => self.store.file(self.name),
+            };
+            let tried = format!("key {}: opening profile {}", self.name, file.display());
+            let opened =
+                seal::open(profile, &shares).map_err(|error| error.into_error(&tried, is_told))?;
             self.opened = Some(opened);
             self.known.open = true;
             self.shares.clear();

@@ -1,6 +1,6 @@
 //! The PIN: counting its tries, getting it, presenting it once.
 
-use std::time::Duration;
+use std::{env, path::Path, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -56,7 +56,7 @@ impl Work<'_> {
         let (_, session) = self.session()?;
         let (card, tries) = (session.card, session.tries.unwrap_or_default());
         self.end_session();
-        let prompt = format!("PIN of {card}, for {} ({tries} tries left):", self.name);
+        let prompt = format!("PIN of {card}, for {} (tries left: {tries}):", self.name);
         notify::status(&format!("waiting for the PIN of {card}"));
         notify::extend_timeout(ANSWER_LIMIT * 2);
         tracing::info!(
@@ -113,7 +113,7 @@ impl Work<'_> {
                 Err(Failure::Final(Error::new(
                     Class::PinWrong,
                     tried,
-                    format!("the card rejected it, and {left} tries are left"),
+                    format!("the card rejected it; tries left: {left}"),
                     "Correct the PIN before you start again: each wrong one costs a try, and with none \
                      left the card locks itself until it is unblocked with the PUK.",
                 )))
@@ -129,24 +129,29 @@ impl Work<'_> {
             let tried = format!("key {}: getting the PIN of {card} ({origin})", self.name);
             Failure::Final(Error::new(Class::PinRefused, tried, found, advice))
         };
+        // The error of a file that can't be read, with the key and the card that it is for.
+        let read = |path: &Path, origin: String| {
+            read_private(path, LONGEST_FILE, Class::PinRefused)
+                .map_err(|error| {
+                    let tried = format!(
+                        "key {}: getting the PIN of {card}: {}",
+                        self.name, error.tried
+                    );
+                    Failure::Final(Error { tried, ..error })
+                })
+                .map(|bytes| (bytes, origin))
+        };
         let (bytes, origin) = match source {
-            Some(PinSource::File(path)) => (
-                read_private(&path, LONGEST_FILE, Class::PinRefused)?,
-                path.display().to_string(),
-            ),
+            Some(PinSource::File(path)) => read(&path, path.display().to_string())?,
             Some(PinSource::Credential(name)) => {
                 let origin = format!("credential {name}");
-                let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
+                let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else {
                     let found = "$CREDENTIALS_DIRECTORY is not set".into();
                     let advice =
                         "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.";
                     return Err(refused(&origin, found, advice));
                 };
-                let path = std::path::Path::new(&directory).join(&name);
-                (
-                    read_private(&path, LONGEST_FILE, Class::PinRefused)?,
-                    origin,
-                )
+                read(&Path::new(&directory).join(&name), origin)?
             }
             // The answer was for one card: another one's tries are not at stake for it.
             Some(PinSource::Ask) => match self.answers.iter().find(|(asked, _)| *asked == card) {

@@ -38,7 +38,7 @@ pub(super) struct PcscTransport {
     /// None once the session is over.
     requests: Option<mpsc::Sender<Request>>,
     reset_at_end: Arc<AtomicBool>,
-    /// Closed when the thread has ended.
+    /// Closed when the transaction is over.
     ended: mpsc::Receiver<()>,
 }
 
@@ -121,11 +121,12 @@ impl Drop for PcscTransport {
 struct Worker {
     inbox: mpsc::Receiver<Request>,
     reset_at_end: Arc<AtomicBool>,
+    /// Dropped when the last transaction is over, and the card reset if it is to be.
     _alive: mpsc::Sender<()>,
 }
 
 impl Worker {
-    fn run(&self, reader: &CStr, begun: &mpsc::Sender<Result<(), Fault>>) {
+    fn run(self, reader: &CStr, begun: &mpsc::Sender<Result<(), Fault>>) {
         // pcscd answers SCardConnect only once nobody else has a transaction, and until then
         // nothing else of the same context: so this has one of its own.
         let card = Context::establish(Scope::System)
@@ -144,7 +145,7 @@ impl Worker {
     }
 
     /// One transaction after another, the next one after each reset, until nobody asks any more.
-    fn serve(&self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) {
+    fn serve(self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) {
         let mut begun = begun.clone();
         loop {
             let transaction = loop {
@@ -200,6 +201,9 @@ impl Worker {
 fn transmit(card: &Card, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let mut buffer = Zeroizing::new(vec![0; pcsc::MAX_BUFFER_SIZE]);
     let length = match card.transmit(command, &mut buffer) {
+        // What libpcsclite gives for a card that was pulled while it worked, if the driver noticed
+        // late. No card answers nothing at all.
+        Ok([]) | Err(pcsc::Error::NotTransacted) => return Err(Fault::Absent),
         Ok(answer) => answer.len(),
         Err(pcsc::Error::InsufficientBuffer) => {
             return Err(Fault::Garbage("it is longer than a short APDU"));

@@ -27,14 +27,14 @@ use crate::{
 ///
 /// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
 /// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
-/// a RAM file system. Nothing else writes anything, but for `scrub`, which removes them again.
+/// a RAM file system. Only `apply`, and `scrub`, which removes the secrets again, change anything.
 #[derive(Parser)]
 #[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Says more: once why, twice each step and APDU (never a secret)
+    /// Says more: once each step, twice each APDU too (never a secret)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// Prints JSON instead of text
+    /// Prints JSON instead of text on standard output
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -44,21 +44,26 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card \
 busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged \
-or lost, 18 permission, 19 card, 20 publishing. docs/exit-codes.md says what to do about each.";
+or lost, 18 permission, 19 card failed, 20 not published. docs/exit-codes.md says what to do about each.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Enroll or verify the keys of a spec, and publish their secrets
+    ///
+    /// A key that has a profile is opened again; one that has none is made, if the spec allows it.
+    /// All keys are tried; the exit code is that of the first that failed.
     Apply(SpecArgs),
-    /// Find all faults of a spec, offline
+    /// Find all faults of a spec; needs no card and no pcscd
     Check(SpecFile),
-    /// Show what apply would do and why; changes nothing, spends nothing
+    /// Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
     Plan(SpecArgs),
-    /// Show keys, providers, cards and what is published
+    /// Show the keys' profiles and providers, the cards and their PIN tries, and what is published
     Status(SpecArgs),
-    /// Show every reader, its card and the keys in its slots
+    /// Show every reader, its card and the keys in its slots; presents no PIN
     Cards,
     /// Remove the published secrets
+    ///
+    /// Without --key, also those of keys that the spec no longer names.
     Scrub(SpecArgs),
     /// Print the JSON Schema of the spec
     Schema,
@@ -66,7 +71,7 @@ enum Command {
 
 #[derive(Args)]
 struct SpecFile {
-    /// The spec
+    /// The spec (a JSON file)
     #[arg(long, value_name = "FILE")]
     spec: PathBuf,
 }

@@ -164,24 +164,26 @@ impl Search<'_> {
     /// Why there is no card, from what was seen in the last look.
     fn missing(&self, look: Look) -> Error {
         let waited = self.key.card_timeout.as_secs();
+        let within = if waited == 0 {
+            String::new()
+        } else {
+            format!(" within {waited} s")
+        };
         let Look::Missing(seen) = look else {
-            let found = format!("pcscd was not there within {waited} s");
-            let advice = "Start pcscd: on NixOS, set services.pcscd.enable = true.";
-            return Error::new(Class::NoCard, self.tried(), found, advice);
+            let found = format!("pcscd was not there{within}");
+            return service::no_service(self.tried(), found);
         };
         if let Some((reader, _)) = seen.iter().find(|(_, why)| matches!(why, Why::Held)) {
             let who = service::likely_holder();
             return Error::new(
                 Class::Busy,
                 self.tried(),
-                format!(
-                    "reader {reader:?} is held, likely by {who}, and was not free within {waited} s"
-                ),
+                format!("reader {reader:?} is held, likely by {who}, and was not free{within}"),
                 "End that program, or have it let go of the card. gpg's scdaemon wants \
                  `disable-ccid` and `pcsc-shared` in scdaemon.conf.",
             );
         }
-        let mut found = format!("it was not there within {waited} s");
+        let mut found = format!("it was not there{within}");
         let empty = seen
             .iter()
             .filter(|(_, why)| matches!(why, Why::Empty))

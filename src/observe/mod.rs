@@ -8,12 +8,14 @@ mod service;
 pub use find::find;
 pub use scan::{CardView, ReaderView, SlotView, scan};
 
+use std::path::Path;
+
 use crate::{
     card::{CardName, Piv, Slot, SlotState},
     error::{Class, Error, Result},
     plan::{Sealed, Session},
     profile::{
-        Profile, ProviderKind,
+        Profile, ProviderKind, Version,
         piv::same_key,
         store::{Store, load_shipped},
     },
@@ -39,9 +41,26 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
         tracing::warn!("key {name}: {warning}");
     }
     let own = own.map(|loaded| loaded.profile);
-    let Some(path) = &key.profile else {
-        return Ok(own);
+    let profile = match &key.profile {
+        Some(path) => Some(shipped(store, name, path, own)?),
+        None => own,
     };
+    for (_, provider) in profile.iter().flat_map(Profile::piv_providers) {
+        let card = CardName {
+            serial: provider.serial,
+            guid: provider.guid,
+        };
+        if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
+            tracing::warn!(
+                "key {name}: its profile is sealed to {card}, which `cards` does not list"
+            );
+        }
+    }
+    Ok(profile)
+}
+
+/// The shipped profile at `path`, beside which the state directory's must not be another one.
+fn shipped(store: &Store, name: &str, path: &Path, own: Option<Profile>) -> Result<Profile> {
     let shipped = load_shipped(path)?;
     match own {
         Some(own) if own.id() != shipped.id() => Err(Error::new(
@@ -59,7 +78,7 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
                  remove security.cryptkey.keys.{name}.profile. Their secrets differ."
             ),
         )),
-        _ => Ok(Some(shipped)),
+        _ => Ok(shipped),
     }
 }
 
@@ -77,6 +96,7 @@ pub fn sealed(profile: &Profile) -> Sealed {
         .map(|provider| provider.kind().type_name().to_owned())
         .collect();
     Sealed {
+        is_version_1: profile.version() == Version::V1,
         id: profile.id(),
         threshold: profile.threshold().into(),
         piv,

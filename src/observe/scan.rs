@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::service;
+use super::service::{likely_holder, no_service};
 use crate::{
     card::{CardName, Fault, Pcsc, PinTries, Piv, Slot, SlotState},
     error::Result,
@@ -68,9 +68,11 @@ impl ReaderView {
 /// # Errors
 /// Where pcscd can't be asked at all.
 pub fn scan(slots: &[Slot]) -> Result<Vec<ReaderView>> {
-    let fault = |fault: Fault| fault.error("looking for readers");
     let mut pcsc = Pcsc::default();
-    let readers = pcsc.readers().map_err(fault)?;
+    let readers = pcsc.readers().map_err(|fault| match fault {
+        Fault::Absent => no_service("looking for readers", "pcscd is not there"),
+        other => other.error("looking for readers"),
+    })?;
     let view = |(reader, present): (String, bool)| {
         let look = if present {
             look(&mut pcsc, &reader, slots)
@@ -95,7 +97,7 @@ pub fn scan(slots: &[Slot]) -> Result<Vec<ReaderView>> {
 
 fn look(pcsc: &mut Pcsc, reader: &str, slots: &[Slot]) -> std::result::Result<CardView, String> {
     let transport = pcsc.open(reader, HELD_LIMIT).map_err(|fault| match fault {
-        Fault::Held => format!("held by {}", service::likely_holder()),
+        Fault::Held => format!("held by {}", likely_holder()),
         other => other.to_string(),
     })?;
     let mut piv = match Piv::select(transport) {

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::card::Fault;
+use crate::{
+    card::Fault,
+    error::{Class, Error},
+};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
@@ -33,6 +36,12 @@ pub fn wait(limit: Duration) -> Result<(), Fault> {
     let timeout = PollTimeout::try_from(limit.min(LISTEN_RETRY)).unwrap_or(PollTimeout::ZERO);
     let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, timeout).map(drop).map_err(fault)
+}
+
+/// The error where there is no pcscd.
+pub fn no_service(tried: impl Into<String>, found: impl Into<String>) -> Error {
+    let advice = "Start pcscd: on NixOS, set services.pcscd.enable = true.";
+    Error::new(Class::NoCard, tried, found, advice)
 }
 
 /// Who likely holds a card, for an error message.

@@ -39,6 +39,8 @@ pub enum Next {
 pub struct Known {
     /// The profile, if there is one.
     pub profile: Option<Sealed>,
+    /// Whether the state directory is on a RAM file system: a profile there is lost at power-off.
+    pub state_is_in_ram: bool,
     /// The profile's providers that opened their share in this run.
     pub opened: BTreeSet<usize>,
     /// The session with a card, while there is one.
@@ -64,6 +66,8 @@ pub struct Sealed {
     pub piv: BTreeMap<usize, piv::Params>,
     /// The types of its other providers.
     pub others: Vec<String>,
+    /// Whether it is of version 1, which whoever reads it can take apart and make anew.
+    pub is_version_1: bool,
 }
 
 /// A session with a card.
@@ -164,7 +168,7 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     }
     match &known.profile {
         Some(sealed) => check_profile(key, sealed)?,
-        None => check_enrollment(key)?,
+        None => check_enrollment(key, known)?,
     }
     let Some(session) = &known.session else {
         return Ok(Next::Step(Step::FindCard));
@@ -201,6 +205,10 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
         let (declared, found) = (declared.as_str().to_owned(), sealed.id.clone());
         return Err(Refusal::OtherProfile { declared, found });
     }
+    // The id is public: it pins a profile only where nobody without the card can make another one.
+    if key.profile_id.is_some() && sealed.is_version_1 {
+        return Err(Refusal::PinnedVersion1);
+    }
     if sealed.piv.len() < sealed.threshold {
         let (threshold, piv) = (sealed.threshold, sealed.piv.len());
         return Err(Refusal::OutOfReach {
@@ -223,7 +231,7 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
 }
 
 /// What has to hold before a card is looked for to enroll (rule 3).
-fn check_enrollment(key: &Key) -> Result<(), Refusal> {
+fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     if let Some(id) = &key.profile_id {
         return Err(Refusal::ProfileLost {
             id: id.as_str().to_owned(),
@@ -231,6 +239,9 @@ fn check_enrollment(key: &Key) -> Result<(), Refusal> {
     }
     if key.enroll == Enroll::Never {
         return Err(Refusal::NotEnrolled);
+    }
+    if known.state_is_in_ram {
+        return Err(Refusal::StateInRam);
     }
     if key.mode == Mode::Overwrite {
         return Err(Refusal::OverwriteNotYet);

@@ -23,8 +23,12 @@ pub enum Refusal {
         /// The id of the one that is there.
         found: String,
     },
+    /// The profile is of version 1, and the spec pins it by its id.
+    PinnedVersion1,
     /// There is no profile, and none may be made.
     NotEnrolled,
+    /// There is no profile, and one made now would be gone after the next power-off.
+    StateInRam,
     /// The profile's PIV providers don't reach its threshold.
     OutOfReach {
         /// Shares that open the profile.
@@ -135,6 +139,22 @@ impl Refusal {
                     "Restore the declared profile, or correct {}. Nothing was changed.",
                     option("profileId")
                 ),
+            ),
+            Self::PinnedVersion1 => (
+                Class::Profile,
+                "checking its profile",
+                "the spec declares its id, and it is of version 1: whoever reads such a file can make \
+                 another one with the same id"
+                    .into(),
+                format!("Restore the version 2 profile. For one of cryptkey's, remove {}.", option("profileId")),
+            ),
+            Self::StateInRam => (
+                Class::Profile,
+                "enrolling",
+                "the state directory is on a RAM file system, where the profile would be lost at the \
+                 next power-off, and every secret with it"
+                    .into(),
+                "Mount a persistent file system there, or set stateDir to a directory on one.".into(),
             ),
             Self::NotEnrolled => (
                 Class::Profile,
@@ -272,7 +292,7 @@ impl Refusal {
             Self::PinRejected { left } => (
                 Class::PinWrong,
                 "unlocking the card",
-                format!("the card rejected the PIN in this run, and {left} tries are left"),
+                format!("the card rejected the PIN in this run; tries left: {left}"),
                 format!("Correct the PIN that {} names.", option("pin")),
             ),
             Self::PinUnresolved => (

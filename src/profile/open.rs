@@ -79,27 +79,28 @@ pub enum OpenError {
 impl OpenError {
     /// The error for an operator. `tried` is a phrase ("opening profile /var/…/vault.toml").
     ///
-    /// [`Self::WrongSecret`] becomes [`Class::KeyChanged`]; a caller that knows the card's key to
-    /// be the enrolled one knows that the file was changed, and says [`Class::Profile`].
+    /// A share that does not open means [`Class::KeyChanged`]; but where the cards' keys are known to
+    /// be the enrolled ones, the file was changed, which means [`Class::Profile`].
     #[must_use]
-    pub fn into_error(self, tried: &str) -> Error {
-        let restore = "Restore the file from a backup; it is never replaced.";
-        match &self {
+    pub fn into_error(self, tried: &str, keys_are_known: bool) -> Error {
+        let found = self.to_string();
+        match self {
             Self::TooFew { .. } => Error::new(
                 Class::Profile,
                 tried,
-                self.to_string(),
+                found,
                 "Open it with more of its providers.",
             ),
-            Self::WrongSecret { .. } => Error::new(
+            Self::WrongSecret { .. } if !keys_are_known => Error::new(
                 Class::KeyChanged,
                 tried,
-                self.to_string(),
+                found,
                 "Use the card that was enrolled. If it is that card, its key was replaced or the \
                  file was changed: restore the file from a backup; it is never replaced.",
             ),
-            Self::WrongIndex { .. } | Self::Integrity => {
-                Error::new(Class::Profile, tried, self.to_string(), restore)
+            Self::WrongSecret { .. } | Self::WrongIndex { .. } | Self::Integrity => {
+                let restore = "Restore the file from a backup; it is never replaced.";
+                Error::new(Class::Profile, tried, found, restore)
             }
         }
     }

@@ -22,7 +22,10 @@ use nix::{
 use zeroize::Zeroizing;
 
 use super::{MAX_SIZE, Profile, Version};
-use crate::error::{Class, Error, Result};
+use crate::{
+    error::{Class, Error, Result},
+    system::runtime_dir::is_ram,
+};
 
 const RESTORE: &str = "Restore it from a backup; it is never replaced.";
 
@@ -83,6 +86,17 @@ impl Store {
     #[must_use]
     pub fn exists(&self) -> bool {
         self.dir.is_some()
+    }
+
+    /// Whether the directory, or where it is missing its parent, is on a RAM file system, so that a
+    /// profile in it would not outlive the next power-off.
+    pub fn is_in_ram(&self) -> bool {
+        let place = if self.exists() {
+            Some(&*self.path)
+        } else {
+            self.path.parent()
+        };
+        place.is_some_and(is_ram)
     }
 
     /// The file of the profile of key `name`.

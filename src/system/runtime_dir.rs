@@ -234,11 +234,20 @@ fn create_or_open(
     Ok(fd)
 }
 
+/// Whether `path` is on tmpfs or ramfs; no where that can't be told.
+pub(crate) fn is_ram(path: &Path) -> bool {
+    statfs::statfs(path).is_ok_and(|found| is_ram_type(found.filesystem_type()))
+}
+
+fn is_ram_type(kind: FsType) -> bool {
+    kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
+}
+
 fn in_ram(fd: &OwnedFd, path: &Path) -> Result<()> {
     let kind = statfs::fstatfs(fd)
         .map_err(|errno| fault(path, errno.desc(), io_advice(errno, path)))?
         .filesystem_type();
-    if kind == TMPFS_MAGIC || kind == RAMFS_MAGIC {
+    if is_ram_type(kind) {
         return Ok(());
     }
     Err(fault(

@@ -6,10 +6,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod ask;
 mod enroll;
 mod management;
 mod pin;
 mod policies;
+mod profiles;
 mod readers;
+mod removal;
 mod support;
 mod waiting;

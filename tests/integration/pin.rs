@@ -36,7 +36,7 @@ fn a_wrong_pin_costs_one_try<C: TestCard>() {
     let pin = machine.secret_file("wrong.pin", "583920");
     machine.vault(&card, json!({ "pin": pin }));
     let output = machine.apply().exits(15);
-    output.says(&["vault", "wrong.pin", "rejected", "2 tries are left"]);
+    output.says(&["vault", "wrong.pin", "rejected", "tries left: 2"]);
     assert_eq!((card.presented(), card.generated()), (1, 0));
     assert_eq!(tries(&machine), "63c2");
     assert!(!machine.profile("vault").exists());
@@ -68,13 +68,16 @@ fn the_last_try_is_never_spent<C: TestCard>() {
     waste_a_try(&machine);
     waste_a_try(&machine);
     let presented = card.presented();
-    machine.apply().exits(14).says(&["1 tries left", "unblock"]);
+    machine
+        .apply()
+        .exits(14)
+        .says(&["tries left for its PIN: 1", "unblock"]);
     assert_eq!(
         (card.presented(), tries(&machine)),
         (presented, "63c1".into())
     );
     waste_a_try(&machine);
-    machine.apply().exits(14).says(&["0 tries left", "unblock"]);
+    machine.apply().exits(14).says(&["blocked", "unblock"]);
     assert_eq!(card.presented(), presented + 1);
 }
 

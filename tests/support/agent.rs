@@ -51,6 +51,11 @@ impl Agent {
         self.asked.recv().unwrap()
     }
 
+    /// The question, if it was asked so far.
+    pub fn asked(&self) -> Option<Question> {
+        self.asked.try_recv().ok()
+    }
+
     fn start(id: &str, reply: Option<String>) -> Self {
         fs::create_dir_all(QUESTIONS).unwrap();
         let watch = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();

@@ -56,6 +56,24 @@ fn before_a_card_is_looked_for() {
         "#]],
     );
     check(
+        &Refusal::PinnedVersion1,
+        Class::Profile,
+        &expect![[r#"
+        tried: key vault: checking its profile
+        found: the spec declares its id, and it is of version 1: whoever reads such a file can make another one with the same id
+        advice: Restore the version 2 profile. For one of cryptkey's, remove security.cryptkey.keys.vault.profileId.
+    "#]],
+    );
+    check(
+        &Refusal::StateInRam,
+        Class::Profile,
+        &expect![[r#"
+        tried: key vault: enrolling
+        found: the state directory is on a RAM file system, where the profile would be lost at the next power-off, and every secret with it
+        advice: Mount a persistent file system there, or set stateDir to a directory on one.
+    "#]],
+    );
+    check(
         &Refusal::NotEnrolled,
         Class::Profile,
         &expect![[r#"
@@ -236,7 +254,7 @@ fn about_the_pin() {
         Class::PinWrong,
         &expect![[r#"
             tried: key vault: unlocking the card
-            found: the card rejected the PIN in this run, and 2 tries are left
+            found: the card rejected the PIN in this run; tries left: 2
             advice: Correct the PIN that security.cryptkey.keys.vault.pin names.
         "#]],
     );

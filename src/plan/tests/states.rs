@@ -44,15 +44,17 @@ fn session() -> impl Strategy<Value = Session> {
 }
 
 fn known() -> impl Strategy<Value = Known> {
-    let sealed =
-        (any::<bool>(), 1_usize..3, 0_usize..3).prop_map(|(declared, threshold, piv)| Sealed {
+    let sealed = (any::<[bool; 2]>(), 1_usize..3, 0_usize..3).prop_map(
+        |([declared, old], threshold, piv)| Sealed {
             id: if declared { DECLARED } else { "another" }.into(),
             threshold,
+            is_version_1: old,
             piv: (0..piv)
                 .map(|i| (i, world::params(CardName::default(), i, true)))
                 .collect(),
             others: Vec::new(),
-        });
+        },
+    );
     let presented = (world::name(), option::of(0_u8..3)).prop_map(|(card, rejected)| Presented {
         card,
         reader: "another reader".into(),
@@ -63,17 +65,20 @@ fn known() -> impl Strategy<Value = Known> {
         option::weighted(0.9, session()),
         option::weighted(0.3, presented),
         prop::bool::weighted(0.1),
-        any::<bool>(),
+        any::<[bool; 2]>(),
     )
-        .prop_map(|(profile, session, presented, open, published)| Known {
-            profile,
-            opened: [].into(),
-            session,
-            pins: presented.into_iter().collect(),
-            answered: Vec::new(),
-            open,
-            published,
-        })
+        .prop_map(
+            |(profile, session, presented, open, [published, in_ram])| Known {
+                profile,
+                state_is_in_ram: in_ram,
+                opened: [].into(),
+                session,
+                pins: presented.into_iter().collect(),
+                answered: Vec::new(),
+                open,
+                published,
+            },
+        )
 }
 
 /// The step that comes next, if it is not the end.
@@ -85,8 +90,11 @@ fn step(key: &Key, known: &Known) -> Option<Step> {
 }
 
 /// Whether the spec lets a profile be made.
-fn may_enroll(key: &Key) -> bool {
-    key.profile_id.is_none() && key.enroll == Enroll::Auto && key.mode == Mode::UseExisting
+fn may_enroll(key: &Key, known: &Known) -> bool {
+    !known.state_is_in_ram
+        && key.profile_id.is_none()
+        && key.enroll == Enroll::Auto
+        && key.mode == Mode::UseExisting
 }
 
 proptest! {
@@ -99,7 +107,7 @@ proptest! {
             let session = known.session.as_ref().expect("a session");
             let pin = key.pin_policy != PinPolicy::Never
                 || session.management_key == Some(ManagementKeySource::Protected);
-            prop_assert!(may_enroll(&key));
+            prop_assert!(may_enroll(&key, &known));
             prop_assert!(known.profile.is_none() && session.provider.is_none());
             prop_assert!(session.orphan.is_none());
             prop_assert!(session.management_key.is_some());
@@ -114,7 +122,7 @@ proptest! {
         if step(&key, &known) == Some(Step::Enroll) {
             let session = known.session.as_ref().expect("a session");
             let usable = matches!(&session.slot, Some(SlotState::Key(slot)) if slot.public.is_ok());
-            prop_assert!(may_enroll(&key));
+            prop_assert!(may_enroll(&key, &known));
             prop_assert!(known.profile.is_none() && session.provider.is_none());
             prop_assert!(session.orphan.is_none());
             prop_assert!(usable);
@@ -136,6 +144,16 @@ proptest! {
     }
 
     /// What is open needs no card, and is done once published; nothing else is ever published.
+    #[test]
+    fn a_profile_that_anybody_can_make_is_not_opened_for_a_declared_id(
+        key in world::key(), known in known()
+    ) {
+        let old = known.profile.as_ref().is_some_and(|sealed| sealed.is_version_1);
+        if old && key.profile_id.is_some() && !known.open {
+            prop_assert_eq!(step(&key, &known), None);
+        }
+    }
+
     #[test]
     fn what_is_open_is_published_and_then_done(key in world::key(), known in known()) {
         let expected = match (known.open, known.published) {

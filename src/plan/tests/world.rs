@@ -151,6 +151,7 @@ impl World {
             }
             .into(),
             threshold: profile.threshold,
+            is_version_1: false,
             piv: profile
                 .enrolled
                 .iter()

@@ -209,10 +209,6 @@ impl Yubikey {
         serde_json::from_str(&text).unwrap()
     }
 
-    pub fn guid(&self) -> String {
-        self.memory()["guid"].as_str().unwrap().into()
-    }
-
     pub fn tries(&self) -> u64 {
         self.memory()["pin"]["tries"].as_u64().unwrap()
     }

@@ -1,5 +1,7 @@
 //! A machine with cards, and what the tests ask of both.
 
+#[path = "../../support/agent.rs"]
+pub mod agent;
 #[path = "../../support/attack.rs"]
 pub mod attack;
 pub mod cards;

@@ -113,14 +113,23 @@ impl Running {
     /// Waits for a line on standard error with `part` in it.
     #[track_caller]
     pub fn wait_for(&mut self, part: &str) {
+        assert!(
+            self.says(part),
+            "it ended without {part:?}:\n{}",
+            self.stderr
+        );
+    }
+
+    /// The same; false where it ended without.
+    pub fn says(&mut self, part: &str) -> bool {
         while let Ok(line) = self.lines.recv() {
             self.stderr.push_str(&line);
             self.stderr.push('\n');
             if line.contains(part) {
-                return;
+                return true;
             }
         }
-        panic!("it ended without {part:?}:\n{}", self.stderr);
+        false
     }
 
     /// Ends it, as the kernel does.
