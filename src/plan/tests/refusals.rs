@@ -1,5 +1,7 @@
 //! The refusals, word for word, each with its class.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use expect_test::{Expect, expect};
 
 use super::super::Refusal;
