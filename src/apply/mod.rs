@@ -180,6 +180,9 @@ impl Work<'_> {
     }
 
     fn find_card(&mut self) -> std::result::Result<(), Failure> {
+        if self.profile.is_none() {
+            self.store.check_writable(self.name)?;
+        }
         let held = observe::find(self.name, self.key, &self.known, self.deadline)?;
         tracing::debug!(
             "key {}: {} in {:?}",

@@ -15,7 +15,7 @@ use std::{
 use nix::{
     fcntl::{AtFlags, OFlag, openat},
     sys::stat::Mode,
-    unistd::{UnlinkatFlags, linkat, unlinkat},
+    unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat},
 };
 
 use super::{
@@ -26,6 +26,7 @@ use crate::error::{Class, Error, Result};
 
 /// How long [`Store::save`] waits for another run that is writing. Writing takes milliseconds.
 const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+const WRITABLE: &str = "Nothing was enrolled. Make the state directory writable, with room.";
 
 impl Store {
     /// Writes a new profile, whole or not at all, and returns when it is on the disk. Creates the
@@ -56,8 +57,7 @@ impl Store {
             ));
         };
         let refused = |error: io::Error| {
-            let advice = "Nothing was enrolled. Make the state directory writable, with room.";
-            failed(tried.clone(), error, advice)
+            failed(tried.clone(), error, WRITABLE)
         };
         let _lock = lock(dir, &tried)?;
         for name in names(dir).map_err(|errno| refused(errno.into()))? {
@@ -101,6 +101,21 @@ impl Store {
         File::open(parent)
             .and_then(|parent| parent.sync_all())
             .map_err(refused)
+    }
+
+    /// Asks whether a profile of this name could be written, before a PIN is spent and a key made
+    /// for it. A directory that is not there yet is found out when it is created.
+    ///
+    /// # Errors
+    /// The directory is read-only.
+    pub fn check_writable(&self, name: &str) -> Result<()> {
+        let Some(dir) = &self.dir else {
+            return Ok(());
+        };
+        faccessat(dir, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS).map_err(|errno| {
+            let tried = format!("writing profile {}", self.file(name).display());
+            failed(tried, io::Error::from(errno), WRITABLE)
+        })
     }
 
     /// Creates the directory if it is absent, and opens it.

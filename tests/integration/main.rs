@@ -7,12 +7,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ask;
+mod cli;
 mod enroll;
 mod management;
 mod pin;
 mod policies;
 mod profiles;
+mod publishing;
 mod readers;
 mod removal;
+mod secrecy;
 mod support;
 mod waiting;

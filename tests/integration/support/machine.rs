@@ -107,7 +107,12 @@ impl Machine {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.pcscd.command(env!("CARGO_BIN_EXE_nixos-cryptkey"));
         command.args(args);
-        for variable in ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM"] {
+        for variable in [
+            "NOTIFY_SOCKET",
+            "CREDENTIALS_DIRECTORY",
+            "JOURNAL_STREAM",
+            "COLUMNS",
+        ] {
             command.env_remove(variable);
         }
         if !["cards", "schema", "--help", "--version"].contains(&args[0]) {
@@ -150,6 +155,11 @@ impl Machine {
     #[track_caller]
     pub fn no_secret_in(&self, what: &str, text: &[u8]) {
         assert_eq!(self.secrets.borrow().found_in(text), None, "in {what}");
+    }
+
+    /// Whether any of the secrets is in `text`.
+    pub fn finds_secret_in(&self, text: &[u8]) -> bool {
+        self.secrets.borrow().found_in(text).is_some()
     }
 
     /// Every published file, as `key/secret`.
