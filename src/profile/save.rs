@@ -56,9 +56,7 @@ impl Store {
                 "Nothing was enrolled. End what removes it.",
             ));
         };
-        let refused = |error: io::Error| {
-            failed(tried.clone(), error, WRITABLE)
-        };
+        let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
         let _lock = lock(dir, &tried)?;
         for name in names(dir).map_err(|errno| refused(errno.into()))? {
             if name.as_bytes().starts_with(b".") && name.as_bytes().ends_with(b".toml.new") {

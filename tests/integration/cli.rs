@@ -51,7 +51,10 @@ fn machine_with_a_key() -> (Machine, Yubikey) {
 fn help() {
     let machine = Machine::new(0);
     let output = machine.run(&["--help"]).exits(0);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 0
         Secrets for services that only a smart card in the machine can unlock.
 
@@ -87,14 +90,18 @@ fn help() {
         Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card
         busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged
         or lost, 18 permission, 19 card, 20 publishing. docs/exit-codes.md says what to do about each.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn plan_before_and_after_enrollment() {
     let (machine, card) = machine_with_a_key();
     let before = machine.run(&["plan"]).exits(0);
-    prints(&machine, &before, &expect![[r#"
+    prints(
+        &machine,
+        &before,
+        &expect![[r#"
         exit code 0
         vault:
           found: no profile
@@ -104,12 +111,16 @@ fn plan_before_and_after_enrollment() {
           1. present the PIN
           2. seal a new key to the card and write its profile
           3. publish the secrets, if anything changed
-    "#]]);
+    "#]],
+    );
     assert_eq!((card.presented(), machine.published()), (0, vec![]));
     assert!(!machine.profile("vault").exists());
     machine.apply().exits(0);
     let after = machine.run(&["plan"]).exits(0);
-    prints(&machine, &after, &expect![[r#"
+    prints(
+        &machine,
+        &after,
+        &expect![[r#"
         exit code 0
         vault:
           found: profile ID
@@ -118,17 +129,22 @@ fn plan_before_and_after_enrollment() {
           1. present the PIN
           2. open share 1 with a key agreement
           3. publish the secrets, if anything changed
-    "#]]);
+    "#]],
+    );
     card.remove();
     let absent = machine.run(&["plan"]).exits(0);
-    prints(&machine, &absent, &expect![[r#"
+    prints(
+        &machine,
+        &absent,
+        &expect![[r#"
         exit code 0
         vault:
           found: profile ID
           found: it was not there within 0 s; 2 of 2 readers are empty
           1. find the card
           What follows hangs on this: the card.
-    "#]]);
+    "#]],
+    );
     assert_eq!(card.presented(), 1);
 }
 
@@ -138,7 +154,10 @@ fn plan_of_an_empty_slot() {
     let card = Yubikey::new(&machine, 0);
     machine.vault(&card, json!({ "touchPolicy": "cached" }));
     let output = machine.run(&["plan"]).exits(0);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 0
         vault:
           found: no profile
@@ -149,17 +168,22 @@ fn plan_of_an_empty_slot() {
           2. generate a P-256 key in the slot
           3. seal a new key to the card and write its profile
           4. publish the secrets, if anything changed
-    "#]]);
+    "#]],
+    );
     machine.vault(&card, json!({ "managementKey": null }));
     let output = machine.run(&["plan"]).exits(10);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 10
         vault:
           found: no profile
           found: card 90210001 in "Yubico YubiKey CCID 0 00 00"
           found: slot 9d: empty
           It would fail (bad-spec): key vault: enrolling: the slot is empty, and generating a key takes the card's management key, which is still the one that every card is shipped with. Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -168,7 +192,10 @@ fn plan_with_a_card_that_cannot_tell() {
     let card = Nitrokey::new(&machine, 0);
     machine.vault(&card, json!({}));
     let output = machine.run(&["plan"]).exits(0);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 0
         vault:
           found: no profile
@@ -178,7 +205,8 @@ fn plan_with_a_card_that_cannot_tell() {
           1. present the PIN
           2. find out by key agreements what is in the slot
           What follows hangs on this: find out by key agreements what is in the slot.
-    "#]]);
+    "#]],
+    );
     assert_eq!(card.presented(), 0);
 }
 
@@ -186,7 +214,10 @@ fn plan_with_a_card_that_cannot_tell() {
 fn status_before_and_after_enrollment() {
     let (machine, card) = machine_with_a_key();
     let before = machine.run(&["status"]).exits(0);
-    prints(&machine, &before, &expect![[r#"
+    prints(
+        &machine,
+        &before,
+        &expect![[r#"
         exit code 0
         vault:
           profile: none yet
@@ -194,10 +225,14 @@ fn status_before_and_after_enrollment() {
         Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
           9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
         Yubico YubiKey CCID 0 00 01: empty
-    "#]]);
+    "#]],
+    );
     machine.apply().exits(0);
     let after = machine.run(&["status"]).exits(0);
-    prints(&machine, &after, &expect![[r#"
+    prints(
+        &machine,
+        &after,
+        &expect![[r#"
         exit code 0
         vault:
           profile: ID, version 2, opened by 1 of 1
@@ -206,10 +241,14 @@ fn status_before_and_after_enrollment() {
         Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
           9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
         Yubico YubiKey CCID 0 00 01: empty
-    "#]]);
+    "#]],
+    );
     card.remove();
     let absent = machine.run(&["status"]).exits(0);
-    prints(&machine, &absent, &expect![[r#"
+    prints(
+        &machine,
+        &absent,
+        &expect![[r#"
         exit code 0
         vault:
           profile: ID, version 2, opened by 1 of 1
@@ -217,7 +256,8 @@ fn status_before_and_after_enrollment() {
           published: backup (root:root 0400, 64 bytes)
         Yubico YubiKey CCID 0 00 00: empty
         Yubico YubiKey CCID 0 00 01: empty
-    "#]]);
+    "#]],
+    );
     assert_eq!(card.presented(), 1);
 }
 
@@ -228,7 +268,10 @@ fn cards_of_two_makers() {
     let card = Yubikey::with(&machine, 0, &["--slot-key", &slot, "--slot-key", "9a=p384"]);
     let other = Nitrokey::new(&machine, 1);
     let output = machine.run(&["cards"]).exits(0);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 0
         Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
           9a: P-384 key, PIN once, touch never
@@ -237,7 +280,8 @@ fn cards_of_two_makers() {
         Yubico YubiKey CCID 1 00 00: card 5437251, GUID ID, 3 PIN tries left
           9a 9d 9e 82 83 84 85 86 87 88 89 8a 8b 8c 8d 8e 8f 90 91 92 93 94 95: not told without the PIN
         Yubico YubiKey CCID 1 00 01: empty
-    "#]]);
+    "#]],
+    );
     assert_eq!((card.presented(), other.presented()), (0, 0));
 }
 
@@ -245,17 +289,25 @@ fn cards_of_two_makers() {
 fn no_card_and_no_pcscd() {
     let mut machine = Machine::new(1);
     let output = machine.run(&["cards"]).exits(0);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 0
         Yubico YubiKey CCID 0 00 00: empty
         Yubico YubiKey CCID 0 00 01: empty
-    "#]]);
+    "#]],
+    );
     machine.pcscd.stop();
     let output = machine.run(&["cards"]);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 11
         error: looking for readers: there is no card. Insert the card, and start the unit again.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -263,10 +315,14 @@ fn check_finds_all_faults_and_needs_no_pcscd() {
     let (mut machine, _card) = machine_with_a_key();
     machine.pcscd.stop();
     let output = machine.run(&["check"]).exits(0);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 0
         The spec is good.
-    "#]]);
+    "#]],
+    );
     let spec = json!({
         "version": 1,
         "stateDir": "relative",
@@ -274,14 +330,18 @@ fn check_finds_all_faults_and_needs_no_pcscd() {
     });
     fs::write(machine.spec_file(), spec.to_string()).unwrap();
     let output = machine.run(&["check"]).exits(10);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 10
         keys.vault.pin.file: found "/nix/store/x-pin"; allowed is a file outside the Nix store, which everybody can read. What was in there is no secret any more: change it
         keys.vault.slot: slot 9c is refused: the standard keeps it for signatures, and this key must agree on keys; allowed are 9a, 9d, 9e and 82 to 95
         keys.vault.surplus: unknown field; allowed are cards, slot, touchPolicy, pinPolicy, mode, overwrite, enroll, profileId, profile, softFail, pin, managementKey, cardTimeoutSec, touchTimeoutSec, secrets
         stateDir: found "relative"; allowed is an absolute path (from /, without `.` and `..` and without control characters)
         The spec has 4 faults.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -289,11 +349,15 @@ fn a_typo_in_the_spec() {
     let (machine, card) = machine_with_a_key();
     machine.vault(&card, json!({ "softfail": true }));
     let output = machine.run(&["apply"]).exits(10);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 10
         error: reading spec DIR/spec.json: 1 fault. Correct it in the configuration:
         error:   keys.vault.softfail: unknown field; did you mean softFail?
-    "#]]);
+    "#]],
+    );
     assert_eq!(card.log(), []);
 }
 
@@ -301,24 +365,36 @@ fn a_typo_in_the_spec() {
 fn apply_tells_how_to_go_on() {
     let (machine, card) = machine_with_a_key();
     let output = machine.run(&["apply"]).exits(0);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 0
         vault: enrolled, added backup
           So that a lost profile never becomes a new key, add to configuration.nix:
           security.cryptkey.keys.vault.profileId = "ID";
-    "#]]);
+    "#]],
+    );
     card.remove();
     let output = machine.run(&["apply"]).exits(11);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 11
         vault: failed (no-card)
         error: key vault: looking for card 90210001: it was not there within 0 s; 2 of 2 readers are empty. Insert the card, and start the unit again. `nixos-cryptkey cards` shows what is there.
-    "#]]);
+    "#]],
+    );
     let output = machine.run(&["apply", "--key", "volt"]).exits(10);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 10
         error: looking for key volt: the spec has none of that name. It has: vault.
-    "#]]);
+    "#]],
+    );
 }
 
 /// What the three failures look like that users meet most.
@@ -328,28 +404,40 @@ fn what_goes_wrong_most() {
     let wrong = machine.secret_file("wrong.pin", "583920");
     machine.vault(&card, json!({ "pin": wrong }));
     let output = machine.run(&["apply"]).exits(15);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 15
         vault: failed (pin-wrong)
         error: key vault: presenting the PIN (DIR/wrong.pin) to card 90210001: the card rejected it, and 2 tries are left. Correct the PIN before you start again: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.
-    "#]]);
+    "#]],
+    );
     machine.vault(
         &card,
         json!({ "pin": { "file": machine.dir().join("missing.pin") } }),
     );
     let output = machine.run(&["apply"]).exits(14);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 14
         vault: failed (pin-refused)
         error: reading DIR/missing.pin: No such file or directory (os error 2). Create it, or correct its path in the spec.
-    "#]]);
+    "#]],
+    );
     machine.vault(&card, json!({ "pinPolicy": "always" }));
     let output = machine.run(&["apply"]).exits(16);
-    prints(&machine, &output, &expect![[r#"
+    prints(
+        &machine,
+        &output,
+        &expect![[r#"
         exit code 16
         vault: failed (key-changed)
         error: key vault: checking the card before its PIN is spent: its key has PIN policy once and touch policy never, and the spec declares always and never. Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "once", security.cryptkey.keys.vault.touchPolicy = "never"), or choose another slot: policies are fixed when a key is generated.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
