@@ -2,7 +2,8 @@
 
 # `.ci/run` and the tests need all of these; the release binary needs the first three to be built.
 PACKAGES := gcc pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
-	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography
+	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography \
+	python3-pyscard strace
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # The cards that the tests put into the readers of a pcscd of their own.
@@ -10,6 +11,8 @@ export CRYPTKEY_VIRTUAL_CARD := $(CARGO_TARGET_DIR)/debug/virtual-card
 export CRYPTKEY_NITROKEY_CARD := $(CARGO_TARGET_DIR)/debug/nitrokey-card
 
 NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
+# The tests mostly wait for cards and readers, not for the processor.
+export RUST_TEST_THREADS := 8
 RUNS := 30
 
 .PHONY: help setup build lint test demo bench clean

@@ -264,7 +264,7 @@ fn a_file_that_is_too_long_is_refused() {
     refused(
         &" ".repeat(MAX_SIZE + 1),
         &[],
-        &expect!["it is longer than 1048576 bytes"],
+        &expect!["it is longer than 262144 bytes"],
     );
     assert!(Profile::parse(&format!("{}{V2}", "\n".repeat(MAX_SIZE - V2.len()))).is_ok());
 }

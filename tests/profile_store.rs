@@ -212,7 +212,7 @@ fn damaged_files_are_named() {
     fs::write(state.path.join("vault.toml"), [0xff, 0xfe]).unwrap();
     expect!["reading profile STATE/vault.toml: the file is damaged: it is not UTF-8 text. Restore it from a backup; it is never replaced."].assert_eq(&state.told(&state.load_error("vault")));
     fs::write(state.path.join("vault.toml"), "\n".repeat(2 << 20)).unwrap();
-    expect!["reading profile STATE/vault.toml: the file is damaged: it is longer than 1048576 bytes. Restore it from a backup; it is never replaced."].assert_eq(&state.told(&state.load_error("vault")));
+    expect!["reading profile STATE/vault.toml: the file is damaged: it is longer than 262144 bytes. Restore it from a backup; it is never replaced."].assert_eq(&state.told(&state.load_error("vault")));
 }
 
 #[test]

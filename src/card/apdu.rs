@@ -142,10 +142,6 @@ fn send(
     }
     apdu.push(le);
     let mut answer = card.transmit(&apdu, limit)?;
-    // Some drivers say nothing, and not that the card is gone, where it goes in the middle.
-    if answer.is_empty() {
-        return Err(Fault::Absent);
-    }
     let body = answer
         .len()
         .checked_sub(2)

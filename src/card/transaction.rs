@@ -202,8 +202,9 @@ fn transmit(card: &Card, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let mut buffer = Zeroizing::new(vec![0; pcsc::MAX_BUFFER_SIZE]);
     let length = match card.transmit(command, &mut buffer) {
         // What libpcsclite gives for a card that was pulled while it worked, if the driver noticed
-        // late. No card answers nothing at all.
-        Ok([]) | Err(pcsc::Error::NotTransacted) => return Err(Fault::Absent),
+        // late. No card answers nothing at all. Whether it is gone, the next look tells: a card that
+        // stays and does so again and again is no absent one, which `softFail` would forgive.
+        Ok([]) => return Err(Fault::Lost),
         Ok(answer) => answer.len(),
         Err(pcsc::Error::InsufficientBuffer) => {
             return Err(Fault::Garbage("it is longer than a short APDU"));

@@ -1,5 +1,7 @@
 //! The refusals, word for word, each with its class.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use expect_test::{Expect, expect};
 
 use super::super::Refusal;
@@ -110,6 +112,7 @@ fn before_a_card_is_looked_for() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn about_the_slot() {
     let profile = "/var/lib/cryptkey/old.toml".to_owned();
     check(

@@ -140,6 +140,11 @@ proptest! {
             prop_assert!(session.slot.is_some());
             prop_assert!(session.pin == Some(PinSource::File("/run/pin".into())));
             prop_assert!(!session.verified);
+            prop_assert!(
+                key.pin_policy != PinPolicy::Never
+                    || session.management_key == Some(ManagementKeySource::Protected)
+                        && session.slot == Some(SlotState::Empty)
+            );
         }
     }
 

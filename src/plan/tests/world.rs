@@ -165,12 +165,15 @@ impl World {
     }
 }
 
+/// The slot that every profile is sealed to.
+pub const SEALED_SLOT: Slot = Slot::KEY_MANAGEMENT;
+
 /// What a profile says of a card that was enrolled with one of the keys.
 pub fn params(card: CardName, key: usize, knows_source: bool) -> Params {
     Params {
         peer: PEER.clone(),
         public_key: KEYS[key],
-        slot: Slot::KEY_MANAGEMENT,
+        slot: SEALED_SLOT,
         serial: card.serial,
         guid: card.guid,
         card_name: "reader".into(),
@@ -458,6 +461,7 @@ fn policies() -> impl Strategy<Value = Policies> {
     // Mostly what most specs say, so that cards and specs agree often enough.
     prop_oneof![
         3 => Just((PinPolicy::Once, TouchPolicy::Never)),
+        1 => Just((PinPolicy::Never, TouchPolicy::Never)),
         1 => (select(pin), select(touch)),
     ]
 }
@@ -548,22 +552,42 @@ pub fn key() -> impl Strategy<Value = Key> {
         2 => Just(Some(PinSource::Ask)),
     ];
     let rare = || prop::bool::weighted(0.1);
-    (policies(), pin, management_key(), rare(), rare(), rare()).prop_map(
-        |((pin_policy, touch_policy), pin, management_key, declared, never, overwrite)| Key {
-            pin_policy,
-            touch_policy,
-            pin,
-            management_key,
-            profile_id: declared.then(|| id(DECLARED)),
-            enroll: if never { Enroll::Never } else { Enroll::Auto },
-            mode: if overwrite {
-                Mode::Overwrite
-            } else {
-                Mode::UseExisting
-            },
-            ..Key::default()
-        },
+    (
+        policies(),
+        pin,
+        management_key(),
+        rare(),
+        rare(),
+        [rare(), rare()],
     )
+        .prop_map(
+            |(
+                (pin_policy, touch_policy),
+                pin,
+                management_key,
+                declared,
+                never,
+                [overwrite, other_slot],
+            )| Key {
+                slot: if other_slot {
+                    "82".parse().expect("a slot")
+                } else {
+                    SEALED_SLOT
+                },
+                pin_policy,
+                touch_policy,
+                pin,
+                management_key,
+                profile_id: declared.then(|| id(DECLARED)),
+                enroll: if never { Enroll::Never } else { Enroll::Auto },
+                mode: if overwrite {
+                    Mode::Overwrite
+                } else {
+                    Mode::UseExisting
+                },
+                ..Key::default()
+            },
+        )
 }
 
 /// A profile's id, read as the spec reads it.
@@ -617,6 +641,7 @@ pub fn good_world() -> impl Strategy<Value = World> {
         world.comes_back = true;
         let job = &mut world.jobs[0];
         job.orphan = false;
+        job.key.slot = SEALED_SLOT;
         job.key.enroll = Enroll::Auto;
         job.key.mode = Mode::UseExisting;
         let needs_management_key = [ManagementKeySource::FactoryDefault];
