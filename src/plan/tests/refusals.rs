@@ -262,9 +262,9 @@ fn about_the_pin() {
         &Refusal::PinUnresolved,
         Class::PinRefused,
         &expect![[r#"
-        tried: key vault: unlocking the card
-        found: the card went away, or gave no clear answer, while it checked the PIN
-        advice: It may have cost a try, so that it is not presented again in this run. Insert the card firmly and start over.
-    "#]],
+            tried: key vault: unlocking the card
+            found: the card went away while it checked the PIN, or gave no clear answer
+            advice: It may have cost a try, so that it is not presented again in this run. Insert the card firmly and start over.
+        "#]],
     );
 }
