@@ -107,12 +107,15 @@ impl Bench {
     }
 }
 
+/// What becomes of an answer to a command.
+type Tamper = dyn FnMut(&[u8], Vec<u8>) -> Vec<u8>;
+
 struct Wire {
     card: Rc<RefCell<Card>>,
     sent: Rc<RefCell<Vec<Vec<u8>>>>,
     resets: Rc<Cell<u32>>,
     reset_at_end: Rc<Cell<bool>>,
-    tamper: Box<dyn FnMut(&[u8], Vec<u8>) -> Vec<u8>>,
+    tamper: Box<Tamper>,
 }
 
 impl Transport for Wire {

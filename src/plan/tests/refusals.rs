@@ -174,6 +174,10 @@ fn about_the_slot() {
             advice: Choose an empty slot with security.cryptkey.keys.vault.slot.
         "#]],
     );
+}
+
+#[test]
+fn about_what_cannot_serve() {
     let declared = (PinPolicy::Once, TouchPolicy::Never);
     let found = (PinPolicy::Always, TouchPolicy::Cached);
     check(
