@@ -3,7 +3,7 @@
 use base16ct::mixed;
 use zeroize::Zeroizing;
 
-use super::{Failure, Work, out_of_order};
+use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     card::{Fault, KeySource, ManagementKey, Piv, SlotKey, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error},
@@ -22,7 +22,7 @@ const LONGEST_FILE: usize = 80;
 
 impl Work<'_> {
     /// Finds out by key agreements what is in the slot.
-    pub(super) fn probe_slot(&mut self) -> Result<(), Failure> {
+    pub(super) fn probe_slot(&mut self) -> Attempt {
         let slot = self.key.slot;
         let (tried, limit) = self.expect_touch("finding out what is in the slot");
         let state = match self.with_card("probing the slot", |piv| piv.probe(slot, limit)) {
@@ -51,7 +51,7 @@ impl Work<'_> {
     }
 
     /// Generates a key in the empty slot.
-    pub(super) fn generate(&mut self) -> Result<(), Failure> {
+    pub(super) fn generate(&mut self) -> Attempt {
         let management_key = self.management_key()?;
         let what = "authenticating with the management key";
         if !self.with_card(what, |piv| piv.authenticate(&management_key))? {
@@ -95,7 +95,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn management_key(&mut self) -> Result<ManagementKey, Failure> {
+    fn management_key(&mut self) -> Attempt<ManagementKey> {
         let wrong = |tried: String, found: &str, advice: &str| {
             Failure::Final(Error::new(Class::Spec, tried, found, advice))
         };
@@ -138,7 +138,7 @@ impl Work<'_> {
     }
 
     /// Seals a new master key to the card, and writes the profile.
-    pub(super) fn enroll(&mut self) -> Result<(), Failure> {
+    pub(super) fn enroll(&mut self) -> Attempt {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
         let Some(SlotState::Key(SlotKey {

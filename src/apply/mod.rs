@@ -22,7 +22,7 @@ use crate::{
         store::Store,
     },
     publish::{self, Entry, Outcome},
-    spec::{Key, Spec},
+    spec::{Account, Key, Spec},
     system::{Deadline, lock, notify, users},
 };
 
@@ -85,6 +85,9 @@ struct Work<'a> {
     outcome: Option<Outcome>,
     deadline: Deadline,
 }
+
+/// What a step comes to.
+type Attempt<T = ()> = std::result::Result<T, Failure>;
 
 /// Why a step failed.
 enum Failure {
@@ -164,7 +167,7 @@ impl Work<'_> {
         })
     }
 
-    fn step(&mut self, step: Step) -> std::result::Result<(), Failure> {
+    fn step(&mut self, step: Step) -> Attempt {
         match step {
             Step::FindCard => self.find_card(),
             Step::InspectSlot => self.inspect_slot(),
@@ -179,7 +182,7 @@ impl Work<'_> {
         }
     }
 
-    fn find_card(&mut self) -> std::result::Result<(), Failure> {
+    fn find_card(&mut self) -> Attempt {
         if self.profile.is_none() {
             self.store.check_writable(self.name)?;
         }
@@ -202,7 +205,7 @@ impl Work<'_> {
         self.pin_is_fresh = false;
     }
 
-    fn open_share(&mut self, index: usize) -> std::result::Result<(), Failure> {
+    fn open_share(&mut self, index: usize) -> Attempt {
         let sealed = self
             .known
             .profile
@@ -240,10 +243,7 @@ impl Work<'_> {
     }
 
     /// A key agreement on the open session, with whatever PIN and touch the key's policies want.
-    fn key_agreement(
-        &mut self,
-        peer: &p256::PublicKey,
-    ) -> std::result::Result<crate::profile::piv::SharedX, Failure> {
+    fn key_agreement(&mut self, peer: &p256::PublicKey) -> Attempt<crate::profile::piv::SharedX> {
         if self.key.pin_policy == PinPolicy::Always && !self.pin_is_fresh {
             self.present_pin()?;
         }
@@ -303,7 +303,7 @@ impl Work<'_> {
     }
 
     /// The open session. That there is one is the planner's doing.
-    fn session(&mut self) -> std::result::Result<(&mut Piv, &mut Session), Failure> {
+    fn session(&mut self) -> Attempt<(&mut Piv, &mut Session)> {
         match (&mut self.piv, &mut self.known.session) {
             (Some(piv), Some(session)) => Ok((piv, session)),
             _ => Err(out_of_order(self.name)),
@@ -315,7 +315,7 @@ impl Work<'_> {
         &mut self,
         what: &str,
         ask: impl FnOnce(&mut Piv) -> std::result::Result<T, Fault>,
-    ) -> std::result::Result<T, Failure> {
+    ) -> Attempt<T> {
         let name = self.name;
         let (piv, session) = self.session()?;
         ask(piv).map_err(|f| Failure::Card(f, format!("key {name}: {what} with {}", session.card)))
@@ -330,11 +330,17 @@ impl Work<'_> {
         let mut set = Vec::with_capacity(self.key.secrets.len());
         for (name, secret) in &self.key.secrets {
             let bytes = opened.output(&secret.usage, secret.length)?;
+            let account = |account: &Account, look_up: fn(&str) -> Result<u32>| {
+                account.resolve(look_up).map_err(|error: Error| {
+                    let tried = format!("key {}: publishing {name}: {}", self.name, error.tried);
+                    Error { tried, ..error }
+                })
+            };
             set.push(Entry {
                 name: name.to_string(),
                 bytes: publish::encode(secret.format, &bytes, secret.newline),
-                uid: secret.owner.resolve(users::uid)?,
-                gid: secret.group.resolve(users::gid)?,
+                uid: account(&secret.owner, users::uid)?,
+                gid: account(&secret.group, users::gid)?,
                 mode: secret.mode.0,
             });
         }
@@ -344,7 +350,7 @@ impl Work<'_> {
     }
 
     /// The slot's state, found out without the PIN.
-    fn inspect_slot(&mut self) -> std::result::Result<(), Failure> {
+    fn inspect_slot(&mut self) -> Attempt {
         let slot = self.key.slot;
         let state = self.with_card("looking at the slot", |piv| piv.inspect(slot))?;
         if state == SlotState::Empty {

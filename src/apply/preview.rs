@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Failure, Run, Work};
+use super::{Attempt, Failure, Run, Work};
 use crate::{
     card::{PinTries, Piv},
     error::{Class, Error, Result},
@@ -81,7 +81,7 @@ impl Preview {
     }
 
     /// Counts the tries without the reset that `apply` allows itself.
-    fn count_tries(&mut self, work: &mut Work) -> std::result::Result<(), Failure> {
+    fn count_tries(&mut self, work: &mut Work) -> Attempt {
         let tries = work.with_card("asking for the PIN's tries", Piv::pin_tries)?;
         let tries = match tries {
             PinTries::Left(left) => left,

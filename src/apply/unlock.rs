@@ -4,7 +4,7 @@ use std::{env, path::Path, time::Duration};
 
 use zeroize::Zeroizing;
 
-use super::{Failure, Work, out_of_order};
+use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     card::{Fault, Pin, PinTries, Verdict},
     error::{Class, Error},
@@ -18,7 +18,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 const LONGEST_FILE: usize = 64;
 
 impl Work<'_> {
-    pub(super) fn count_tries(&mut self) -> Result<(), Failure> {
+    pub(super) fn count_tries(&mut self) -> Attempt {
         let what = "asking for the PIN's tries";
         let tries = self.with_card(what, |piv| match piv.pin_tries()? {
             // Somebody left the PIN verified, which hides the counter: the card is made to forget.
@@ -52,7 +52,7 @@ impl Work<'_> {
     }
 
     /// Asks a person, with no session open: a card must not be held for minutes.
-    pub(super) fn ask_pin(&mut self) -> Result<(), Failure> {
+    pub(super) fn ask_pin(&mut self) -> Attempt {
         let (_, session) = self.session()?;
         let (card, tries) = (session.card, session.tries.unwrap_or_default());
         self.end_session();
@@ -72,7 +72,7 @@ impl Work<'_> {
     }
 
     /// Presents the PIN: at most one that the card has not accepted, per card and run.
-    pub(super) fn present_pin(&mut self) -> Result<(), Failure> {
+    pub(super) fn present_pin(&mut self) -> Attempt {
         let (pin, origin) = self.read_pin()?;
         let card = self.session()?.1.card;
         let tried = format!("key {}: presenting the PIN ({origin}) to {card}", self.name);
@@ -122,7 +122,7 @@ impl Work<'_> {
     }
 
     /// The PIN, and where it came from.
-    fn read_pin(&mut self) -> Result<(Pin, String), Failure> {
+    fn read_pin(&mut self) -> Attempt<(Pin, String)> {
         let (_, session) = self.session()?;
         let (card, source) = (session.card, session.pin.clone());
         let refused = |origin: &str, found: String, advice: &str| {

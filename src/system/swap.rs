@@ -10,14 +10,18 @@ use nix::sys::stat::{major, minor};
 /// Where /proc can't be read the answer is empty: this steers a warning, not a decision.
 #[must_use]
 pub fn may_swap_to(device: u64) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
-    if !is_swappable(&mounts, major(device), minor(device)) {
-        return Vec::new();
-    }
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let mut devices = swap_devices(&swaps);
     devices.retain(|device| !stays_in_ram(device));
-    devices
+    if devices.is_empty() {
+        return devices;
+    }
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    if is_swappable(&mounts, major(device), minor(device)) {
+        devices
+    } else {
+        Vec::new()
+    }
 }
 
 /// Whether the mount of `major:minor` in a mountinfo table is a tmpfs without `noswap`.

@@ -107,15 +107,15 @@ impl Bench {
     }
 }
 
-/// What becomes of an answer to a command.
-type Tamper = dyn FnMut(&[u8], Vec<u8>) -> Vec<u8>;
+/// What becomes of an answer, given its command.
+type Tamper = Box<dyn FnMut(&[u8], Vec<u8>) -> Vec<u8>>;
 
 struct Wire {
     card: Rc<RefCell<Card>>,
     sent: Rc<RefCell<Vec<Vec<u8>>>>,
     resets: Rc<Cell<u32>>,
     reset_at_end: Rc<Cell<bool>>,
-    tamper: Box<Tamper>,
+    tamper: Tamper,
 }
 
 impl Transport for Wire {
