@@ -112,7 +112,6 @@ fn before_a_card_is_looked_for() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn about_the_slot() {
     let profile = "/var/lib/cryptkey/old.toml".to_owned();
     check(
