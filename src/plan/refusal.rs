@@ -298,7 +298,7 @@ impl Refusal {
             Self::PinUnresolved => (
                 Class::PinRefused,
                 "unlocking the card",
-                "the card went away, or gave no clear answer, while it checked the PIN".into(),
+                "the card went away while it checked the PIN, or gave no clear answer".into(),
                 "It may have cost a try, so that it is not presented again in this run. Insert the \
                  card firmly and start over."
                     .into(),

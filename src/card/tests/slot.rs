@@ -204,7 +204,7 @@ fn no_such_key_is_no_empty_slot_where_the_card_has_no_metadata() {
     }
 }
 
-/// The Nitrokey 3 and PivApplet answer an empty slot with success: with nothing, or no key.
+/// The Nitrokey 3 and `PivApplet` answer an empty slot with success: with nothing, or no key.
 #[test]
 fn metadata_without_a_key_tells_nothing() {
     let pivapplet = [0x02, 2, 2, 1, 0x03, 1, 0, 0x90, 0];
@@ -258,7 +258,7 @@ fn a_key_agreement_is_what_p256_computes() {
     }
 }
 
-/// The fingerprint is of the SubjectPublicKeyInfo, as `openssl pkey -pubin -outform DER` writes it.
+/// The fingerprint is of the `SubjectPublicKeyInfo`, as `openssl pkey -pubin -outform DER` writes it.
 #[test]
 fn a_fingerprint_is_what_openssl_and_sha_256_say() {
     // Of the base point, by `openssl pkey -pubin -inform DER -pubout -outform DER | sha256sum`.

@@ -1,6 +1,8 @@
 //! The planner against a small world of cards, and the words of its refusals.
 
+mod generate;
 mod properties;
 mod refusals;
+mod run;
 mod states;
 mod world;

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::{
     super::{Refusal, Step},
-    world::{Card, Content, End, Moment, SEALED_SLOT, Tells, Trace, World, good_world, world},
+    generate::{good_world, world},
+    world::{Card, Content, End, Moment, SEALED_SLOT, Tells, Trace, World},
 };
 use crate::{
     card::{PinPolicy, SlotState},

@@ -112,7 +112,6 @@ fn before_a_card_is_looked_for() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn about_the_slot() {
     let profile = "/var/lib/cryptkey/old.toml".to_owned();
     check(
@@ -175,6 +174,10 @@ fn about_the_slot() {
             advice: Choose an empty slot with security.cryptkey.keys.vault.slot.
         "#]],
     );
+}
+
+#[test]
+fn about_what_cannot_serve() {
     let declared = (PinPolicy::Once, TouchPolicy::Never);
     let found = (PinPolicy::Always, TouchPolicy::Cached);
     check(
@@ -263,9 +266,9 @@ fn about_the_pin() {
         &Refusal::PinUnresolved,
         Class::PinRefused,
         &expect![[r#"
-        tried: key vault: unlocking the card
-        found: the card went away, or gave no clear answer, while it checked the PIN
-        advice: It may have cost a try, so that it is not presented again in this run. Insert the card firmly and start over.
-    "#]],
+            tried: key vault: unlocking the card
+            found: the card went away while it checked the PIN, or gave no clear answer
+            advice: It may have cost a try, so that it is not presented again in this run. Insert the card firmly and start over.
+        "#]],
     );
 }

@@ -4,6 +4,7 @@ use proptest::{option, prelude::*, sample::select};
 
 use super::{
     super::{Known, MIN_TRIES, Next, PinState, Presented, Sealed, Session, Step, next},
+    generate,
     world::{self, DECLARED},
 };
 use crate::{
@@ -20,8 +21,8 @@ fn session() -> impl Strategy<Value = Session> {
     let orphan = option::weighted(0.2, Just("/state/old.toml".into()));
     let tries = option::of(0_u8..4);
     (
-        (world::name(), world::management_key(), pin, provider),
-        option::weighted(0.8, world::slot()),
+        (generate::name(), generate::management_key(), pin, provider),
+        option::weighted(0.8, generate::slot()),
         (any::<bool>(), orphan, tries, any::<bool>()),
     )
         .prop_map(
@@ -55,11 +56,12 @@ fn known() -> impl Strategy<Value = Known> {
             others: Vec::new(),
         },
     );
-    let presented = (world::name(), option::of(0_u8..3)).prop_map(|(card, rejected)| Presented {
-        card,
-        reader: "another reader".into(),
-        state: rejected.map_or(PinState::Unresolved, PinState::Rejected),
-    });
+    let presented =
+        (generate::name(), option::of(0_u8..3)).prop_map(|(card, rejected)| Presented {
+            card,
+            reader: "another reader".into(),
+            state: rejected.map_or(PinState::Unresolved, PinState::Rejected),
+        });
     (
         option::weighted(0.4, sealed),
         option::weighted(0.9, session()),
@@ -102,7 +104,7 @@ proptest! {
 
     /// Rules 3, 4, 6 and 7: what has to be so for a key to be generated.
     #[test]
-    fn a_key_is_generated_only_if_everything_speaks_for_it(key in world::key(), known in known()) {
+    fn a_key_is_generated_only_if_everything_speaks_for_it(key in generate::key(), known in known()) {
         if step(&key, &known) == Some(Step::Generate) {
             let session = known.session.as_ref().expect("a session");
             let pin = key.pin_policy != PinPolicy::Never
@@ -118,7 +120,7 @@ proptest! {
 
     /// Rule 3: what has to be so for a profile to be made.
     #[test]
-    fn a_profile_is_made_only_if_everything_speaks_for_it(key in world::key(), known in known()) {
+    fn a_profile_is_made_only_if_everything_speaks_for_it(key in generate::key(), known in known()) {
         if step(&key, &known) == Some(Step::Enroll) {
             let session = known.session.as_ref().expect("a session");
             let usable = matches!(&session.slot, Some(SlotState::Key(slot)) if slot.public.is_ok());
@@ -132,7 +134,7 @@ proptest! {
 
     /// Rules 5 and 6: what has to be so for a PIN to be presented.
     #[test]
-    fn a_pin_is_presented_only_if_everything_speaks_for_it(key in world::key(), known in known()) {
+    fn a_pin_is_presented_only_if_everything_speaks_for_it(key in generate::key(), known in known()) {
         if step(&key, &known) == Some(Step::PresentPin) {
             let session = known.session.as_ref().expect("a session");
             prop_assert!(session.tries.is_some_and(|left| left >= MIN_TRIES));
@@ -151,7 +153,7 @@ proptest! {
     /// What is open needs no card, and is done once published; nothing else is ever published.
     #[test]
     fn a_profile_that_anybody_can_make_is_not_opened_for_a_declared_id(
-        key in world::key(), known in known()
+        key in generate::key(), known in known()
     ) {
         let old = known.profile.as_ref().is_some_and(|sealed| sealed.is_version_1);
         if old && key.profile_id.is_some() && !known.open {
@@ -160,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_open_is_published_and_then_done(key in world::key(), known in known()) {
+    fn what_is_open_is_published_and_then_done(key in generate::key(), known in known()) {
         let expected = match (known.open, known.published) {
             (true, true) => Some(Next::Done),
             (true, false) => Some(Next::Step(Step::Publish)),

@@ -1,0 +1,236 @@
+//! Worlds, and parts of them, from chance.
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::world::{
+    Card, Content, DECLARED, Job, KEYS, Policies, Profile, SEALED_SLOT, Tells, World,
+};
+use crate::{
+    card::{CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy},
+    spec::{self, Enroll, Key, ManagementKeySource, Mode, PinSource},
+};
+
+fn policies() -> impl Strategy<Value = Policies> {
+    let pin = vec![PinPolicy::Never, PinPolicy::Once, PinPolicy::Always];
+    let touch = vec![TouchPolicy::Never, TouchPolicy::Cached];
+    // Mostly what most specs say, so that cards and specs agree often enough.
+    prop_oneof![
+        3 => Just((PinPolicy::Once, TouchPolicy::Never)),
+        1 => Just((PinPolicy::Never, TouchPolicy::Never)),
+        1 => (select(pin), select(touch)),
+    ]
+}
+
+pub fn name() -> impl Strategy<Value = CardName> {
+    let serial = option::of(1_u32..4).prop_map(|n| n.and_then(Serial::new));
+    let guid = option::of(1_u8..4).prop_map(|n| n.and_then(|n| Guid::new([n; 16])));
+    (serial, guid).prop_map(|(serial, guid)| CardName { serial, guid })
+}
+
+fn card() -> impl Strategy<Value = Card> {
+    let content = prop_oneof![
+        2 => Just(Content::Empty),
+        3 => (0_usize..2).prop_map(Content::Key),
+        1 => Just(Content::P384),
+    ];
+    let tells = prop_oneof![
+        4 => any::<bool>().prop_map(|policies| Tells::Truth { policies }),
+        1 => (0_usize..2).prop_map(Tells::Certificate),
+        2 => any::<bool>().prop_map(|probe_tells_empty| Tells::Nothing { probe_tells_empty }),
+    ];
+    let tries = prop_oneof![1 => 0_u8..3, 2 => Just(3)];
+    let right = prop_oneof![1 => Just(false), 3 => Just(true)];
+    let factory = any::<Option<bool>>();
+    (
+        name(),
+        content,
+        tells,
+        policies(),
+        right,
+        tries,
+        factory,
+        prop::bool::weighted(0.9),
+    )
+        .prop_map(
+            |(
+                name,
+                content,
+                tells,
+                policies,
+                pin_is_right,
+                tries,
+                factory_management_key,
+                inserted,
+            )| {
+                Card {
+                    name,
+                    content,
+                    tells,
+                    policies,
+                    pin_is_right,
+                    tries,
+                    factory_management_key,
+                    inserted,
+                }
+            },
+        )
+}
+
+pub fn management_key() -> impl Strategy<Value = Option<ManagementKeySource>> {
+    option::of(select(vec![
+        ManagementKeySource::Protected,
+        ManagementKeySource::FactoryDefault,
+    ]))
+}
+
+/// Anything that may be known of a slot.
+pub fn slot() -> impl Strategy<Value = SlotState> {
+    let public = prop_oneof![
+        3 => (0_usize..2).prop_map(|key| Ok(KEYS[key])),
+        1 => Just(Err("P-384".into())),
+    ];
+    let key = (public, option::of(policies())).prop_map(|(public, policies)| {
+        SlotState::Key(SlotKey {
+            public,
+            policies,
+            source: KeySource::Metadata,
+        })
+    });
+    prop_oneof![key, Just(SlotState::Empty), Just(SlotState::Unknown)]
+}
+
+/// A spec's key.
+pub fn key() -> impl Strategy<Value = Key> {
+    let pin = prop_oneof![
+        1 => Just(None),
+        4 => Just(Some(PinSource::File("/run/pin".into()))),
+        2 => Just(Some(PinSource::Ask)),
+    ];
+    let rare = || prop::bool::weighted(0.1);
+    (
+        policies(),
+        pin,
+        management_key(),
+        rare(),
+        rare(),
+        [rare(), rare()],
+    )
+        .prop_map(
+            |(
+                (pin_policy, touch_policy),
+                pin,
+                management_key,
+                declared,
+                never,
+                [overwrite, other_slot],
+            )| Key {
+                slot: if other_slot {
+                    "82".parse().expect("a slot")
+                } else {
+                    SEALED_SLOT
+                },
+                pin_policy,
+                touch_policy,
+                pin,
+                management_key,
+                profile_id: declared.then(|| id(DECLARED)),
+                enroll: if never { Enroll::Never } else { Enroll::Auto },
+                mode: if overwrite {
+                    Mode::Overwrite
+                } else {
+                    Mode::UseExisting
+                },
+                ..Key::default()
+            },
+        )
+}
+
+/// A profile's id, read as the spec reads it.
+fn id(text: &str) -> spec::ProfileId {
+    serde_json::from_value(text.into()).expect("an id")
+}
+
+fn job(cards: usize) -> impl Strategy<Value = Job> {
+    let providers = vec((0..cards, 0_usize..2), 1..=cards.max(2));
+    let profile = (any::<bool>(), 1_usize..=2, providers, any::<bool>()).prop_map(
+        |(id_is_declared, threshold, mut enrolled, knows_source)| {
+            enrolled.sort_unstable();
+            enrolled.dedup_by_key(|(card, _)| *card);
+            Profile {
+                id_is_declared,
+                threshold,
+                enrolled,
+                knows_source,
+            }
+        },
+    );
+    (key(), option::of(profile), prop::bool::weighted(0.1)).prop_map(|(key, profile, orphan)| Job {
+        key,
+        profile,
+        orphan,
+    })
+}
+
+/// Any world.
+pub fn world() -> impl Strategy<Value = World> {
+    vec(card(), 1..=3).prop_flat_map(|cards| {
+        let jobs = vec(job(cards.len()), 1..=3);
+        let vanishes = vec(0_usize..12, 0..=3);
+        (Just(cards), jobs, vanishes, prop::bool::weighted(0.8)).prop_map(
+            |(cards, jobs, vanishes, comes_back)| World {
+                cards,
+                jobs,
+                vanishes,
+                comes_back,
+            },
+        )
+    })
+}
+
+/// A world in which nothing is wrong: the first job must get to its end, whatever vanishes (if not
+/// while a PIN is checked) and comes back.
+pub fn good_world() -> impl Strategy<Value = World> {
+    world().prop_map(|mut world| {
+        let serial = |n: usize| Serial::new(u32::try_from(n).expect("few") + 1);
+        world.jobs.truncate(1);
+        world.comes_back = true;
+        let job = &mut world.jobs[0];
+        job.orphan = false;
+        job.key.slot = SEALED_SLOT;
+        job.key.enroll = Enroll::Auto;
+        job.key.mode = Mode::UseExisting;
+        let needs_management_key = [ManagementKeySource::FactoryDefault];
+        job.key
+            .management_key
+            .get_or_insert(needs_management_key[0].clone());
+        job.key
+            .pin
+            .get_or_insert(PinSource::File("/run/pin".into()));
+        if let Some(profile) = &mut job.profile {
+            profile.id_is_declared = true;
+            profile.threshold = profile.threshold.min(profile.enrolled.len());
+        } else {
+            job.key.profile_id = None;
+        }
+        for (index, card) in world.cards.iter_mut().enumerate() {
+            card.name.serial = serial(index);
+            card.inserted = true;
+            card.pin_is_right = true;
+            card.tries = 3;
+            card.policies = (job.key.pin_policy, job.key.touch_policy);
+            if card.content == Content::P384 {
+                card.content = Content::Empty;
+            }
+            if let Tells::Nothing { probe_tells_empty } = &mut card.tells {
+                *probe_tells_empty = true;
+            }
+            if matches!(card.tells, Tells::Certificate(_)) {
+                card.tells = Tells::Truth { policies: false };
+            }
+        }
+        for &mut (card, key) in job.profile.iter_mut().flat_map(|p| &mut p.enrolled) {
+            world.cards[card].content = Content::Key(key);
+        }
+        world
+    })
+}

@@ -1,0 +1,284 @@
+//! A run of the planner through a world: each step is carried out as `apply` does it, and every card
+//! may vanish in the middle of it.
+
+use super::{
+    super::{Known, Next, Session, Step, next},
+    world::{Card, Content, End, Job, KEYS, Moment, Tells, World},
+};
+use crate::{
+    card::{CardName, KeySource, SlotKey, SlotState},
+    profile::piv::{Params, same_key},
+    spec::PinSource,
+};
+
+/// No job takes more steps.
+const MOST_STEPS: usize = 200;
+
+pub struct Run<'a> {
+    pub world: &'a World,
+    pub cards: Vec<Card>,
+    pub accepted: Vec<bool>,
+    pub moments: Vec<Moment>,
+}
+
+/// What a step came to.
+enum Outcome {
+    Ok,
+    Vanished,
+    Failed(&'static str),
+}
+
+impl Run<'_> {
+    pub fn job(&mut self, index: usize, known: &mut Known) -> End {
+        let key = &self.world.jobs[index].key;
+        let (mut in_hand, mut answered_for) = (None, Vec::new());
+        let mut foretold: Option<Next> = None;
+        for _ in 0..MOST_STEPS {
+            let what = next(key, known);
+            if let Some(foretold) = foretold.take()
+                && let Some(last) = self.moments.last_mut()
+            {
+                last.foretold = Some((foretold, what.clone()));
+            }
+            let step = match what {
+                Next::Step(step) => step,
+                Next::Done => return End::Done,
+                Next::Refuse(refusal) => return End::Refused(refusal),
+            };
+            let on_card = !matches!(step, Step::FindCard | Step::AskPin | Step::Publish);
+            let vanished = on_card && self.world.vanishes.contains(&self.moments.len());
+            let card = in_hand.filter(|_| known.session.is_some());
+            self.moments.push(Moment {
+                job: index,
+                step,
+                known: known.clone(),
+                card: card.map(|card: usize| (card, self.cards[card].clone())),
+                accepted_before: card.is_some_and(|card| self.accepted[card]),
+                vanished,
+                foretold: None,
+            });
+            let mut assumed = known.clone();
+            let certain = step.assume(&mut assumed);
+            let outcome = match (step, card) {
+                (Step::FindCard, _) => self.find(index, known, &mut in_hand),
+                (Step::Publish, _) => {
+                    known.published = true;
+                    Outcome::Ok
+                }
+                (_, None) => Outcome::Failed("a step without a card"),
+                (Step::AskPin, Some(_)) => {
+                    let asked = known.session.take().map(|session| session.card);
+                    known.answered.extend(asked);
+                    answered_for.extend(asked);
+                    Outcome::Ok
+                }
+                (_, Some(card)) => {
+                    let job = &self.world.jobs[index];
+                    self.on_card(job, step, card, &answered_for, known, vanished)
+                }
+            };
+            match outcome {
+                Outcome::Ok if certain => foretold = Some(next(key, &assumed)),
+                Outcome::Ok => {}
+                Outcome::Vanished => {
+                    known.session = None;
+                    if let Some(card) = card {
+                        self.cards[card].inserted &= self.world.comes_back;
+                    }
+                }
+                Outcome::Failed(why) => return End::Failed(why),
+            }
+        }
+        End::Endless
+    }
+
+    /// As `observe::find`.
+    fn find(&self, index: usize, known: &mut Known, in_hand: &mut Option<usize>) -> Outcome {
+        let job = &self.world.jobs[index];
+        let mut inserted = (0..self.cards.len()).filter(|&card| self.cards[card].inserted);
+        let found = match &known.profile {
+            Some(sealed) => inserted.find_map(|card| {
+                let (index, provider) = sealed
+                    .piv
+                    .iter()
+                    .filter(|(index, _)| !known.opened.contains(*index))
+                    .find(|(_, provider)| self.is(card, provider))?;
+                let name = CardName {
+                    serial: provider.serial,
+                    guid: provider.guid,
+                };
+                Some((card, name, Some(*index)))
+            }),
+            None => inserted
+                .next()
+                .map(|card| (card, self.cards[card].name, None)),
+        };
+        let Some((card, name, provider)) = found else {
+            return Outcome::Failed("no card");
+        };
+        let slot = provider.map(|_| match self.told(card) {
+            // A certificate of another key is only a hint.
+            SlotState::Key(SlotKey {
+                source: KeySource::Certificate,
+                ..
+            }) => SlotState::Unknown,
+            told => told,
+        });
+        *in_hand = Some(card);
+        known.session = Some(Session {
+            card: name,
+            reader: format!("reader {card}"),
+            provider,
+            pin: job.key.pin.clone(),
+            management_key: job.key.management_key.clone(),
+            slot,
+            probed: false,
+            factory_management_key: None,
+            orphan: None,
+            tries: None,
+            verified: false,
+        });
+        Outcome::Ok
+    }
+
+    /// Whether this is the provider's card: by its key, else by its name.
+    fn is(&self, card: usize, provider: &Params) -> bool {
+        let by_key = matches!(self.told(card), SlotState::Key(SlotKey { public: Ok(key), .. })
+            if same_key(&key, &provider.public_key));
+        let (serial, guid) = (provider.serial, provider.guid);
+        by_key || self.cards[card].name.is(&CardName { serial, guid })
+    }
+
+    /// What the card says of its slot without the PIN.
+    fn told(&self, card: usize) -> SlotState {
+        let card = &self.cards[card];
+        let key = |public, policies, source| {
+            SlotState::Key(SlotKey {
+                public,
+                policies,
+                source,
+            })
+        };
+        match (card.tells, card.content) {
+            (Tells::Nothing { .. }, _) => SlotState::Unknown,
+            (Tells::Certificate(other), _) => key(Ok(KEYS[other]), None, KeySource::Certificate),
+            (Tells::Truth { .. }, Content::Empty) => SlotState::Empty,
+            (Tells::Truth { policies }, content) => {
+                let public = match content {
+                    Content::Key(own) => Ok(KEYS[own]),
+                    _ => Err("P-384".into()),
+                };
+                key(
+                    public,
+                    policies.then_some(card.policies),
+                    KeySource::Metadata,
+                )
+            }
+        }
+    }
+
+    /// A step on the open session, as `apply` carries it out.
+    fn on_card(
+        &mut self,
+        job: &Job,
+        step: Step,
+        card: usize,
+        answered_for: &[CardName],
+        known: &mut Known,
+        vanished: bool,
+    ) -> Outcome {
+        let told = self.told(card);
+        let truth = &mut self.cards[card];
+        let Some(session) = &mut known.session else {
+            return Outcome::Failed("a step without a session");
+        };
+        if step == Step::PresentPin {
+            if session.pin == Some(PinSource::Ask) && !answered_for.contains(&session.card) {
+                return Outcome::Failed("an answer for another card");
+            }
+            known.pin_goes_out();
+            // The card has decided before it vanishes.
+            truth.tries = if truth.pin_is_right {
+                3
+            } else {
+                truth.tries.saturating_sub(1)
+            };
+            if vanished {
+                return Outcome::Vanished;
+            }
+            if !truth.pin_is_right {
+                let left = truth.tries;
+                known.pin_came_back(Some(left));
+                return Outcome::Failed("the PIN was rejected");
+            }
+            self.accepted[card] = true;
+            known.pin_came_back(None);
+            return Outcome::Ok;
+        }
+        if vanished {
+            if step == Step::Generate && truth.content == Content::Empty {
+                truth.content = Content::Key(3);
+            }
+            return Outcome::Vanished;
+        }
+        match step {
+            Step::InspectSlot => {
+                session.slot = Some(told);
+                session.orphan = job.orphan.then(|| "/state/old.toml".into());
+                session.factory_management_key = truth.factory_management_key;
+            }
+            Step::CountTries => session.tries = Some(truth.tries),
+            Step::ProbeSlot => {
+                session.probed = true;
+                session.slot = Some(match (truth.content, truth.tells) {
+                    (Content::Key(own), _) => SlotState::Key(SlotKey {
+                        public: Ok(KEYS[own]),
+                        policies: None,
+                        source: KeySource::KeyAgreement,
+                    }),
+                    (
+                        Content::Empty,
+                        Tells::Nothing {
+                            probe_tells_empty: true,
+                        },
+                    ) => SlotState::Empty,
+                    _ => SlotState::Unknown,
+                });
+            }
+            Step::Generate => {
+                truth.content = Content::Key(3);
+                truth.policies = (job.key.pin_policy, job.key.touch_policy);
+                session.slot = Some(SlotState::Key(SlotKey {
+                    public: Ok(KEYS[3]),
+                    policies: Some(truth.policies),
+                    source: KeySource::Metadata,
+                }));
+            }
+            Step::Enroll => match (&session.slot, truth.content) {
+                (
+                    Some(SlotState::Key(SlotKey {
+                        public: Ok(key), ..
+                    })),
+                    Content::Key(own),
+                ) if same_key(key, &KEYS[own]) => {
+                    known.open = true;
+                }
+                _ => return Outcome::Failed("the proof does not hold"),
+            },
+            Step::OpenShare(index) => {
+                let Some(sealed) = &known.profile else {
+                    return Outcome::Failed("no profile to open");
+                };
+                let sealed_to = &sealed.piv[&index].public_key;
+                if !matches!(truth.content, Content::Key(own) if same_key(&KEYS[own], sealed_to)) {
+                    return Outcome::Failed("the share does not open");
+                }
+                known.session = None;
+                known.opened.insert(index);
+                known.open = known.opened.len() >= sealed.threshold;
+            }
+            _ => return Outcome::Failed("not a step on a card"),
+        }
+        Outcome::Ok
+    }
+}
