@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Fault, KeySource, ManagementKey, Piv, SlotKey, SlotState, StatusWord, TouchPolicy},
+    card::{KeySource, ManagementKey, Piv, SlotKey, SlotState},
     error::{Class, Error},
     observe,
     profile::{
@@ -25,14 +25,9 @@ impl Work<'_> {
     pub(super) fn probe_slot(&mut self) -> Attempt {
         let slot = self.key.slot;
         let (tried, limit) = self.expect_touch("finding out what is in the slot");
-        let state = match self.with_card("probing the slot", |piv| piv.probe(slot, limit)) {
-            Err(Failure::Card(Fault::TimedOut | Fault::Status(StatusWord::SECURITY_STATUS), _))
-                if self.key.touch_policy != TouchPolicy::Never =>
-            {
-                return Err(Failure::Final(self.no_touch(tried)));
-            }
-            other => other?,
-        };
+        let (piv, _) = self.session()?;
+        let state = piv.probe(slot, limit);
+        let state = state.map_err(|fault| self.agreement_failure(fault, tried))?;
         // With PIN policy "always", the probe took what the PIN had allowed.
         self.pin_is_fresh = false;
         if state == SlotState::Empty && self.session()?.1.management_key.is_none() {

@@ -18,6 +18,7 @@ use crate::{
     plan::{self, Known, Next, Presented, Session, Step},
     profile::{
         Profile,
+        piv::SharedX,
         seal::{self, Opened, ProviderSecret},
         store::Store,
     },
@@ -243,23 +244,35 @@ impl Work<'_> {
     }
 
     /// A key agreement on the open session, with whatever PIN and touch the key's policies want.
-    fn key_agreement(&mut self, peer: &p256::PublicKey) -> Attempt<crate::profile::piv::SharedX> {
+    fn key_agreement(&mut self, peer: &p256::PublicKey) -> Attempt<SharedX> {
         if self.key.pin_policy == PinPolicy::Always && !self.pin_is_fresh {
             self.present_pin()?;
         }
         let (tried, limit) = self.expect_touch("agreeing on a key");
-        let (touch, slot) = (self.key.touch_policy, self.key.slot);
+        let slot = self.key.slot;
         let (piv, _) = self.session()?;
         let answer = piv.key_agreement(slot, peer, limit);
         self.pin_is_fresh = false;
-        match answer {
-            Ok(x) => Ok(crate::profile::piv::SharedX::new(&x)),
-            Err(Fault::TimedOut | Fault::Status(StatusWord::SECURITY_STATUS))
-                if touch != TouchPolicy::Never =>
-            {
-                Err(Failure::Final(self.no_touch(tried)))
+        answer
+            .map(|x| SharedX::new(&x))
+            .map_err(|fault| self.agreement_failure(fault, tried))
+    }
+
+    /// What it means that the card did not agree on a key. It has one status word for a missing
+    /// touch and a missing PIN.
+    fn agreement_failure(&self, fault: Fault, tried: String) -> Failure {
+        let wants_touch = self.key.touch_policy != TouchPolicy::Never;
+        let session = self.known.session.as_ref();
+        let pin_is_settled = session.is_some_and(|session| {
+            let told = matches!(&session.slot, Some(SlotState::Key(key)) if key.policies.is_some());
+            session.verified || told
+        });
+        match fault {
+            Fault::TimedOut if wants_touch => Failure::Final(self.no_touch(tried)),
+            Fault::Status(StatusWord::SECURITY_STATUS) if wants_touch && pin_is_settled => {
+                Failure::Final(self.no_touch(tried))
             }
-            Err(Fault::Status(StatusWord::SECURITY_STATUS)) => Err(Failure::Final(Error::new(
+            Fault::Status(StatusWord::SECURITY_STATUS) => Failure::Final(Error::new(
                 Class::KeyChanged,
                 tried,
                 "the card wants a PIN or a touch that the spec does not declare",
@@ -267,8 +280,8 @@ impl Work<'_> {
                     "Set security.cryptkey.keys.{0}.pinPolicy and .touchPolicy to what the key has.",
                     self.name
                 ),
-            ))),
-            Err(fault) => Err(Failure::Card(fault, tried)),
+            )),
+            fault => Failure::Card(fault, tried),
         }
     }
 

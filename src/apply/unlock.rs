@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Fault, Pin, PinTries, Verdict},
+    card::{CardName, Fault, Pin, PinTries, Verdict},
     error::{Class, Error},
     spec::PinSource,
     system::{Deadline, ask, notify, secret_file::read_private},
@@ -55,6 +55,10 @@ impl Work<'_> {
     pub(super) fn ask_pin(&mut self) -> Attempt {
         let (_, session) = self.session()?;
         let (card, tries) = (session.card, session.tries.unwrap_or_default());
+        if self.accepted_pin(&card).is_some() {
+            self.known.answered.push(card);
+            return Ok(());
+        }
         self.end_session();
         let prompt = format!("PIN of {card}, for {} (tries left: {tries}):", self.name);
         notify::status(&format!("waiting for the PIN of {card}"));
@@ -76,12 +80,10 @@ impl Work<'_> {
         let (pin, origin) = self.read_pin()?;
         let card = self.session()?.1.card;
         let tried = format!("key {}: presenting the PIN ({origin}) to {card}", self.name);
-        let accepted = self
-            .run
-            .accepted
-            .iter()
-            .find(|(name, _)| name.is_known_as(&card));
-        if accepted.is_some_and(|(_, accepted)| !accepted.is(&pin)) {
+        if self
+            .accepted_pin(&card)
+            .is_some_and(|accepted| !accepted.is(&pin))
+        {
             return Err(Failure::Final(Error::new(
                 Class::PinRefused,
                 tried,
@@ -121,6 +123,14 @@ impl Work<'_> {
         }
     }
 
+    /// The PIN that the card accepted in this run, if it did.
+    fn accepted_pin(&self, card: &CardName) -> Option<&Pin> {
+        let mut accepted = self.run.accepted.iter();
+        accepted
+            .find(|(name, _)| name.is_known_as(card))
+            .map(|(_, pin)| pin)
+    }
+
     /// The PIN, and where it came from.
     fn read_pin(&mut self) -> Attempt<(Pin, String)> {
         let (_, session) = self.session()?;
@@ -154,10 +164,15 @@ impl Work<'_> {
                 read(&Path::new(&directory).join(&name), origin)?
             }
             // The answer was for one card: another one's tries are not at stake for it.
-            Some(PinSource::Ask) => match self.answers.iter().find(|(asked, _)| *asked == card) {
-                Some((_, answer)) => (Zeroizing::new(answer.to_vec()), "typed".into()),
-                None => return Err(out_of_order(self.name)),
-            },
+            Some(PinSource::Ask) => {
+                if let Some(pin) = self.accepted_pin(&card) {
+                    return Ok((pin.clone(), "typed before".into()));
+                }
+                match self.answers.iter().find(|(asked, _)| *asked == card) {
+                    Some((_, answer)) => (Zeroizing::new(answer.to_vec()), "typed".into()),
+                    None => return Err(out_of_order(self.name)),
+                }
+            }
             None => return Err(out_of_order(self.name)),
         };
         match Pin::new(&bytes) {

@@ -215,24 +215,31 @@ pub struct CardName {
 }
 
 impl CardName {
-    /// Whether both may name one card. GUIDs decide where both are known, as some makers give all
-    /// cards one serial; nothing known in common means that they may.
+    /// Whether both may name one card: part of what is known is equal, or nothing can be compared.
+    /// For refusals: a card's GUID may change (some tools write a new one with each certificate),
+    /// and some makers give all cards one serial.
     #[must_use]
     pub fn may_be(&self, other: &Self) -> bool {
-        match (self.guid.zip(other.guid), self.serial.zip(other.serial)) {
-            (Some((own, others)), _) => own == others,
-            (None, Some((own, others))) => own == others,
+        let guid = self.guid.zip(other.guid).map(|(own, others)| own == others);
+        let serial = self
+            .serial
+            .zip(other.serial)
+            .map(|(own, others)| own == others);
+        match (guid, serial) {
             (None, None) => true,
+            (guid, serial) => guid == Some(true) || serial == Some(true),
         }
     }
 
-    /// Whether both name one card as far as can be told: something is known in common, and nothing
-    /// tells them apart.
+    /// Whether both name one card as far as can be told: by the GUID where both are known, as
+    /// serials need not differ, and else by the serial.
     #[must_use]
     pub fn is_known_as(&self, other: &Self) -> bool {
-        let in_common =
-            self.guid.and(other.guid).is_some() || self.serial.and(other.serial).is_some();
-        in_common && self.may_be(other)
+        match (self.guid.zip(other.guid), self.serial.zip(other.serial)) {
+            (Some((own, others)), _) => own == others,
+            (None, Some((own, others))) => own == others,
+            (None, None) => false,
+        }
     }
 
     /// Whether a card of this name is the one that `wanted` names: all that is said there holds.

@@ -153,8 +153,12 @@ impl Search<'_> {
             }
         }
         Ok(match found {
-            // Whether a held reader has a second card is not known: wait until it can be told.
-            Some(held) if !seen.iter().any(|(_, why)| matches!(why, Why::Held)) => {
+            // Whether another reader has a card with PIV too is not known: wait until it can be told.
+            Some(held)
+                if !seen
+                    .iter()
+                    .any(|(_, why)| matches!(why, Why::Held | Why::Fault(_))) =>
+            {
                 Look::Found(Box::new(held))
             }
             _ => Look::Missing(seen),
@@ -183,6 +187,11 @@ impl Search<'_> {
                  `disable-ccid` and `pcsc-shared` in scdaemon.conf.",
             );
         }
+        if let Some((reader, Why::Fault(fault))) =
+            seen.iter().find(|(_, why)| matches!(why, Why::Fault(_)))
+        {
+            return fault.error(format!("{}, in reader {reader:?}", self.tried()));
+        }
         let mut found = format!("it was not there{within}");
         let empty = seen
             .iter()
@@ -190,10 +199,9 @@ impl Search<'_> {
             .count();
         for (reader, why) in &seen {
             let what = match why {
-                Why::Empty | Why::Held => continue,
+                Why::Empty | Why::Held | Why::Fault(_) => continue,
                 Why::Other(card) => format!("holds {card}"),
                 Why::NoPiv => "holds a card without PIV".into(),
-                Why::Fault(fault) => fault.to_string(),
             };
             // Writing to a string never fails.
             let _ = write!(found, "; reader {reader:?}: {what}");

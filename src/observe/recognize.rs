@@ -72,7 +72,16 @@ pub(super) fn examine(
     for (index, provider) in candidates(known) {
         match recognize(&mut piv, key, provider) {
             Ok(slot) => {
-                let facts = session(reader, key, name_of(provider), Some((index, slot)));
+                // A copy of the key in another card opens the share too, but has a PIN of its own.
+                let card = if key.cards.iter().any(|declared| declared.pin.is_some()) {
+                    CardName {
+                        serial: piv.serial()?,
+                        guid: piv.guid()?,
+                    }
+                } else {
+                    name_of(provider)
+                };
+                let facts = session(reader, key, card, Some((index, slot)));
                 return Ok(Held { piv, facts });
             }
             Err(other @ Why::Other(_)) => why = other,
@@ -105,7 +114,9 @@ fn recognize(piv: &mut Piv, key: &Key, provider: &Params) -> Result<SlotState, W
         return Err(Why::Other(card.to_string()));
     }
     let slot = match (provider.key_source, told) {
-        (None, SlotState::Unknown) => piv.inspect(key.slot)?,
+        (None | Some(KeySource::Metadata | KeySource::Attestation), SlotState::Unknown) => {
+            piv.inspect(key.slot)?
+        }
         (_, told) => told,
     };
     match &slot {

@@ -59,7 +59,7 @@ impl ReaderView {
     pub fn holds(&self, wanted: &CardName) -> bool {
         self.card
             .as_ref()
-            .is_some_and(|card| card.name.may_be(wanted))
+            .is_some_and(|card| card.name.is_known_as(wanted))
     }
 }
 
