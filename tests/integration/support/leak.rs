@@ -1,6 +1,6 @@
 //! Searches what a program printed for secrets, whole and in fragments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64ct::{Base64, Base64Url, Encoding};
 
@@ -12,8 +12,8 @@ const CHARACTERS: usize = 8;
 /// All that must never be printed.
 #[derive(Default)]
 pub struct Secrets {
-    /// By what it is; each with everything to look for.
-    needles: BTreeMap<String, Vec<Vec<u8>>>,
+    /// Everything to look for, by its length, and what it is of.
+    needles: BTreeMap<usize, HashMap<Vec<u8>, String>>,
 }
 
 impl Secrets {
@@ -51,16 +51,19 @@ impl Secrets {
         {
             needles.extend(windows(&decoded, BYTES));
         }
-        self.needles.insert(what.into(), needles);
+        for needle in needles {
+            let alike = self.needles.entry(needle.len()).or_default();
+            alike.insert(needle, what.into());
+        }
     }
 
     /// What of all this is in `text`.
     pub fn found_in(&self, text: &[u8]) -> Option<&str> {
-        let is_in = |needle: &Vec<u8>| text.windows(needle.len()).any(|part| part == needle);
-        self.needles
-            .iter()
-            .find(|(_, needles)| needles.iter().any(is_in))
-            .map(|(what, _)| &**what)
+        let of_length = |(&length, alike)| {
+            let alike: &HashMap<Vec<u8>, String> = alike;
+            text.windows(length).find_map(|part| alike.get(part))
+        };
+        self.needles.iter().find_map(of_length).map(|what| &**what)
     }
 }
 
