@@ -215,31 +215,27 @@ pub struct CardName {
 }
 
 impl CardName {
-    /// Whether both may name one card: part of what is known is equal, or nothing can be compared.
-    /// For refusals: a card's GUID may change (some tools write a new one with each certificate),
-    /// and some makers give all cards one serial.
-    #[must_use]
-    pub fn may_be(&self, other: &Self) -> bool {
-        let guid = self.guid.zip(other.guid).map(|(own, others)| own == others);
-        let serial = self
-            .serial
-            .zip(other.serial)
-            .map(|(own, others)| own == others);
-        match (guid, serial) {
-            (None, None) => true,
-            (guid, serial) => guid == Some(true) || serial == Some(true),
-        }
+    /// Whether both name one card, where that can be told: by the GUIDs if both are known, as some
+    /// makers give all cards one serial, and else by the serials.
+    fn same(&self, other: &Self) -> Option<bool> {
+        let guids = self.guid.zip(other.guid).map(|(own, others)| own == others);
+        guids.or_else(|| {
+            self.serial
+                .zip(other.serial)
+                .map(|(own, others)| own == others)
+        })
     }
 
-    /// Whether both name one card as far as can be told: by the GUID where both are known, as
-    /// serials need not differ, and else by the serial.
+    /// Whether both may name one card: nothing tells them apart.
+    #[must_use]
+    pub fn may_be(&self, other: &Self) -> bool {
+        self.same(other).unwrap_or(true)
+    }
+
+    /// Whether both name one card as far as can be told.
     #[must_use]
     pub fn is_known_as(&self, other: &Self) -> bool {
-        match (self.guid.zip(other.guid), self.serial.zip(other.serial)) {
-            (Some((own, others)), _) => own == others,
-            (None, Some((own, others))) => own == others,
-            (None, None) => false,
-        }
+        self.same(other).unwrap_or(false)
     }
 
     /// Whether a card of this name is the one that `wanted` names: all that is said there holds.

@@ -15,8 +15,7 @@ use crate::{
     error::{Class, Error, Result},
     plan::{Sealed, Session},
     profile::{
-        Profile, ProviderKind, Version,
-        piv::same_key,
+        Profile, ProviderKind, Version, piv,
         store::{Store, load_shipped},
     },
     spec::{Key, Spec},
@@ -125,9 +124,11 @@ pub fn orphan(
                 serial: provider.serial,
                 guid: provider.guid,
             };
-            let same = matches!(state, SlotState::Key(found)
-                if found.public.as_ref().is_ok_and(|key| same_key(key, &provider.public_key)));
-            provider.slot == slot && (same || named.may_be(&card))
+            let same_key = matches!(state, SlotState::Key(found)
+                if found.public.as_ref().is_ok_and(|key| piv::same_key(key, &provider.public_key)));
+            // A card's GUID may change: some tools write a new one with each certificate.
+            let same_serial = named.serial.is_some() && named.serial == card.serial;
+            provider.slot == slot && (same_key || same_serial || named.may_be(&card))
         });
         if sealed_here {
             return Ok(Some(store.file(&name).display().to_string()));
