@@ -14,7 +14,7 @@ use nix::{
 };
 
 use super::{
-    Deadline, bounded,
+    Deadline, bounded, notify,
     runtime_dir::{RuntimeDir, io_advice},
 };
 use crate::error::{Class, Error, Result};
@@ -84,11 +84,11 @@ fn wait(file: File, deadline: Deadline) -> std::result::Result<Flock<File>, Opti
             }
         }
     };
-    tracing::info!(
-        "waiting for another run, up to {} s",
-        deadline.remaining().as_secs()
-    );
-    bounded(deadline.remaining(), lock).unwrap_or(Err(None))
+    let limit = deadline.remaining();
+    tracing::info!("waiting for another run, up to {} s", limit.as_secs());
+    notify::status("waiting for another run");
+    notify::extend_timeout(limit.saturating_add(limit / 2));
+    bounded(limit, lock).unwrap_or(Err(None))
 }
 
 /// Whether the file of `held` is what a new run would find by the path.
