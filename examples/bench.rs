@@ -34,20 +34,10 @@ struct Setting {
 }
 
 const SETTINGS: [Setting; 2] = [
-    Setting {
-        title: "bare",
-        card: &[],
-        simulated: false,
-        goal: 1.6,
-    },
+    Setting { title: "bare", card: &[], simulated: false, goal: 1.6 },
     Setting {
         title: "15 ms per APDU, 60 ms more per key agreement",
-        card: &[
-            "--apdu-latency-ms",
-            "15",
-            "--key-agreement-latency-ms",
-            "60",
-        ],
+        card: &["--apdu-latency-ms", "15", "--key-agreement-latency-ms", "60"],
         simulated: true,
         goal: 1.3,
     },
@@ -71,10 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let runs = env::args()
-        .nth(1)
-        .map_or(Ok(30), |n| n.parse::<usize>())?
-        .max(1);
+    let runs = env::args().nth(1).map_or(Ok(30), |n| n.parse::<usize>())?.max(1);
     let files = Files::make()?;
     for setting in SETTINGS {
         measure(&setting, runs, &files)?;
@@ -85,15 +72,7 @@ fn run() -> Result<()> {
 fn measure(setting: &Setting, runs: usize, files: &Files) -> Result<()> {
     let pcscd = Pcscd::start(1)?;
     // yubico-piv-tool knows the factory's management key as a 3DES key only.
-    let card = [
-        &[
-            "--slot-key",
-            "9d=generate",
-            "--management-key-algorithm",
-            "3des",
-        ],
-        setting.card,
-    ];
+    let card = [&["--slot-key", "9d=generate", "--management-key-algorithm", "3des"], setting.card];
     let state = files.disk.join("card");
     let card = Server::start(&built("virtual-card")?, &pcscd, 0, &state, &card.concat())?;
     if !files.certificate().exists() {
@@ -122,21 +101,15 @@ fn measure(setting: &Setting, runs: usize, files: &Files) -> Result<()> {
 
 fn report(setting: &Setting, runs: usize, contenders: &mut [Contender; 3]) -> Result<()> {
     println!("{} ({runs} runs, ms)", setting.title);
-    println!(
-        "  {:24}{:>6}{:>8}{:>14}{:>14}",
-        "", "APDUs", "median", "min", "max"
-    );
+    println!("  {:24}{:>6}{:>8}{:>14}{:>14}", "", "APDUs", "median", "min", "max");
     for contender in contenders.iter_mut() {
         contender.times.sort();
     }
     let floor = contenders[0].median();
     let least = contenders[0].times[0];
     for (number, contender) in contenders.iter().enumerate() {
-        let (median, min, max) = (
-            contender.median(),
-            contender.times[0],
-            contender.times[runs - 1],
-        );
+        let (median, min, max) =
+            (contender.median(), contender.times[0], contender.times[runs - 1]);
         let [by_median, by_min] = [(median, floor), (min, least)].map(ratio);
         let [median, min, max] = [median, min, max].map(milliseconds);
         let verdict = match number {
@@ -159,12 +132,7 @@ fn report(setting: &Setting, runs: usize, contenders: &mut [Contender; 3]) -> Re
 
 impl Contender {
     fn new(name: &'static str, command: Command) -> Self {
-        Self {
-            name,
-            command,
-            times: Vec::new(),
-            apdus: 0,
-        }
+        Self { name, command, times: Vec::new(), apdus: 0 }
     }
 
     /// Of sorted times.
@@ -194,10 +162,8 @@ struct Files {
 impl Files {
     fn make() -> Result<Self> {
         let name = format!("cryptkey-bench-{}", std::process::id());
-        let files = Self {
-            disk: Path::new("/var/tmp").join(&name),
-            ram: Path::new("/dev/shm").join(name),
-        };
+        let files =
+            Self { disk: Path::new("/var/tmp").join(&name), ram: Path::new("/dev/shm").join(name) };
         fs::create_dir(&files.disk)?;
         fs::create_dir(&files.ram)?;
         Ok(files)
@@ -250,21 +216,11 @@ fn apply(pcscd: &Pcscd, files: &Files) -> Result<Command> {
 fn opensc(pcscd: &Pcscd, files: &Files) -> Result<Command> {
     let peer = files.disk.join("peer.der");
     let point = format!("{PUBLIC_KEY}{PEER}");
-    fs::write(
-        &peer,
-        base16ct::mixed::decode_vec(point).map_err(|_| "not hex")?,
-    )?;
+    fs::write(&peer, base16ct::mixed::decode_vec(point).map_err(|_| "not hex")?)?;
     let mut command = pcscd.command("pkcs11-tool");
     command
         .args(["--module", "opensc-pkcs11.so", "--login", "--pin", PIN])
-        .args([
-            "--derive",
-            "--mechanism",
-            "ECDH1-DERIVE",
-            "--id",
-            "03",
-            "--input-file",
-        ])
+        .args(["--derive", "--mechanism", "ECDH1-DERIVE", "--id", "03", "--input-file"])
         .arg(peer)
         .arg("--output-file")
         .arg(files.disk.join("derived"));
@@ -282,8 +238,7 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
 /// A program of the same build as this one.
 fn built(name: &str) -> Result<PathBuf> {
     let path = env::current_exe()?.with_file_name("..").join(name);
-    path.canonicalize()
-        .map_err(|e| format!("{}: {e}", path.display()).into())
+    path.canonicalize().map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 /// Runs it; what it says counts only when it fails.
@@ -293,10 +248,5 @@ fn succeed(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
-    Err(format!(
-        "{command:?}: {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&said)
-    )
-    .into())
+    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&said)).into())
 }

@@ -18,11 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut card = context
         .list_readers_owned()?
         .iter()
-        .find_map(|reader| {
-            context
-                .connect(reader, ShareMode::Shared, Protocols::ANY)
-                .ok()
-        })
+        .find_map(|reader| context.connect(reader, ShareMode::Shared, Protocols::ANY).ok())
         .ok_or("no card")?;
     let transaction = card.transaction()?;
     for command in [SELECT, VERIFY, KEY_AGREEMENT] {
@@ -33,8 +29,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err(format!("{command:02X?} got {answer:02X?}").into());
         }
     }
-    transaction
-        .end(Disposition::ResetCard)
-        .map_err(|(_, error)| error)?;
+    transaction.end(Disposition::ResetCard).map_err(|(_, error)| error)?;
     Ok(())
 }

@@ -115,12 +115,7 @@ impl Error {
         found: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self {
-            class,
-            tried: tried.into(),
-            found: found.into(),
-            advice: advice.into(),
-        }
+        Self { class, tried: tried.into(), found: found.into(), advice: advice.into() }
     }
 }
 

@@ -37,10 +37,7 @@ fn an_answer_comes_back_as_it_was_given() {
     if ran_without_terminal("an_answer_comes_back_as_it_was_given") {
         return;
     }
-    for (number, text) in ["123456", "", " two words ", "Größe€", "+-%n\\"]
-        .iter()
-        .enumerate()
-    {
+    for (number, text) in ["123456", "", " two words ", "Größe€", "+-%n\\"].iter().enumerate() {
         let id = format!("cryptkey:test-answer-{number}");
         let agent = Agent::answer(&id, text);
         let answer = ask("PIN of card 12345678 (3 tries left)", &id, LONG).unwrap();
@@ -83,10 +80,7 @@ fn nobody_there_is_no_answer_and_takes_the_question_back() {
     let agent = Agent::ignore(id);
     let error = ask("PIN of card 1", id, Duration::from_millis(1)).unwrap_err();
     assert_eq!(error.class, Class::NoAnswer);
-    assert!(
-        error.found.starts_with("no answer (limit 1 s): "),
-        "{error}"
-    );
+    assert!(error.found.starts_with("no answer (limit 1 s): "), "{error}");
     assert!(error.tried.contains("PIN of card 1"), "{error}");
     let socket = &agent.question()["Socket"];
     assert!(fs::metadata(socket).is_err());

@@ -13,11 +13,7 @@ fn the_table_of_exit_codes_has_every_class() {
         .iter()
         .map(|class| {
             let soft = if class.is_soft() { "yes" } else { "no" };
-            [
-                class.exit_code().to_string(),
-                format!("`{}`", class.name()),
-                soft.to_owned(),
-            ]
+            [class.exit_code().to_string(), format!("`{}`", class.name()), soft.to_owned()]
         })
         .collect();
     let rows = EXIT_CODES.lines().filter_map(|line| {

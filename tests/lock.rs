@@ -23,11 +23,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn until_somebody_waits(path: &Path) {
     let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
     let waits = |line: &str| line.contains(" -> ") && line.contains(&inode);
-    while !fs::read_to_string("/proc/locks")
-        .unwrap()
-        .lines()
-        .any(waits)
-    {
+    while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
         std::thread::yield_now();
     }
 }
@@ -44,12 +40,7 @@ fn one_run_at_a_time_and_the_error_names_file_and_holder() {
     assert_eq!(error.class, Class::Busy);
     let path = dir.join(".locks/key-vault");
     assert!(error.tried.contains(path.to_str().unwrap()), "{error}");
-    assert!(
-        error
-            .found
-            .contains(&format!("process {} (", process::id())),
-        "{error}"
-    );
+    assert!(error.found.contains(&format!("process {} (", process::id())), "{error}");
 
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
     assert_eq!((mode(&path), mode(&dir.join(".locks"))), (0o600, 0o700));
@@ -99,10 +90,7 @@ fn what_others_planted_is_not_followed() {
     lock(&dir, "key", AT_ONCE).unwrap();
     let target = ram.path().join("target");
     symlink(&target, dir.join(".locks/planted")).unwrap();
-    assert_eq!(
-        lock(&dir, "planted", AT_ONCE).unwrap_err().class,
-        Class::Publish
-    );
+    assert_eq!(lock(&dir, "planted", AT_ONCE).unwrap_err().class, Class::Publish);
     assert!(!target.exists());
     for name in ["", "..", "a/b", ".x"] {
         assert_eq!(lock(&dir, name, AT_ONCE).unwrap_err().class, Class::Publish);

@@ -18,9 +18,7 @@ fn systemd_hears_whole_messages() {
     }
     let speak = |socket: Option<&std::path::Path>| {
         let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .env("NOTIFY_TEST_SPEAKER", "1")
-            .env_remove("NOTIFY_SOCKET");
+        command.env("NOTIFY_TEST_SPEAKER", "1").env_remove("NOTIFY_SOCKET");
         if let Some(socket) = socket {
             command.env("NOTIFY_SOCKET", socket);
         }

@@ -30,11 +30,7 @@ fn fields_are_known_and_there() {
         &[("version = 2", "version = 3")],
         &expect!["version: found 3; this program reads 1 and 2 (a newer one may have written it)"],
     );
-    refused(
-        V2,
-        &[("version = 2", "version = 2\nversion = 2")],
-        &expect!["line 2: duplicate key"],
-    );
+    refused(V2, &[("version = 2", "version = 2\nversion = 2")], &expect!["line 2: duplicate key"]);
     refused(
         V2,
         &[("version = 2", "version = 2\nextra = 1")],
@@ -49,11 +45,7 @@ fn fields_are_known_and_there() {
             "line 9: unknown field `more`, expected one of `type`, `id`, `encrypted_share`, `nonce`, `share_salt`, `params`"
         ],
     );
-    refused(
-        V2,
-        &[("    slot = \"9d\"\n", "")],
-        &expect!["providers[0].params.slot: is missing"],
-    );
+    refused(V2, &[("    slot = \"9d\"\n", "")], &expect!["providers[0].params.slot: is missing"]);
     refused(
         V2,
         &[("    slot =", "    sloth = \"\"\n    slot =")],
@@ -98,11 +90,7 @@ fn counts_fit() {
         &[("threshold = 2", "threshold = 4")],
         &expect!["threshold: found 4; allowed are 2 to the number of providers, 3"],
     );
-    refused(
-        &V2[..V2.find("\n[[").unwrap()],
-        &[],
-        &expect!["line 1: missing field `providers`"],
-    );
+    refused(&V2[..V2.find("\n[[").unwrap()], &[], &expect!["line 1: missing field `providers`"]);
     refused(
         V2_MORE,
         &[("card-2", "card-1")],
@@ -261,33 +249,20 @@ fn values_make_sense() {
 
 #[test]
 fn a_file_that_is_too_long_is_refused() {
-    refused(
-        &" ".repeat(MAX_SIZE + 1),
-        &[],
-        &expect!["it is longer than 262144 bytes"],
-    );
+    refused(&" ".repeat(MAX_SIZE + 1), &[], &expect!["it is longer than 262144 bytes"]);
     assert!(Profile::parse(&format!("{}{V2}", "\n".repeat(MAX_SIZE - V2.len()))).is_ok());
 }
 
 #[test]
 fn optional_params_are_read() {
     let edits = [
-        (
-            "    serial = \"10000001\"",
-            "    guid = \"00112233445566778899aabbccddeeff\"",
-        ),
-        (
-            "    pin_policy",
-            "    key_source = \"key-agreement\"\n    pin_policy",
-        ),
+        ("    serial = \"10000001\"", "    guid = \"00112233445566778899aabbccddeeff\""),
+        ("    pin_policy", "    key_source = \"key-agreement\"\n    pin_policy"),
     ];
     let profile = Profile::parse(&edit(V2, &edits)).unwrap();
     let (_, params) = profile.piv_providers().next().unwrap();
     assert_eq!(params.serial, None);
-    assert_eq!(
-        params.guid.unwrap().to_string(),
-        "00112233445566778899aabbccddeeff"
-    );
+    assert_eq!(params.guid.unwrap().to_string(), "00112233445566778899aabbccddeeff");
     assert_eq!(params.key_source.unwrap().to_string(), "key-agreement");
 }
 
@@ -299,16 +274,9 @@ fn version_1_may_leave_the_card_open_and_know_other_providers() {
         assert_eq!(profile.piv_providers().next().unwrap().1.serial, None);
     }
     let profile = Profile::parse(&edit(V1, &[("\"recovery\"", "\"fido2\"")])).unwrap();
-    assert_eq!(
-        profile.providers()[2].kind(),
-        &ProviderKind::Unknown("fido2".into())
-    );
+    assert_eq!(profile.providers()[2].kind(), &ProviderKind::Unknown("fido2".into()));
     let index = ("    slot =", "    share_index = \"1\"\n    slot =");
-    refused(
-        V1,
-        &[index],
-        &expect!["providers[0].params.share_index: version 1 has no such param"],
-    );
+    refused(V1, &[index], &expect!["providers[0].params.share_index: version 1 has no such param"]);
     refused(
         V1,
         &[("\"recovery\"", "\"a:b\"")],
@@ -343,18 +311,8 @@ fn argon2_has_defaults_and_floors() {
 fn the_id_hangs_on_the_output_salt_alone() {
     let id = Profile::parse(V2).unwrap().id();
     expect!["072163d9b82f5f5692cba84cfbe4089d"].assert_eq(&id);
-    assert_eq!(
-        Profile::parse(&edit(V2, &[("piv-only", "other")]))
-            .unwrap()
-            .id(),
-        id
-    );
-    assert_ne!(
-        Profile::parse(&edit(V2, &[("bbceb6", "cbceb6")]))
-            .unwrap()
-            .id(),
-        id
-    );
+    assert_eq!(Profile::parse(&edit(V2, &[("piv-only", "other")])).unwrap().id(), id);
+    assert_ne!(Profile::parse(&edit(V2, &[("bbceb6", "cbceb6")])).unwrap().id(), id);
 }
 
 /// A version 1 file is a secret: neither its errors nor its debug output may quote it.
@@ -365,13 +323,7 @@ fn sealed_data_is_never_quoted() {
         edit(V1, &[(share, "6FA6952ca403c8a8")]),
         edit(V1, &[("  encrypted_share = \"", "  encrypted_share = ")]),
         edit(V1, &[("  encrypted_share = \"", "  encrypted_shard = \"")]),
-        edit(
-            V1,
-            &[(
-                "  encrypted_share =",
-                "  encrypted_share = 7\n  encrypted_share =",
-            )],
-        ),
+        edit(V1, &[("  encrypted_share =", "  encrypted_share = 7\n  encrypted_share =")]),
     ];
     for text in errors {
         let error = Profile::parse(&text).unwrap_err();

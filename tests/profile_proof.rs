@@ -139,11 +139,8 @@ fn points_are_those_of_p256() {
 #[test]
 fn every_proof_asks_for_another_point() {
     let peer = Peer::random().unwrap();
-    let points = [(); 4].map(|()| {
-        *Proof::new(peer.point(), SharedX::new(&[0; 32]))
-            .unwrap()
-            .challenge()
-    });
+    let points =
+        [(); 4].map(|()| *Proof::new(peer.point(), SharedX::new(&[0; 32])).unwrap().challenge());
     for (i, point) in points.iter().enumerate() {
         assert!(!same_key(point, peer.point()));
         assert!(points[..i].iter().all(|other| !same_key(point, other)));

@@ -24,11 +24,7 @@ fn cards(count: usize) -> Vec<Card> {
 
 fn enroll(cards: &[Card]) -> Vec<NewProvider> {
     let ids = (1..).map(|number| format!("card-{number}"));
-    cards
-        .iter()
-        .zip(ids)
-        .map(|(card, id)| card.enroll(&id))
-        .collect()
+    cards.iter().zip(ids).map(|(card, id)| card.enroll(&id)).collect()
 }
 
 /// The cards' secrets for a profile whose providers they are, in order.
@@ -42,10 +38,7 @@ fn secrets(cards: &[Card], profile: &Profile) -> Vec<ProviderSecret> {
 /// Opens with the cards at `places`.
 fn open(cards: &[Card], profile: &Profile, places: &[usize]) -> Result<Opened, OpenError> {
     let secrets = secrets(cards, profile);
-    let given: Vec<_> = places
-        .iter()
-        .map(|&place| (place, &secrets[place]))
-        .collect();
+    let given: Vec<_> = places.iter().map(|&place| (place, &secrets[place])).collect();
     seal::open(profile, &given)
 }
 
@@ -112,10 +105,7 @@ fn every_seal_is_another_key() {
 fn outputs_differ_by_use_and_are_bounded() {
     let (_, opened) = seal::seal("vault", 1, enroll(&cards(1))).unwrap();
     let of = |label, length| opened.output(label, length).map(|bytes| bytes.len());
-    assert_ne!(
-        opened.output("a", 32).unwrap(),
-        opened.output("b", 32).unwrap()
-    );
+    assert_ne!(opened.output("a", 32).unwrap(), opened.output("b", 32).unwrap());
     assert_eq!((of("a", 1), of("a", 1024)), (Ok(1), Ok(1024)));
     assert_eq!(of("a", 0).unwrap_err().class, Class::Spec);
     assert_eq!(of("a", 1025).unwrap_err().class, Class::Spec);
@@ -127,16 +117,8 @@ fn another_card_is_told_from_a_damaged_file() {
     let (profile, _) = seal::seal("vault", 2, enroll(&right)).unwrap();
     let wrong = [right[0].clone(), Card::new()];
     let error = open(&wrong, &profile, &[0, 1]).unwrap_err();
-    assert_eq!(
-        error,
-        OpenError::WrongSecret {
-            provider: "card-2".into()
-        }
-    );
-    assert_eq!(
-        error.clone().into_error("opening", false).class,
-        Class::KeyChanged
-    );
+    assert_eq!(error, OpenError::WrongSecret { provider: "card-2".into() });
+    assert_eq!(error.clone().into_error("opening", false).class, Class::KeyChanged);
     // Where the card told the enrolled key, it is the file that was changed.
     assert_eq!(error.into_error("opening", true).class, Class::Profile);
 
@@ -151,16 +133,9 @@ fn another_card_is_told_from_a_damaged_file() {
     let error = open(&right, &Profile::parse(&renamed).unwrap(), &[0, 1]).unwrap_err();
     assert_eq!(error, OpenError::Integrity);
 
-    let swapped = profile
-        .to_toml()
-        .replace("share_index = \"1\"", "share_index = \"3\"");
+    let swapped = profile.to_toml().replace("share_index = \"1\"", "share_index = \"3\"");
     let error = open(&right, &Profile::parse(&swapped).unwrap(), &[0, 1]).unwrap_err();
-    assert_eq!(
-        error,
-        OpenError::WrongIndex {
-            provider: "card-1".into()
-        }
-    );
+    assert_eq!(error, OpenError::WrongIndex { provider: "card-1".into() });
 }
 
 #[test]
@@ -177,9 +152,7 @@ fn what_the_format_does_not_allow_is_not_sealed() {
     let refused = |name: &str, threshold, change: &dyn Fn(&mut Vec<NewProvider>)| {
         let mut providers = enroll(&cards(2));
         change(&mut providers);
-        let error = seal::seal(name, threshold, providers)
-            .map(|_| ())
-            .unwrap_err();
+        let error = seal::seal(name, threshold, providers).map(|_| ()).unwrap_err();
         assert_eq!(error.class, Class::Internal);
     };
     refused("vault", 0, &|_| {});
@@ -198,11 +171,7 @@ fn what_the_format_does_not_allow_is_not_sealed() {
             _ => unreachable!(),
         }
     };
-    refused(
-        "vault",
-        1,
-        &with_params(|params| params.card_name = "a\u{7}".into()),
-    );
+    refused("vault", 1, &with_params(|params| params.card_name = "a\u{7}".into()));
     refused("vault", 1, &with_params(|params| params.serial = None));
     refused("vault", 1, &with_params(|params| params.pin_policy = None));
     refused(

@@ -28,9 +28,7 @@ const V1: &str = include_str!("vectors/profiles/piv-piv-recovery.toml");
 const V2: &str = include_str!("vectors/profiles/piv-only.toml");
 
 fn profile(name: &str) -> Profile {
-    seal::seal(name, 1, vec![Card::new().enroll("card-1")])
-        .unwrap()
-        .0
+    seal::seal(name, 1, vec![Card::new().enroll("card-1")]).unwrap().0
 }
 
 /// A state directory in a directory of its own.
@@ -43,10 +41,7 @@ impl State {
     fn absent() -> Self {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("state");
-        Self {
-            _parent: parent,
-            path,
-        }
+        Self { _parent: parent, path }
     }
 
     fn new() -> Self {
@@ -73,18 +68,15 @@ impl State {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.path).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
 
     /// The error's text with the directory's random name taken out.
     fn told(&self, error: &Error) -> String {
-        error
-            .to_string()
-            .replace(self.path.to_str().unwrap(), "STATE")
+        error.to_string().replace(self.path.to_str().unwrap(), "STATE")
     }
 }
 
@@ -112,10 +104,7 @@ fn a_saved_profile_is_read_back() {
         assert!(store.load("other").unwrap().is_none());
     }
     assert_eq!(state.names(), ["vault.toml"]);
-    assert_eq!(
-        (mode(&state.path), mode(&state.path.join("vault.toml"))),
-        (0o700, 0o600)
-    );
+    assert_eq!((mode(&state.path), mode(&state.path.join("vault.toml"))), (0o700, 0o600));
 }
 
 #[test]
@@ -135,16 +124,10 @@ fn a_profile_is_never_replaced() {
             "directory" => fs::create_dir(state.path.join("directory.toml")).unwrap(),
             _ => symlink("/nowhere", state.path.join("link.toml")).unwrap(),
         }
-        assert_eq!(
-            state.open().save(&profile(name)).unwrap_err().class,
-            Class::Profile
-        );
+        assert_eq!(state.open().save(&profile(name)).unwrap_err().class, Class::Profile);
         assert_eq!(state.load_error(name).class, Class::Profile);
     }
-    assert_eq!(
-        state.names(),
-        ["directory.toml", "empty.toml", "link.toml", "vault.toml"]
-    );
+    assert_eq!(state.names(), ["directory.toml", "empty.toml", "link.toml", "vault.toml"]);
 }
 
 #[test]
@@ -170,11 +153,7 @@ fn what_a_killed_run_left_is_removed() {
     let state = State::new();
     state.put(".vault.toml.new", &V2[..100], 0o600);
     state.put("disk.toml", V2, 0o600);
-    fs::hard_link(
-        state.path.join("disk.toml"),
-        state.path.join(".disk.toml.new"),
-    )
-    .unwrap();
+    fs::hard_link(state.path.join("disk.toml"), state.path.join(".disk.toml.new")).unwrap();
     assert!(state.open().load("vault").unwrap().is_none());
     assert_eq!(state.open().profiles().unwrap().len(), 1);
     state.open().save(&profile("vault")).unwrap();
@@ -251,10 +230,7 @@ fn what_others_own_is_refused() {
     assert_eq!(error.class, Class::Permission);
     expect!["reading profile STATE/vault.toml: it belongs to uid 1234, and this runs as uid 0. Find out who changed it; then give it back with `chown 0` and `chmod 0600`."].assert_eq(&state.told(&error));
     chown(&state.path, Some(1234), None).unwrap();
-    assert_eq!(
-        Store::open(&state.path).map(|_| ()).unwrap_err().class,
-        Class::Permission
-    );
+    assert_eq!(Store::open(&state.path).map(|_| ()).unwrap_err().class, Class::Permission);
 }
 
 #[test]
@@ -299,20 +275,14 @@ fn version_1_is_a_secret() {
     let state = State::new();
     state.put("old.toml", V1, 0o600);
     let loaded = state.open().load("old").unwrap().unwrap();
-    let warning = loaded
-        .warning
-        .unwrap()
-        .replace(state.path.to_str().unwrap(), "STATE");
+    let warning = loaded.warning.unwrap().replace(state.path.to_str().unwrap(), "STATE");
     expect!["Profile STATE/old.toml is of version 1, written by cryptkey: whoever reads the file can compute its PIV shares without a card. Treat every copy as a secret until the key is resealed."].assert_eq(&warning);
     for open in [0o640, 0o604, 0o400, 0o700] {
         set_mode(&state.path.join("old.toml"), open);
         assert_eq!(state.load_error("old").class, Class::Permission);
     }
     expect!["reading profile STATE/old.toml: a profile of version 1 with mode 0700. Whoever reads it can compute its PIV shares without a card: `chmod 0600` it, and rotate the key if anybody else could read it."].assert_eq(&state.told(&state.load_error("old")));
-    assert_eq!(
-        state.open().save(&loaded.profile).unwrap_err().class,
-        Class::Internal
-    );
+    assert_eq!(state.open().save(&loaded.profile).unwrap_err().class, Class::Internal);
 }
 
 #[test]
@@ -328,39 +298,20 @@ fn every_profile_is_listed_or_its_error_is() {
     state.put(".hidden.toml.new", "", 0o600);
     symlink("nowhere", state.path.join("link.toml")).unwrap();
     let profiles = state.open().profiles().unwrap();
-    let listed: Vec<_> = profiles
-        .iter()
-        .map(|(name, read)| (name.as_str(), read.is_ok()))
-        .collect();
-    let expected = [
-        ("cut", false),
-        ("good", true),
-        ("link", false),
-        ("old", true),
-        ("open", false),
-    ];
+    let listed: Vec<_> =
+        profiles.iter().map(|(name, read)| (name.as_str(), read.is_ok())).collect();
+    let expected =
+        [("cut", false), ("good", true), ("link", false), ("old", true), ("open", false)];
     assert_eq!(listed, expected);
 }
 
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
     let state = State::new();
-    for name in [
-        "",
-        ".",
-        "..",
-        "../vault",
-        "a/b",
-        ".hidden",
-        "a\nb",
-        &"x".repeat(300),
-    ] {
+    for name in ["", ".", "..", "../vault", "a/b", ".hidden", "a\nb", &"x".repeat(300)] {
         assert_eq!(state.load_error(name).class, Class::Spec, "{name}");
     }
-    assert_eq!(
-        state.open().save(&profile("../vault")).unwrap_err().class,
-        Class::Spec
-    );
+    assert_eq!(state.open().save(&profile("../vault")).unwrap_err().class, Class::Spec);
 }
 
 #[test]

@@ -63,16 +63,10 @@ fn the_same_again_writes_nothing() {
     publish(&dir, "vault", &set(&OLD)).unwrap();
     publish(&dir, "other", &set(&NEW)).unwrap();
     let before = traces(ram.path());
-    assert_eq!(
-        publish(&dir, "vault", &set(&OLD)).unwrap(),
-        Outcome::Unchanged
-    );
+    assert_eq!(publish(&dir, "vault", &set(&OLD)).unwrap(), Outcome::Unchanged);
     let mut backwards = set(&OLD);
     backwards.reverse();
-    assert_eq!(
-        publish(&dir, "vault", &backwards).unwrap(),
-        Outcome::Unchanged
-    );
+    assert_eq!(publish(&dir, "vault", &backwards).unwrap(), Outcome::Unchanged);
     assert_eq!(traces(ram.path()), before);
 }
 
@@ -105,12 +99,7 @@ fn owner_mode_and_directories_are_as_declared_whatever_the_umask() {
     let dir = ram.runtime_dir();
     let owned = |name: &str, uid, gid, mode| {
         let entry = entry(name, b"x");
-        Entry {
-            uid,
-            gid,
-            mode,
-            ..entry
-        }
+        Entry { uid, gid, mode, ..entry }
     };
     let set = [
         owned("a", 1000, 2000, 0o440),
@@ -119,13 +108,8 @@ fn owner_mode_and_directories_are_as_declared_whatever_the_umask() {
         owned("d", 0, 7, 0o000),
     ];
     publish(&dir, "vault", &set).unwrap();
-    let file = |name: &str, uid, gid, mode| PublishedFile {
-        name: name.into(),
-        uid,
-        gid,
-        mode,
-        length: 1,
-    };
+    let file =
+        |name: &str, uid, gid, mode| PublishedFile { name: name.into(), uid, gid, mode, length: 1 };
     let files = published(&dir, "vault").unwrap().unwrap();
     assert_eq!(
         files,
@@ -138,12 +122,7 @@ fn owner_mode_and_directories_are_as_declared_whatever_the_umask() {
     );
     for path in [dir.clone(), dir.join(".generations"), dir.join("vault")] {
         let found = fs::metadata(&path).unwrap();
-        assert_eq!(
-            (found.mode() & 0o7777, found.uid()),
-            (0o751, 0),
-            "{}",
-            path.display()
-        );
+        assert_eq!((found.mode() & 0o7777, found.uid()), (0o751, 0), "{}", path.display());
     }
     assert_eq!(publish(&dir, "vault", &set).unwrap(), Outcome::Unchanged);
 }
@@ -156,22 +135,9 @@ fn a_full_tmpfs_keeps_the_old_set_whole() {
     let before = tree(ram.path());
     let large = [entry("a", b"new"), entry("big", &vec![7; 100_000])];
     let error = refused(publish(&dir, "vault", &large));
-    assert!(
-        error
-            .found
-            .contains("could not write secret big: No space left"),
-        "{error}"
-    );
-    assert!(
-        error.found.contains("the 2 secrets need 106496 bytes"),
-        "{error}"
-    );
-    assert!(
-        error
-            .found
-            .contains("what was published before still stands"),
-        "{error}"
-    );
+    assert!(error.found.contains("could not write secret big: No space left"), "{error}");
+    assert!(error.found.contains("the 2 secrets need 106496 bytes"), "{error}");
+    assert!(error.found.contains("what was published before still stands"), "{error}");
     assert!(error.advice.contains("more room"), "{error}");
     assert_old_stands(&dir);
     assert_eq!(tree(ram.path()), before);
@@ -214,10 +180,7 @@ fn a_read_only_file_system_is_named_and_what_stands_is_left() {
     assert!(error.advice.contains("writable"), "{error}");
     assert_old_stands(&dir);
     // There is nothing to write, so nothing to complain about.
-    assert_eq!(
-        publish(&dir, "vault", &set(&OLD)).unwrap(),
-        Outcome::Unchanged
-    );
+    assert_eq!(publish(&dir, "vault", &set(&OLD)).unwrap(), Outcome::Unchanged);
     assert_eq!(scrub(&dir, "vault").unwrap_err().class, Class::Publish);
     let absent = ram.path().join("absent");
     refused(publish(&absent, "vault", &set(&NEW)));
@@ -234,11 +197,7 @@ fn leftovers_of_killed_runs_go_also_where_nothing_changes() {
     for new in [&OLD, &NEW] {
         fs::create_dir(&half).unwrap();
         fs::write(half.join("a"), "half").unwrap();
-        symlink(
-            ".generations/vault.0123456789abcdef",
-            half.with_added_extension("link"),
-        )
-        .unwrap();
+        symlink(".generations/vault.0123456789abcdef", half.with_added_extension("link")).unwrap();
         publish(&dir, "vault", &set(new)).unwrap();
         assert_eq!(tree(ram.path()).len(), before.len());
         assert!(!half.exists());

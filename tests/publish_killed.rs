@@ -74,9 +74,7 @@ fn kill_at(what: &str, dir: &Path, stop: usize) -> bool {
         .spawn()
         .unwrap();
     let mut tid = String::new();
-    BufReader::new(child.stderr.take().unwrap())
-        .read_line(&mut tid)
-        .unwrap();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut tid).unwrap();
     let thread = Pid::from_raw(tid.trim().parse().unwrap());
     ptrace::seize(thread, ptrace::Options::empty()).unwrap();
     ptrace::interrupt(thread).unwrap();
@@ -109,11 +107,7 @@ fn kill_everywhere(what: &str, prepare: impl Fn(&Path), check: impl Fn(&Path)) -
         check(&dir);
         act(what, &dir);
         if what == "publish" {
-            assert_eq!(
-                contents(&dir.join("vault")),
-                expected(&NEW),
-                "after stop {stop}"
-            );
+            assert_eq!(contents(&dir.join("vault")), expected(&NEW), "after stop {stop}");
             assert_eq!(generations(&dir), 1, "after stop {stop}");
             let again = publish(&dir, "vault", &set(&NEW)).unwrap();
             assert_eq!(again, Outcome::Unchanged);
@@ -130,15 +124,8 @@ fn kill_everywhere(what: &str, prepare: impl Fn(&Path), check: impl Fn(&Path)) -
 /// What stands at the name is `first` or `second`, whole; an empty slice is nothing at all.
 fn stands(dir: &Path, first: &[(&str, &str)], second: &[(&str, &str)]) {
     let key = dir.join("vault");
-    let found = if key.exists() {
-        contents(&key)
-    } else {
-        expected(&[])
-    };
-    assert!(
-        found == expected(first) || found == expected(second),
-        "half a set: {found:?}"
-    );
+    let found = if key.exists() { contents(&key) } else { expected(&[]) };
+    assert!(found == expected(first) || found == expected(second), "half a set: {found:?}");
 }
 
 #[test]

@@ -91,17 +91,12 @@ fn what_others_planted_is_neither_followed_nor_replaced() {
         plant();
         let before = traces(ram.path());
         let error = refused(publish(&dir, "vault", &set(&NEW)));
-        assert!(
-            error.found.contains("which this program did not make"),
-            "{error}"
-        );
+        assert!(error.found.contains("which this program did not make"), "{error}");
         scrub(&dir, "vault").unwrap_err();
         published(&dir, "vault").unwrap_err();
         assert_eq!(traces(ram.path()), before);
         assert_eq!(published_keys(&dir).unwrap(), ["other"]);
-        fs::remove_file(&key)
-            .or_else(|_| fs::remove_dir(&key))
-            .unwrap();
+        fs::remove_file(&key).or_else(|_| fs::remove_dir(&key)).unwrap();
     }
 
     // A symlink in place of a secret (to one just like it), or of the directory of generations.
@@ -123,16 +118,7 @@ fn what_others_planted_is_neither_followed_nor_replaced() {
 fn names_that_are_no_safe_file_names_go_nowhere() {
     let ram = Ram::tmpfs("size=1m");
     let dir = ram.runtime_dir();
-    for name in [
-        "",
-        ".",
-        "..",
-        "../x",
-        "a/b",
-        ".locks",
-        ".generations",
-        "a\0b",
-    ] {
+    for name in ["", ".", "..", "../x", "a/b", ".locks", ".generations", "a\0b"] {
         refused(publish(&dir, name, &set(&OLD)));
         refused(publish(&dir, "vault", &set(&[(name, "x")])));
         scrub(&dir, name).unwrap_err();

@@ -55,11 +55,7 @@ fn piv_secrets_are_those_of_the_vectors() {
             pin_policy: None,
             key_source: None,
         };
-        assert_eq!(
-            params.secret(&x).as_bytes(),
-            &unhex(&vector.secret),
-            "{line}"
-        );
+        assert_eq!(params.secret(&x).as_bytes(), &unhex(&vector.secret), "{line}");
     }
     assert_eq!(seen, [8, 8]);
 }
@@ -73,27 +69,14 @@ fn profiles_open_to_the_outputs_of_the_vectors() {
         let threshold = usize::from(profile.threshold());
         if secrets.len() < threshold {
             let error = vector.open(&profile).unwrap_err();
-            assert_eq!(
-                error,
-                OpenError::TooFew {
-                    given: 1,
-                    threshold: 2
-                },
-                "{}",
-                vector.name
-            );
+            assert_eq!(error, OpenError::TooFew { given: 1, threshold: 2 }, "{}", vector.name);
             continue;
         }
         for some in by_reference(&secrets).windows(threshold) {
             let key = seal::open(&profile, some).unwrap();
             for (label, expected) in &vector.opens.outputs {
                 let output = key.output(label, 32).unwrap();
-                assert_eq!(
-                    &base16ct::lower::encode_string(&output),
-                    expected,
-                    "{}",
-                    vector.name
-                );
+                assert_eq!(&base16ct::lower::encode_string(&output), expected, "{}", vector.name);
             }
             opened += 1;
         }
@@ -113,18 +96,12 @@ fn profiles_are_written_as_they_were_read() {
 
 #[test]
 fn recovery_codes_are_parsed() {
-    for vector in vectors::profiles()
-        .iter()
-        .filter(|vector| vector.name.contains("recovery"))
-    {
+    for vector in vectors::profiles().iter().filter(|vector| vector.name.contains("recovery")) {
         let profile = Profile::parse(vector.text).unwrap();
         let ProviderKind::Recovery(argon2) = profile.providers().last().unwrap().kind() else {
             panic!("{}", vector.name);
         };
-        assert_eq!(
-            (argon2.time, argon2.memory_kib, argon2.threads),
-            (2, 19456, 1)
-        );
+        assert_eq!((argon2.time, argon2.memory_kib, argon2.threads), (2, 19456, 1));
     }
 }
 
@@ -137,12 +114,7 @@ fn the_attack_opens_version_1_and_nothing_else() {
             (Version::V1, 2) => vec!["card-1", "card-2"],
             _ => vec![],
         };
-        assert_eq!(
-            attack::opened_without_a_card(vector.text),
-            expected,
-            "{}",
-            vector.name
-        );
+        assert_eq!(attack::opened_without_a_card(vector.text), expected, "{}", vector.name);
     }
 }
 
@@ -156,11 +128,7 @@ fn harmless(vector: &vectors::Vector, original: &Profile, changed: &str) {
         return;
     }
     let opened = vector.open(&read);
-    assert!(
-        opened.is_err(),
-        "{} opens after a change:\n{changed}",
-        vector.name
-    );
+    assert!(opened.is_err(), "{} opens after a change:\n{changed}", vector.name);
 }
 
 #[test]
@@ -191,10 +159,7 @@ fn a_truncated_profile_is_refused() {
         let original = Profile::parse(vector.text).unwrap();
         for length in 0..vector.text.len() - 1 {
             let cut = &vector.text[..length];
-            assert!(
-                Profile::parse(cut).ok().as_ref() != Some(&original),
-                "{length}"
-            );
+            assert!(Profile::parse(cut).ok().as_ref() != Some(&original), "{length}");
             harmless(&vector, &original, cut);
         }
     }

@@ -75,11 +75,11 @@ impl Work<'_> {
         // tell, or shows an old certificate, the answer to the generation stands.
         let told = self.with_card("looking at the new key", |piv| piv.inspect(slot))?;
         let state = match told {
-            SlotState::Key(SlotKey {
-                public: Ok(found),
-                source,
-                ..
-            }) if source != KeySource::Certificate || piv::same_key(&found, &public) => told,
+            SlotState::Key(SlotKey { public: Ok(found), source, .. })
+                if source != KeySource::Certificate || piv::same_key(&found, &public) =>
+            {
+                told
+            }
             _ => SlotState::Key(SlotKey {
                 public: Ok(public),
                 policies: None,
@@ -105,11 +105,7 @@ impl Work<'_> {
                     .and_then(|()| ManagementKey::new(bytes))
                     .ok_or_else(|| {
                         wrong(
-                            format!(
-                                "key {}: reading management key {}",
-                                self.name,
-                                path.display()
-                            ),
+                            format!("key {}: reading management key {}", self.name, path.display()),
                             "it is not 32, 48 or 64 hex digits",
                             "Correct the file.",
                         )
@@ -136,11 +132,7 @@ impl Work<'_> {
     pub(super) fn enroll(&mut self) -> Attempt {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
-        let Some(SlotState::Key(SlotKey {
-            public: Ok(public_key),
-            source,
-            ..
-        })) = session.slot
+        let Some(SlotState::Key(SlotKey { public: Ok(public_key), source, .. })) = session.slot
         else {
             return Err(out_of_order(self.name));
         };

@@ -161,11 +161,7 @@ impl Work<'_> {
         }
         let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
-        Ok(Report {
-            profile_id,
-            enrolled: self.enrolled,
-            outcome,
-        })
+        Ok(Report { profile_id, enrolled: self.enrolled, outcome })
     }
 
     fn step(&mut self, step: Step) -> Attempt {
@@ -188,12 +184,7 @@ impl Work<'_> {
             self.store.check_writable(self.name)?;
         }
         let held = observe::find(self.name, self.key, &self.known, self.deadline)?;
-        tracing::debug!(
-            "key {}: {} in {:?}",
-            self.name,
-            held.facts.card,
-            held.facts.reader
-        );
+        tracing::debug!("key {}: {} in {:?}", self.name, held.facts.card, held.facts.reader);
         self.piv = Some(held.piv);
         self.known.session = Some(held.facts);
         Ok(())
@@ -207,11 +198,7 @@ impl Work<'_> {
     }
 
     fn open_share(&mut self, index: usize) -> Attempt {
-        let sealed = self
-            .known
-            .profile
-            .as_ref()
-            .and_then(|sealed| sealed.piv.get(&index));
+        let sealed = self.known.profile.as_ref().and_then(|sealed| sealed.piv.get(&index));
         let params = sealed.ok_or_else(|| out_of_order(self.name))?.clone();
         // The planner saw to it that a key that the card tells is the enrolled one.
         let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
@@ -219,16 +206,9 @@ impl Work<'_> {
         self.end_session();
         self.shares.push((index, params.secret(&x)));
         self.known.opened.insert(index);
-        let profile = self
-            .profile
-            .as_ref()
-            .ok_or_else(|| out_of_order(self.name))?;
+        let profile = self.profile.as_ref().ok_or_else(|| out_of_order(self.name))?;
         if self.shares.len() >= usize::from(profile.threshold()) {
-            let shares: Vec<_> = self
-                .shares
-                .iter()
-                .map(|(at, secret)| (*at, secret))
-                .collect();
+            let shares: Vec<_> = self.shares.iter().map(|(at, secret)| (*at, secret)).collect();
             let file = match &self.key.profile {
                 Some(shipped) => shipped.clone(),
                 None => self.store.file(self.name),
@@ -253,9 +233,7 @@ impl Work<'_> {
         let (piv, _) = self.session()?;
         let answer = piv.key_agreement(slot, peer, limit);
         self.pin_is_fresh = false;
-        answer
-            .map(|x| SharedX::new(&x))
-            .map_err(|fault| self.agreement_failure(fault, tried))
+        answer.map(|x| SharedX::new(&x)).map_err(|fault| self.agreement_failure(fault, tried))
     }
 
     /// What it means that the card did not agree on a key. It has one status word for a missing
@@ -296,23 +274,14 @@ impl Work<'_> {
         let limit = self.key.touch_timeout;
         notify::status("touch the card now");
         notify::extend_timeout(limit * 2);
-        tracing::info!(
-            "key {}: touch {card} now (within {} s)",
-            self.name,
-            limit.as_secs()
-        );
+        tracing::info!("key {}: touch {card} now (within {} s)", self.name, limit.as_secs());
         (tried, limit)
     }
 
     fn no_touch(&self, tried: String) -> Error {
         let limit = self.key.touch_timeout.as_secs();
         let advice = "Start the unit again and touch the card when it blinks.";
-        Error::new(
-            Class::NoAnswer,
-            tried,
-            format!("no touch came within {limit} s"),
-            advice,
-        )
+        Error::new(Class::NoAnswer, tried, format!("no touch came within {limit} s"), advice)
     }
 
     /// The open session. That there is one is the planner's doing.

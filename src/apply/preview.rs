@@ -30,10 +30,7 @@ pub struct Preview {
 #[must_use]
 pub fn preview(spec: &Spec, name: &str, key: &Key) -> Preview {
     let mut preview = Preview::default();
-    let key = Key {
-        card_timeout: std::time::Duration::ZERO,
-        ..key.clone()
-    };
+    let key = Key { card_timeout: std::time::Duration::ZERO, ..key.clone() };
     if let Err(error) = preview.run(spec, name, &key) {
         preview.refused = Some(error);
     }
@@ -86,8 +83,7 @@ impl Preview {
         let tries = match tries {
             PinTries::Left(left) => left,
             PinTries::Verified => {
-                self.steps
-                    .push("reset the card, whose PIN another session left verified".into());
+                self.steps.push("reset the card, whose PIN another session left verified".into());
                 MIN_TRIES
             }
         };
@@ -101,10 +97,7 @@ impl Preview {
         };
         self.facts.push(match (step, &session.slot, session.tries) {
             (Step::FindCard, Some(slot), _) => {
-                format!(
-                    "{} in {:?}; slot {}: {slot}",
-                    session.card, session.reader, work.key.slot
-                )
+                format!("{} in {:?}; slot {}: {slot}", session.card, session.reader, work.key.slot)
             }
             (Step::FindCard, None, _) => format!("{} in {:?}", session.card, session.reader),
             (_, _, Some(tries)) => format!("{tries} PIN tries left"),

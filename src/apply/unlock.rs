@@ -80,10 +80,7 @@ impl Work<'_> {
         let (pin, origin) = self.read_pin()?;
         let card = self.session()?.1.card;
         let tried = format!("key {}: presenting the PIN ({origin}) to {card}", self.name);
-        if self
-            .accepted_pin(&card)
-            .is_some_and(|accepted| !accepted.is(&pin))
-        {
+        if self.accepted_pin(&card).is_some_and(|accepted| !accepted.is(&pin)) {
             return Err(Failure::Final(Error::new(
                 Class::PinRefused,
                 tried,
@@ -126,9 +123,7 @@ impl Work<'_> {
     /// The PIN that the card accepted in this run, if it did.
     fn accepted_pin(&self, card: &CardName) -> Option<&Pin> {
         let mut accepted = self.run.accepted.iter();
-        accepted
-            .find(|(name, _)| name.is_known_as(card))
-            .map(|(_, pin)| pin)
+        accepted.find(|(name, _)| name.is_known_as(card)).map(|(_, pin)| pin)
     }
 
     /// The PIN, and where it came from.
@@ -143,10 +138,8 @@ impl Work<'_> {
         let read = |path: &Path, origin: String| {
             read_private(path, LONGEST_FILE, Class::PinRefused)
                 .map_err(|error| {
-                    let tried = format!(
-                        "key {}: getting the PIN of {card}: {}",
-                        self.name, error.tried
-                    );
+                    let tried =
+                        format!("key {}: getting the PIN of {card}: {}", self.name, error.tried);
                     Failure::Final(Error { tried, ..error })
                 })
                 .map(|bytes| (bytes, origin))

@@ -49,23 +49,13 @@ impl<'a> Command<'a> {
     /// A command that is answered at once.
     #[must_use]
     pub fn new(ins: u8, p1: u8, p2: u8, data: &'a [u8]) -> Self {
-        Self {
-            ins,
-            p1,
-            p2,
-            data,
-            limit: ANSWER_LIMIT,
-            repeatable: true,
-        }
+        Self { ins, p1, p2, data, limit: ANSWER_LIMIT, repeatable: true }
     }
 
     /// The same command, to be sent once.
     #[must_use]
     pub fn once(self) -> Self {
-        Self {
-            repeatable: false,
-            ..self
-        }
+        Self { repeatable: false, ..self }
     }
 }
 
@@ -115,10 +105,7 @@ pub fn exchange(card: &mut dyn Transport, command: &Command) -> Result<Response,
         if part.data.is_empty() && part.status.0 >> 8 == 0x61 {
             return Err(Fault::Garbage("it promises more and sends nothing"));
         }
-        answer = Response {
-            data: join(&answer.data, &part.data),
-            status: part.status,
-        };
+        answer = Response { data: join(&answer.data, &part.data), status: part.status };
         if answer.data.len() > LONGEST_ANSWER {
             return Err(Fault::Garbage("it is longer than any PIV answer"));
         }
@@ -142,20 +129,11 @@ fn send(
     }
     apdu.push(le);
     let mut answer = card.transmit(&apdu, limit)?;
-    let body = answer
-        .len()
-        .checked_sub(2)
-        .ok_or(Fault::Garbage("it lacks a status word"))?;
+    let body = answer.len().checked_sub(2).ok_or(Fault::Garbage("it lacks a status word"))?;
     let status = StatusWord(u16::from_be_bytes([answer[body], answer[body + 1]]));
-    tracing::trace!(
-        "APDU {header:02x?}, {} bytes -> {body} bytes, {status}",
-        data.len()
-    );
+    tracing::trace!("APDU {header:02x?}, {} bytes -> {body} bytes, {status}", data.len());
     answer.truncate(body);
-    Ok(Response {
-        data: answer,
-        status,
-    })
+    Ok(Response { data: answer, status })
 }
 
 /// Both parts in a new buffer, so that no reallocation leaves a copy behind.
@@ -181,10 +159,7 @@ mod tests {
     impl Transport for Script {
         fn transmit(&mut self, command: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
             self.sent.push(command.to_vec());
-            self.answers
-                .pop_front()
-                .map(Zeroizing::new)
-                .ok_or(Fault::Absent)
+            self.answers.pop_front().map(Zeroizing::new).ok_or(Fault::Absent)
         }
 
         fn reset(&mut self) -> Result<(), Fault> {
@@ -199,20 +174,14 @@ mod tests {
 
     fn run(data: &[u8], answers: &[&[u8]]) -> (Answer, Vec<Vec<u8>>) {
         let answers = answers.iter().map(|a| a.to_vec()).collect();
-        let mut script = Script {
-            answers,
-            sent: Vec::new(),
-        };
+        let mut script = Script { answers, sent: Vec::new() };
         let result = exchange(&mut script, &Command::new(0xcb, 0x3f, 0xff, data));
         (result.map(|r| (r.data.to_vec(), r.status.0)), script.sent)
     }
 
     #[test]
     fn an_answer_in_parts_is_put_together() {
-        let (result, sent) = run(
-            &[7],
-            &[&[1, 2, 0x61, 0x00], &[3, 0x61, 0x01], &[4, 0x90, 0x00]],
-        );
+        let (result, sent) = run(&[7], &[&[1, 2, 0x61, 0x00], &[3, 0x61, 0x01], &[4, 0x90, 0x00]]);
         assert_eq!(result, Ok((vec![1, 2, 3, 4], 0x9000)));
         assert_eq!(sent[0], [0x00, 0xcb, 0x3f, 0xff, 1, 7, 0]);
         assert_eq!(sent[1], [0x00, 0xc0, 0, 0, 0x00]);
@@ -239,20 +208,10 @@ mod tests {
 
     #[test]
     fn answers_without_end_or_sense_are_faults() {
-        for answers in [
-            &[&[0x90][..]][..],
-            &[&[]],
-            &[&[1, 0x61, 0x05], &[0x61, 0x05]],
-        ] {
-            assert!(
-                matches!(run(&[], answers).0, Err(Fault::Garbage(_))),
-                "{answers:02x?}"
-            );
+        for answers in [&[&[0x90][..]][..], &[&[]], &[&[1, 0x61, 0x05], &[0x61, 0x05]]] {
+            assert!(matches!(run(&[], answers).0, Err(Fault::Garbage(_))), "{answers:02x?}");
         }
         let block = [&[0; 256][..], &[0x61, 0x00]].concat();
-        assert!(matches!(
-            run(&[], &[&block[..]; 80]).0,
-            Err(Fault::Garbage(_))
-        ));
+        assert!(matches!(run(&[], &[&block[..]; 80]).0, Err(Fault::Garbage(_))));
     }
 }

@@ -91,10 +91,9 @@ impl Fault {
     pub fn error(&self, tried: impl Into<String>) -> Error {
         let (class, advice) = match self {
             Self::Absent => (Class::NoCard, "Insert the card, and start the unit again."),
-            Self::Reset | Self::Held => (
-                Class::Busy,
-                "End the program that uses the card, and start the unit again.",
-            ),
+            Self::Reset | Self::Held => {
+                (Class::Busy, "End the program that uses the card, and start the unit again.")
+            }
             Self::Denied => (
                 Class::Permission,
                 "Root needs polkit's leave too: see that polkit runs, and that its rules allow the \
@@ -113,10 +112,7 @@ impl Fault {
                 "Take the card out, insert it again and start over. If it stays so, this card can't \
                  be used: please report it with the output of -vv.",
             ),
-            Self::Pcsc(_) => (
-                Class::Card,
-                "See what pcscd's log says (journalctl -u pcscd).",
-            ),
+            Self::Pcsc(_) => (Class::Card, "See what pcscd's log says (journalctl -u pcscd)."),
         };
         Error::new(class, tried, self.to_string(), advice)
     }

@@ -10,9 +10,7 @@ use super::{Fault, StatusWord, apdu::Command, piv::Piv, tlv};
 /// The key reference of the management key.
 const REFERENCE: u8 = 0x9b;
 /// The key that makers ship: the same for 3DES and AES-192.
-const FACTORY: [u8; 24] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
-];
+const FACTORY: [u8; 24] = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
 /// The cipher of a management key, by its algorithm reference (SP 800-78-4, table 6-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +121,7 @@ impl Piv {
             _ => None,
         };
         let factory_default = matches!(tlv::find(&data, 0x05)?, Some([1]));
-        Ok(cipher.map(|cipher| ManagementMetadata {
-            cipher,
-            factory_default,
-        }))
+        Ok(cipher.map(|cipher| ManagementMetadata { cipher, factory_default }))
     }
 
     /// The management key that the card keeps behind its PIN, if it does (as `ykman piv access
@@ -154,12 +149,7 @@ impl Piv {
             return Ok(false);
         }
         self.reset_at_end();
-        let answer = self.run(&Command::new(
-            0x87,
-            cipher as u8,
-            REFERENCE,
-            &[0x7c, 2, 0x80, 0],
-        ))?;
+        let answer = self.run(&Command::new(0x87, cipher as u8, REFERENCE, &[0x7c, 2, 0x80, 0]))?;
         // Of a card that does not tell its cipher, the key's length was a guess.
         if answer.status == StatusWord::WRONG_PARAMETERS {
             return Ok(false);

@@ -46,11 +46,7 @@ impl Slot {
     /// The PIN policy that the standard gives the slot's keys.
     #[must_use]
     pub fn standard_pin_policy(self) -> PinPolicy {
-        if self.0 == 0x9e {
-            PinPolicy::Never
-        } else {
-            PinPolicy::Once
-        }
+        if self.0 == 0x9e { PinPolicy::Never } else { PinPolicy::Once }
     }
 }
 
@@ -58,19 +54,15 @@ impl FromStr for Slot {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = (text.len() == 2)
-            .then(|| u8::from_str_radix(text, 16).ok())
-            .flatten();
+        let number = (text.len() == 2).then(|| u8::from_str_radix(text, 16).ok()).flatten();
         match number {
-            Some(0x9c) => Err(
-                "slot 9c is refused: the standard keeps it for signatures, and this \
+            Some(0x9c) => {
+                Err("slot 9c is refused: the standard keeps it for signatures, and this \
                                key must agree on keys; allowed are 9a, 9d, 9e and 82 to 95"
-                    .into(),
-            ),
+                    .into())
+            }
             Some(n @ (0x9a | 0x9d | 0x9e | 0x82..=0x95)) => Ok(Self(n)),
-            _ => Err(format!(
-                "found slot {text:?}; allowed are 9a, 9d, 9e and 82 to 95 (hex)"
-            )),
+            _ => Err(format!("found slot {text:?}; allowed are 9a, 9d, 9e and 82 to 95 (hex)")),
         }
     }
 }
@@ -219,11 +211,7 @@ impl CardName {
     /// makers give all cards one serial, and else by the serials.
     fn same(&self, other: &Self) -> Option<bool> {
         let guids = self.guid.zip(other.guid).map(|(own, others)| own == others);
-        guids.or_else(|| {
-            self.serial
-                .zip(other.serial)
-                .map(|(own, others)| own == others)
-        })
+        guids.or_else(|| self.serial.zip(other.serial).map(|(own, others)| own == others))
     }
 
     /// Whether both may name one card: nothing tells them apart.
@@ -241,9 +229,7 @@ impl CardName {
     /// Whether a card of this name is the one that `wanted` names: all that is said there holds.
     #[must_use]
     pub fn is(&self, wanted: &Self) -> bool {
-        wanted
-            .serial
-            .is_none_or(|serial| self.serial == Some(serial))
+        wanted.serial.is_none_or(|serial| self.serial == Some(serial))
             && wanted.guid.is_none_or(|guid| self.guid == Some(guid))
     }
 }

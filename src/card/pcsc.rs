@@ -123,10 +123,7 @@ impl Pcsc {
                 Some(waiting) => waiting,
                 None => Beginning::start(&name)?,
             };
-            match beginning
-                .result
-                .recv_timeout(deadline.remaining().max(END_LIMIT))
-            {
+            match beginning.result.recv_timeout(deadline.remaining().max(END_LIMIT)) {
                 Ok(Ok(())) => return Ok(Box::new(beginning.transport)),
                 Ok(Err(Fault::Held)) if !deadline.passed() => self.wait_until_free(&name, deadline),
                 Ok(Err(fault)) => return Err(fault),
@@ -146,9 +143,7 @@ impl Pcsc {
         let seen = State::PRESENT | State::EXCLUSIVE | State::INUSE;
         let mut state = [ReaderState::new(reader, seen)];
         let limit = deadline.remaining().min(HELD_RETRY);
-        bounded(limit + SERVICE_LIMIT, move || {
-            context.get_status_change(limit, &mut state)
-        });
+        bounded(limit + SERVICE_LIMIT, move || context.get_status_change(limit, &mut state));
     }
 }
 

@@ -12,9 +12,7 @@ use super::{
 };
 
 /// The PIV application's full identifier, with version: some cards refuse a truncated one.
-const AID: [u8; 11] = [
-    0xa0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00, 0x01, 0x00,
-];
+const AID: [u8; 11] = [0xa0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00, 0x01, 0x00];
 /// The algorithm reference of P-256 (SP 800-78-4, table 6-2).
 const P256: u8 = 0x11;
 /// The key reference of the application PIN.
@@ -79,9 +77,7 @@ impl Piv {
     /// Resets the card and selects the application again.
     pub fn reset(&mut self) -> Result<(), Fault> {
         self.transport.reset()?;
-        self.run(&Command::new(0xa4, 0x04, 0x00, &AID))?
-            .ok()
-            .map(drop)
+        self.run(&Command::new(0xa4, 0x04, 0x00, &AID))?.ok().map(drop)
     }
 
     pub(super) fn run(&mut self, command: &Command) -> Result<Response, Fault> {
@@ -164,9 +160,7 @@ impl Piv {
         let answer = self.authenticate_with(P256, slot, &request, limit)?.ok()?;
         let template = tlv::require(&answer, 0x7c, "a key agreement lacks tag 7C")?;
         let x = tlv::require(template, 0x82, "a key agreement lacks tag 82")?;
-        let x = x
-            .try_into()
-            .map_err(|_| Fault::Garbage("a key agreement is not 32 bytes"))?;
+        let x = x.try_into().map_err(|_| Fault::Garbage("a key agreement is not 32 bytes"))?;
         Ok(Zeroizing::new(x))
     }
 
@@ -227,9 +221,7 @@ impl PinPolicy {
 
     /// The policy that Yubico's number names, if it is one of ours.
     pub(super) fn from_wire(number: u8) -> Option<Self> {
-        [Self::Never, Self::Once, Self::Always]
-            .into_iter()
-            .find(|policy| policy.wire() == number)
+        [Self::Never, Self::Once, Self::Always].into_iter().find(|policy| policy.wire() == number)
     }
 }
 
@@ -245,8 +237,6 @@ impl TouchPolicy {
 
     /// The policy that Yubico's number names, if it is one of ours.
     pub(super) fn from_wire(number: u8) -> Option<Self> {
-        [Self::Never, Self::Always, Self::Cached]
-            .into_iter()
-            .find(|policy| policy.wire() == number)
+        [Self::Never, Self::Always, Self::Cached].into_iter().find(|policy| policy.wire() == number)
     }
 }

@@ -35,12 +35,10 @@ impl fmt::Display for SlotState {
         match self {
             Self::Empty => f.write_str("empty"),
             Self::Unknown => f.write_str("not told without the PIN"),
-            Self::Key(SlotKey {
-                public: Ok(key), ..
-            }) => write!(f, "P-256 key {}", fingerprint(key)),
-            Self::Key(SlotKey {
-                public: Err(kind), ..
-            }) => write!(f, "{kind} key"),
+            Self::Key(SlotKey { public: Ok(key), .. }) => {
+                write!(f, "P-256 key {}", fingerprint(key))
+            }
+            Self::Key(SlotKey { public: Err(kind), .. }) => write!(f, "{kind} key"),
         }
     }
 }
@@ -77,23 +75,13 @@ pub fn fingerprint(key: &PublicKey) -> Fingerprint {
         0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
     ];
     let point = key.to_sec1_point(false);
-    Fingerprint(
-        Sha256::new()
-            .chain_update(HEADER)
-            .chain_update(point)
-            .finalize()
-            .into(),
-    )
+    Fingerprint(Sha256::new().chain_update(HEADER).chain_update(point).finalize().into())
 }
 
 impl Piv {
     /// What is in the slot: metadata, else attestation, else certificate.
     pub fn inspect(&mut self, slot: Slot) -> Result<SlotState, Fault> {
-        let sources = [
-            KeySource::Metadata,
-            KeySource::Attestation,
-            KeySource::Certificate,
-        ];
+        let sources = [KeySource::Metadata, KeySource::Attestation, KeySource::Certificate];
         for source in sources {
             match self.ask(slot, source)? {
                 SlotState::Unknown => {}
@@ -125,26 +113,17 @@ impl Piv {
             _ => return Ok(SlotState::Unknown),
         }
         // Some cards answer with nothing, or with less than a key.
-        let (Some(algorithm), Some(public)) = (
-            tlv::find(&answer.data, 0x01)?,
-            tlv::find(&answer.data, 0x04)?,
-        ) else {
+        let (Some(algorithm), Some(public)) =
+            (tlv::find(&answer.data, 0x01)?, tlv::find(&answer.data, 0x04)?)
+        else {
             return Ok(SlotState::Unknown);
         };
         let public = match algorithm {
-            [0x11] => Ok(public_key(tlv::require(
-                public,
-                0x86,
-                "metadata lacks the key",
-            )?)?),
+            [0x11] => Ok(public_key(tlv::require(public, 0x86, "metadata lacks the key")?)?),
             other => Err(algorithm_name(other)),
         };
         let policies = tlv::find(&answer.data, 0x02)?.and_then(policies);
-        Ok(SlotState::Key(SlotKey {
-            public,
-            policies,
-            source: KeySource::Metadata,
-        }))
+        Ok(SlotState::Key(SlotKey { public, policies, source: KeySource::Metadata }))
     }
 
     /// The attestation of the slot's key (Yubico). There is none of an imported key, so that a
@@ -165,11 +144,7 @@ impl Piv {
             .find(|extension| extension.extn_id == POLICIES)
             .and_then(|extension| policies(extension.extn_value.as_bytes()));
         let public = certified_key(&certificate)?;
-        Ok(SlotState::Key(SlotKey {
-            public,
-            policies,
-            source: KeySource::Attestation,
-        }))
+        Ok(SlotState::Key(SlotKey { public, policies, source: KeySource::Attestation }))
     }
 
     /// The certificate stored with the slot. Only a P-256 one tells anything, and a missing one
@@ -208,11 +183,7 @@ impl Piv {
                 let public =
                     even_key(&x).ok_or(Fault::Garbage("a key agreement is no x-coordinate"))?;
                 let source = KeySource::KeyAgreement;
-                return Ok(SlotState::Key(SlotKey {
-                    public: Ok(public),
-                    policies: None,
-                    source,
-                }));
+                return Ok(SlotState::Key(SlotKey { public: Ok(public), policies: None, source }));
             }
             Err(Fault::Status(word)) if NO_KEY.contains(&word) => {}
             Err(Fault::Status(word)) if word != StatusWord::SECURITY_STATUS => {
@@ -249,11 +220,7 @@ fn certified_key(certificate: &Certificate) -> Result<Result<PublicKey, String>,
     const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
     const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
     let spki = certificate.tbs_certificate().subject_public_key_info();
-    let curve = spki
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|any| any.decode_as().ok());
+    let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.decode_as().ok());
     Ok(match (spki.algorithm.oid, curve) {
         (EC, Some(P256)) => Ok(public_key(spki.subject_public_key.raw_bytes())?),
         (EC, Some(curve)) => Err(format!("elliptic curve {curve}")),

@@ -60,9 +60,7 @@ fn next(data: &[u8]) -> Result<Option<(Element<'_>, &[u8])>, Fault> {
             length
         }
         _ => {
-            return Err(Fault::Garbage(
-                "a TLV length has a form that ISO 7816-4 lacks",
-            ));
+            return Err(Fault::Garbage("a TLV length has a form that ISO 7816-4 lacks"));
         }
     };
     let header = data.len() - bytes.len();
@@ -94,13 +92,9 @@ mod tests {
 
     #[test]
     fn every_length_form_is_read() {
-        for header in [
-            &[0x01][..],
-            &[0x81, 1],
-            &[0x82, 0, 1],
-            &[0x83, 0, 0, 1],
-            &[0x84, 0, 0, 0, 1],
-        ] {
+        for header in
+            [&[0x01][..], &[0x81, 1], &[0x82, 0, 1], &[0x83, 0, 0, 1], &[0x84, 0, 0, 0, 1]]
+        {
             let mut data = vec![0x30, 0x00, 0x82];
             data.extend_from_slice(header);
             data.push(0xaa);
@@ -110,9 +104,7 @@ mod tests {
 
     #[test]
     fn long_tags_padding_and_unknown_elements_are_skipped() {
-        let data = [
-            0x00, 0xff, 0x5f, 0xc1, 0x02, 0x01, 0x55, 0x7f, 0x49, 0x00, 0x34, 0x01, 0x07,
-        ];
+        let data = [0x00, 0xff, 0x5f, 0xc1, 0x02, 0x01, 0x55, 0x7f, 0x49, 0x00, 0x34, 0x01, 0x07];
         assert_eq!(find(&data, 0x34), Ok(Some(&[7][..])));
         assert_eq!(find(&data, 0x5f_c102), Ok(Some(&[0x55][..])));
         assert_eq!(find(&data, 0x35), Ok(None));
@@ -129,10 +121,7 @@ mod tests {
             &[0x7f],
             &[0x7f, 0xff, 0xff, 0xff, 0xff, 0x01, 0x00],
         ] {
-            assert!(
-                matches!(find(data, 0x99), Err(Fault::Garbage(_))),
-                "{data:02x?}"
-            );
+            assert!(matches!(find(data, 0x99), Err(Fault::Garbage(_))), "{data:02x?}");
         }
     }
 

@@ -26,10 +26,7 @@ pub(super) const END_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the thread that owns the card is asked for; each is answered once.
 enum Request {
-    Transmit(
-        Zeroizing<Vec<u8>>,
-        mpsc::Sender<Result<Zeroizing<Vec<u8>>, Fault>>,
-    ),
+    Transmit(Zeroizing<Vec<u8>>, mpsc::Sender<Result<Zeroizing<Vec<u8>>, Fault>>),
     Reset(mpsc::Sender<Result<(), Fault>>),
 }
 
@@ -56,22 +53,14 @@ impl Beginning {
         let (begun, result) = mpsc::channel();
         let (alive, ended) = mpsc::channel();
         let reset_at_end = Arc::new(AtomicBool::new(false));
-        let worker = Worker {
-            inbox,
-            reset_at_end: Arc::clone(&reset_at_end),
-            _alive: alive,
-        };
+        let worker = Worker { inbox, reset_at_end: Arc::clone(&reset_at_end), _alive: alive };
         let reader = reader.to_owned();
         thread::Builder::new()
             .name("card".into())
             .stack_size(256 * 1024)
             .spawn(move || worker.run(&reader, &begun))
             .map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
-        let transport = PcscTransport {
-            requests: Some(requests),
-            reset_at_end,
-            ended,
-        };
+        let transport = PcscTransport { requests: Some(requests), reset_at_end, ended };
         Ok(Self { transport, result })
     }
 }

@@ -19,22 +19,12 @@ struct Applied {
 
 /// What became of one key.
 #[derive(Serialize)]
-#[serde(
-    tag = "result",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "result", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Line {
     /// Its profile was made.
-    Enrolled {
-        profile_id: String,
-        published: Published,
-    },
+    Enrolled { profile_id: String, published: Published },
     /// Its profile was opened.
-    Verified {
-        profile_id: String,
-        published: Published,
-    },
+    Verified { profile_id: String, published: Published },
     /// A soft failure.
     Skipped { error: Error },
     /// A hard one.
@@ -78,20 +68,11 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
 }
 
 impl Line {
-    fn done(
-        Report {
-            profile_id,
-            enrolled,
-            outcome,
-        }: Report,
-    ) -> Self {
+    fn done(Report { profile_id, enrolled, outcome }: Report) -> Self {
         let published = match outcome {
-            Outcome::Unchanged => Published {
-                unchanged: true,
-                added: vec![],
-                changed: vec![],
-                removed: vec![],
-            },
+            Outcome::Unchanged => {
+                Published { unchanged: true, added: vec![], changed: vec![], removed: vec![] }
+            }
             Outcome::Changed(changes) => Published {
                 unchanged: false,
                 added: changes.added,
@@ -100,15 +81,9 @@ impl Line {
             },
         };
         if enrolled {
-            Self::Enrolled {
-                profile_id,
-                published,
-            }
+            Self::Enrolled { profile_id, published }
         } else {
-            Self::Verified {
-                profile_id,
-                published,
-            }
+            Self::Verified { profile_id, published }
         }
     }
 }
@@ -118,10 +93,7 @@ impl fmt::Display for Applied {
         for (name, line) in &self.keys {
             match line {
                 Line::Verified { published, .. } => writeln!(f, "{name}: verified, {published}")?,
-                Line::Enrolled {
-                    profile_id,
-                    published,
-                } => {
+                Line::Enrolled { profile_id, published } => {
                     writeln!(f, "{name}: enrolled, {published}")?;
                     writeln!(
                         f,
@@ -142,11 +114,8 @@ impl fmt::Display for Published {
         if self.unchanged {
             return f.write_str("unchanged");
         }
-        let lists = [
-            ("added", &self.added),
-            ("changed", &self.changed),
-            ("removed", &self.removed),
-        ];
+        let lists =
+            [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
         let parts: Vec<_> = lists
             .into_iter()
             .filter(|(_, names)| !names.is_empty())

@@ -18,13 +18,7 @@ struct Cards {
 
 pub(super) fn run(json: bool) -> Result<Ended> {
     let slots: Vec<_> = Slot::all().collect();
-    print(
-        json,
-        &Cards {
-            readers: scan(&slots)?,
-        },
-    )
-    .map(|()| None)
+    print(json, &Cards { readers: scan(&slots)? }).map(|()| None)
 }
 
 impl fmt::Display for Cards {
@@ -32,8 +26,6 @@ impl fmt::Display for Cards {
         if self.readers.is_empty() {
             writeln!(f, "There is no reader.")?;
         }
-        self.readers
-            .iter()
-            .try_for_each(|reader| write!(f, "{reader}"))
+        self.readers.iter().try_for_each(|reader| write!(f, "{reader}"))
     }
 }

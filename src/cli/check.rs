@@ -33,18 +33,12 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
     for (name, key) in &spec.keys {
         let Some(path) = &key.profile else { continue };
         let mut fault = |field, message| {
-            faults.push(Fault {
-                path: format!("keys.{name}.{field}"),
-                message,
-            });
+            faults.push(Fault { path: format!("keys.{name}.{field}"), message });
         };
         let shipped = match load_shipped(path) {
             Ok(shipped) => shipped,
             Err(error) => {
-                fault(
-                    "profile",
-                    format!("{}: {}. {}", error.tried, error.found, error.advice),
-                );
+                fault("profile", format!("{}: {}. {}", error.tried, error.found, error.advice));
                 continue;
             }
         };
@@ -58,19 +52,10 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
         }
         for (_, provider) in shipped.piv_providers().filter(|(_, p)| p.slot != key.slot) {
             let sealed = provider.slot;
-            fault(
-                "slot",
-                format!(
-                    "found {}; the shipped profile is sealed to {sealed}",
-                    key.slot
-                ),
-            );
+            fault("slot", format!("found {}; the shipped profile is sealed to {sealed}", key.slot));
         }
         if shipped.piv_providers().count() < shipped.threshold().into() {
-            fault(
-                "profile",
-                "its PIV providers do not reach its threshold".into(),
-            );
+            fault("profile", "its PIV providers do not reach its threshold".into());
         }
         warn_of_passphrases(name, &shipped);
     }
@@ -80,11 +65,7 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
 /// A passphrase provider makes a public profile a target for guessing.
 fn warn_of_passphrases(name: &str, shipped: &profile::Profile) {
     let is_passphrase = |kind: &ProviderKind| matches!(kind, ProviderKind::Passphrase(_));
-    if shipped
-        .providers()
-        .iter()
-        .any(|provider| is_passphrase(provider.kind()))
-    {
+    if shipped.providers().iter().any(|provider| is_passphrase(provider.kind())) {
         tracing::warn!(
             "keys.{name}.profile: it has a passphrase provider, and whoever reads the configuration \
              can guess at the passphrase"

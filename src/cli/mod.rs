@@ -89,11 +89,7 @@ impl SpecArgs {
     /// The spec, read and checked.
     fn load(&self) -> Result<Spec> {
         let spec = spec::load(&self.file.spec)?;
-        match self
-            .keys
-            .iter()
-            .find(|name| !spec.keys.contains_key(name.as_str()))
-        {
+        match self.keys.iter().find(|name| !spec.keys.contains_key(name.as_str())) {
             None => Ok(spec),
             Some(name) => {
                 let known: Vec<_> = spec.keys.keys().map(|name| &**name).collect();
@@ -110,9 +106,7 @@ impl SpecArgs {
     /// The keys that are meant: those named, or all.
     fn select<'a>(&'a self, spec: &'a Spec) -> impl Iterator<Item = (&'a Name, &'a Key)> {
         let all = self.keys.is_empty();
-        spec.keys
-            .iter()
-            .filter(move |(name, _)| all || self.keys.iter().any(|key| *key == ***name))
+        spec.keys.iter().filter(move |(name, _)| all || self.keys.iter().any(|key| *key == ***name))
     }
 }
 

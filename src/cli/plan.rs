@@ -21,9 +21,7 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
         .select(&spec)
         .map(|(name, key)| (name.to_string(), preview(&spec, name, key)))
         .collect();
-    let failed = keys
-        .values()
-        .find_map(|preview| Some(preview.refused.as_ref()?.class));
+    let failed = keys.values().find_map(|preview| Some(preview.refused.as_ref()?.class));
     print(json, &Planned { keys })?;
     Ok(failed)
 }

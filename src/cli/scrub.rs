@@ -14,10 +14,8 @@ struct Scrubbed {
 
 pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
     let spec = args.load()?;
-    let mut names: BTreeSet<String> = args
-        .select(&spec)
-        .map(|(name, _)| name.to_string())
-        .collect();
+    let mut names: BTreeSet<String> =
+        args.select(&spec).map(|(name, _)| name.to_string()).collect();
     if args.keys.is_empty() {
         // Also what an earlier spec published.
         names.extend(publish::published_keys(&spec.runtime_dir)?);
@@ -38,8 +36,6 @@ impl fmt::Display for Scrubbed {
         if self.removed.is_empty() {
             writeln!(f, "Nothing was published.")?;
         }
-        self.removed
-            .iter()
-            .try_for_each(|name| writeln!(f, "{name}: scrubbed"))
+        self.removed.iter().try_for_each(|name| writeln!(f, "{name}: scrubbed"))
     }
 }

@@ -77,25 +77,11 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
     let (readers, readers_error) = apart(scan(&slots));
     let keys: BTreeMap<_, _> = args
         .select(&spec)
-        .map(|(name, key)| {
-            (
-                name.to_string(),
-                key_status(&spec, name, key, readers.as_deref()),
-            )
-        })
+        .map(|(name, key)| (name.to_string(), key_status(&spec, name, key, readers.as_deref())))
         .collect();
-    let errors = keys
-        .values()
-        .flat_map(|key| [&key.profile_error, &key.published_error]);
+    let errors = keys.values().flat_map(|key| [&key.profile_error, &key.published_error]);
     let failed = errors.flatten().map(|error| error.class).next();
-    print(
-        json,
-        &Status {
-            keys,
-            readers,
-            readers_error,
-        },
-    )?;
+    print(json, &Status { keys, readers, readers_error })?;
     Ok(failed)
 }
 
@@ -107,11 +93,7 @@ fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>
                 id: profile.id(),
                 version: profile.version() as u8,
                 threshold: profile.threshold(),
-                providers: profile
-                    .providers()
-                    .iter()
-                    .map(|p| provider(p, readers))
-                    .collect(),
+                providers: profile.providers().iter().map(|p| provider(p, readers)).collect(),
             })
         });
     let (profile, profile_error) = apart(profile);
@@ -127,51 +109,19 @@ fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>
 }
 
 fn provider(provider: &crate::profile::Provider, readers: Option<&[ReaderView]>) -> ProviderStatus {
-    let (id, kind) = (
-        provider.id().to_owned(),
-        provider.kind().type_name().to_owned(),
-    );
+    let (id, kind) = (provider.id().to_owned(), provider.kind().type_name().to_owned());
     let ProviderKind::Piv(params) = provider.kind() else {
-        return ProviderStatus {
-            id,
-            kind,
-            card: None,
-            slot: None,
-            present: None,
-        };
+        return ProviderStatus { id, kind, card: None, slot: None, present: None };
     };
-    let wanted = CardName {
-        serial: params.serial,
-        guid: params.guid,
-    };
+    let wanted = CardName { serial: params.serial, guid: params.guid };
     let present = readers.map(|readers| readers.iter().any(|reader| reader.holds(&wanted)));
     let (card, slot) = (Some(wanted.to_string()), Some(params.slot.to_string()));
-    ProviderStatus {
-        id,
-        kind,
-        card,
-        slot,
-        present,
-    }
+    ProviderStatus { id, kind, card, slot, present }
 }
 
-fn file(
-    PublishedFile {
-        name,
-        uid,
-        gid,
-        mode,
-        length,
-    }: PublishedFile,
-) -> FileStatus {
+fn file(PublishedFile { name, uid, gid, mode, length }: PublishedFile) -> FileStatus {
     let (owner, group) = (users::user_name(uid), users::group_name(gid));
-    FileStatus {
-        name,
-        owner,
-        group,
-        mode: format!("{mode:04o}"),
-        length,
-    }
+    FileStatus { name, owner, group, mode: format!("{mode:04o}"), length }
 }
 
 fn apart<T>(result: Result<T>) -> (Option<T>, Option<Error>) {
@@ -190,9 +140,7 @@ impl fmt::Display for Status {
         for reader in self.readers.iter().flatten() {
             write!(f, "{reader}")?;
         }
-        self.readers_error
-            .iter()
-            .try_for_each(|error| writeln!(f, "Readers: {error}"))
+        self.readers_error.iter().try_for_each(|error| writeln!(f, "Readers: {error}"))
     }
 }
 
@@ -205,18 +153,8 @@ impl fmt::Display for KeyStatus {
         }
         match (&self.published, &self.published_error) {
             (Some(files), _) => {
-                for FileStatus {
-                    name,
-                    owner,
-                    group,
-                    mode,
-                    length,
-                } in files
-                {
-                    writeln!(
-                        f,
-                        "  published: {name} ({owner}:{group} {mode}, {length} bytes)"
-                    )?;
+                for FileStatus { name, owner, group, mode, length } in files {
+                    writeln!(f, "  published: {name} ({owner}:{group} {mode}, {length} bytes)")?;
                 }
                 if files.is_empty() {
                     writeln!(f, "  published: an empty set")?;
@@ -231,25 +169,10 @@ impl fmt::Display for KeyStatus {
 
 impl fmt::Display for ProfileStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            id,
-            version,
-            threshold,
-            providers,
-        } = self;
+        let Self { id, version, threshold, providers } = self;
         let count = providers.len();
-        writeln!(
-            f,
-            "  profile: {id}, version {version}, opened by {threshold} of {count}"
-        )?;
-        for ProviderStatus {
-            id,
-            kind,
-            card,
-            slot,
-            present,
-        } in providers
-        {
+        writeln!(f, "  profile: {id}, version {version}, opened by {threshold} of {count}")?;
+        for ProviderStatus { id, kind, card, slot, present } in providers {
             write!(f, "  provider {id}: {kind}")?;
             if let (Some(card), Some(slot)) = (card, slot) {
                 write!(f, ", {card}, slot {slot}")?;

@@ -32,15 +32,7 @@ const SILENT: Duration = Duration::from_secs(1);
 /// `no-card`, `card-busy`, `permission`; `bad-spec` where the spec names no card and there are
 /// several.
 pub fn find(name: &str, key: &Key, known: &Known, deadline: Deadline) -> Result<Held> {
-    Search {
-        name,
-        key,
-        known,
-        deadline,
-        wanted: describe(key, known),
-        pcsc: Pcsc::default(),
-    }
-    .run()
+    Search { name, key, known, deadline, wanted: describe(key, known), pcsc: Pcsc::default() }.run()
 }
 
 struct Search<'a> {
@@ -79,10 +71,7 @@ impl Search<'_> {
             if self.deadline.passed() {
                 return Err(self.missing(look));
             }
-            let slice = self
-                .deadline
-                .remaining()
-                .min(if told { LOOK } else { SILENT });
+            let slice = self.deadline.remaining().min(if told { LOOK } else { SILENT });
             match look {
                 // What ends the wait early is seen by the next look.
                 Look::NoService => drop(service::wait(slice)),
@@ -154,11 +143,7 @@ impl Search<'_> {
         }
         Ok(match found {
             // Whether another reader has a card with PIV too is not known: wait until it can be told.
-            Some(held)
-                if !seen
-                    .iter()
-                    .any(|(_, why)| matches!(why, Why::Held | Why::Fault(_))) =>
-            {
+            Some(held) if !seen.iter().any(|(_, why)| matches!(why, Why::Held | Why::Fault(_))) => {
                 Look::Found(Box::new(held))
             }
             _ => Look::Missing(seen),
@@ -168,11 +153,7 @@ impl Search<'_> {
     /// Why there is no card, from what was seen in the last look.
     fn missing(&self, look: Look) -> Error {
         let waited = self.key.card_timeout.as_secs();
-        let within = if waited == 0 {
-            String::new()
-        } else {
-            format!(" within {waited} s")
-        };
+        let within = if waited == 0 { String::new() } else { format!(" within {waited} s") };
         let Look::Missing(seen) = look else {
             let found = format!("pcscd was not there{within}");
             return service::no_service(self.tried(), found);
@@ -193,10 +174,7 @@ impl Search<'_> {
             return fault.error(format!("{}, in reader {reader:?}", self.tried()));
         }
         let mut found = format!("it was not there{within}");
-        let empty = seen
-            .iter()
-            .filter(|(_, why)| matches!(why, Why::Empty))
-            .count();
+        let empty = seen.iter().filter(|(_, why)| matches!(why, Why::Empty)).count();
         for (reader, why) in &seen {
             let what = match why {
                 Why::Empty | Why::Held | Why::Fault(_) => continue,
@@ -219,22 +197,13 @@ impl Search<'_> {
     fn ambiguous(&self, first: Held, second: Held) -> Error {
         let Self { name, key, .. } = self;
         let describe = |Held { mut piv, facts }: Held| {
-            let state = piv
-                .inspect(key.slot)
-                .map_or_else(|f| f.to_string(), |s| s.to_string());
-            format!(
-                "{} in {:?} (slot {}: {state})",
-                facts.card, facts.reader, key.slot
-            )
+            let state = piv.inspect(key.slot).map_or_else(|f| f.to_string(), |s| s.to_string());
+            format!("{} in {:?} (slot {}: {state})", facts.card, facts.reader, key.slot)
         };
         Error::new(
             Class::Spec,
             format!("key {name}: choosing a card to enroll"),
-            format!(
-                "there are several: {}, {}",
-                describe(first),
-                describe(second)
-            ),
+            format!("there are several: {}, {}", describe(first), describe(second)),
             format!(
                 "Say which with security.cryptkey.keys.{name}.cards = [ {{ serial = \"…\"; }} ], or \
                  remove the others."
@@ -246,18 +215,8 @@ impl Search<'_> {
 /// What is looked for, for people.
 fn describe(key: &Key, known: &Known) -> String {
     let names: Vec<_> = match &known.profile {
-        Some(_) => candidates(known)
-            .map(|(_, provider)| name_of(provider).to_string())
-            .collect(),
-        None => key
-            .cards
-            .iter()
-            .map(|card| card.name().to_string())
-            .collect(),
+        Some(_) => candidates(known).map(|(_, provider)| name_of(provider).to_string()).collect(),
+        None => key.cards.iter().map(|card| card.name().to_string()).collect(),
     };
-    if names.is_empty() {
-        "a card".into()
-    } else {
-        names.join(" or ")
-    }
+    if names.is_empty() { "a card".into() } else { names.join(" or ") }
 }

@@ -45,10 +45,7 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
         None => own,
     };
     for (_, provider) in profile.iter().flat_map(Profile::piv_providers) {
-        let card = CardName {
-            serial: provider.serial,
-            guid: provider.guid,
-        };
+        let card = CardName { serial: provider.serial, guid: provider.guid };
         if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
             tracing::warn!(
                 "key {name}: its profile is sealed to {card}, which `cards` does not list"
@@ -84,10 +81,7 @@ fn shipped(store: &Store, name: &str, path: &Path, own: Option<Profile>) -> Resu
 /// What the planner has to know of a profile.
 #[must_use]
 pub fn sealed(profile: &Profile) -> Sealed {
-    let piv = profile
-        .piv_providers()
-        .map(|(index, params)| (index, params.clone()))
-        .collect();
+    let piv = profile.piv_providers().map(|(index, params)| (index, params.clone())).collect();
     let others = profile
         .providers()
         .iter()
@@ -120,10 +114,7 @@ pub fn orphan(
         }
         let profile = loaded?.profile;
         let sealed_here = profile.piv_providers().any(|(_, provider)| {
-            let named = CardName {
-                serial: provider.serial,
-                guid: provider.guid,
-            };
+            let named = CardName { serial: provider.serial, guid: provider.guid };
             let same_key = matches!(state, SlotState::Key(found)
                 if found.public.as_ref().is_ok_and(|key| piv::same_key(key, &provider.public_key)));
             // A card's GUID may change: some tools write a new one with each certificate.

@@ -31,17 +31,12 @@ impl From<Fault> for Why {
 /// The providers whose card may be next.
 pub(super) fn candidates(known: &Known) -> impl Iterator<Item = (usize, &Params)> {
     let providers = known.profile.iter().flat_map(|sealed| &sealed.piv);
-    providers
-        .map(|(&index, params)| (index, params))
-        .filter(|(i, _)| !known.opened.contains(i))
+    providers.map(|(&index, params)| (index, params)).filter(|(i, _)| !known.opened.contains(i))
 }
 
 /// What a provider's card is known by.
 pub(super) fn name_of(provider: &Params) -> CardName {
-    CardName {
-        serial: provider.serial,
-        guid: provider.guid,
-    }
+    CardName { serial: provider.serial, guid: provider.guid }
 }
 
 /// Begins a session with the card in a reader, if that is one that is wanted. `limit` bounds the
@@ -58,10 +53,7 @@ pub(super) fn examine(
         other => other?,
     };
     if known.profile.is_none() {
-        let card = CardName {
-            serial: piv.serial()?,
-            guid: piv.guid()?,
-        };
+        let card = CardName { serial: piv.serial()?, guid: piv.guid()? };
         if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
             return Err(Why::Other(card.to_string()));
         }
@@ -74,10 +66,7 @@ pub(super) fn examine(
             Ok(slot) => {
                 // A copy of the key in another card opens the share too, but has a PIN of its own.
                 let card = if key.cards.iter().any(|declared| declared.pin.is_some()) {
-                    CardName {
-                        serial: piv.serial()?,
-                        guid: piv.guid()?,
-                    }
+                    CardName { serial: piv.serial()?, guid: piv.guid()? }
                 } else {
                     name_of(provider)
                 };
@@ -97,10 +86,9 @@ pub(super) fn examine(
 /// a card that can't tell its key, the one for its GUID.
 fn recognize(piv: &mut Piv, key: &Key, provider: &Params) -> Result<SlotState, Why> {
     let is_sealed_to = |state: &SlotState| match state {
-        SlotState::Key(found) => found
-            .public
-            .as_ref()
-            .is_ok_and(|found| same_key(found, &provider.public_key)),
+        SlotState::Key(found) => {
+            found.public.as_ref().is_ok_and(|found| same_key(found, &provider.public_key))
+        }
         _ => false,
     };
     let told = piv.ask(key.slot, provider.key_source.unwrap_or(KeySource::Metadata))?;
@@ -134,20 +122,11 @@ fn recognize(piv: &mut Piv, key: &Key, provider: &Params) -> Result<SlotState, W
 /// Asks a card for the one name that decides whether it is `wanted`; the other one stays as it is
 /// there. The GUID decides for makers whose cards tell nothing: they may all have one serial.
 fn ask_name(piv: &mut Piv, source: Option<KeySource>, wanted: CardName) -> Result<CardName, Fault> {
-    let tells_little = matches!(
-        source,
-        Some(KeySource::KeyAgreement | KeySource::Certificate)
-    );
+    let tells_little = matches!(source, Some(KeySource::KeyAgreement | KeySource::Certificate));
     if wanted.guid.is_some() && (tells_little || wanted.serial.is_none()) {
-        Ok(CardName {
-            guid: piv.guid()?,
-            ..wanted
-        })
+        Ok(CardName { guid: piv.guid()?, ..wanted })
     } else if wanted.serial.is_some() {
-        Ok(CardName {
-            serial: piv.serial()?,
-            ..wanted
-        })
+        Ok(CardName { serial: piv.serial()?, ..wanted })
     } else {
         Ok(wanted)
     }

@@ -57,9 +57,7 @@ impl ReaderView {
     /// Whether it holds the card of that name.
     #[must_use]
     pub fn holds(&self, wanted: &CardName) -> bool {
-        self.card
-            .as_ref()
-            .is_some_and(|card| card.name.is_known_as(wanted))
+        self.card.as_ref().is_some_and(|card| card.name.is_known_as(wanted))
     }
 }
 
@@ -74,22 +72,10 @@ pub fn scan(slots: &[Slot]) -> Result<Vec<ReaderView>> {
         other => other.error("looking for readers"),
     })?;
     let view = |(reader, present): (String, bool)| {
-        let look = if present {
-            look(&mut pcsc, &reader, slots)
-        } else {
-            Err("empty".into())
-        };
+        let look = if present { look(&mut pcsc, &reader, slots) } else { Err("empty".into()) };
         match look {
-            Ok(card) => ReaderView {
-                reader,
-                card: Some(card),
-                note: None,
-            },
-            Err(note) => ReaderView {
-                reader,
-                card: None,
-                note: Some(note),
-            },
+            Ok(card) => ReaderView { reader, card: Some(card), note: None },
+            Err(note) => ReaderView { reader, card: None, note: Some(note) },
         }
     };
     Ok(readers.into_iter().map(view).collect())
@@ -108,17 +94,12 @@ fn look(pcsc: &mut Pcsc, reader: &str, slots: &[Slot]) -> std::result::Result<Ca
 }
 
 fn card(piv: &mut Piv, slots: &[Slot]) -> std::result::Result<CardView, Fault> {
-    let name = CardName {
-        serial: piv.serial()?,
-        guid: piv.guid()?,
-    };
+    let name = CardName { serial: piv.serial()?, guid: piv.guid()? };
     let pin_tries = match piv.pin_tries()? {
         PinTries::Left(left) => Some(left),
         PinTries::Verified => None,
     };
-    let factory_management_key = piv
-        .management_metadata()?
-        .map(|known| known.factory_default);
+    let factory_management_key = piv.management_metadata()?.map(|known| known.factory_default);
     let mut views = Vec::new();
     for &slot in slots {
         let state = piv.inspect(slot)?;
@@ -127,18 +108,9 @@ fn card(piv: &mut Piv, slots: &[Slot]) -> std::result::Result<CardView, Fault> {
             SlotState::Key(key) => key.policies,
             SlotState::Unknown => None,
         };
-        views.push(SlotView {
-            slot,
-            state: state.to_string(),
-            policies,
-        });
+        views.push(SlotView { slot, state: state.to_string(), policies });
     }
-    Ok(CardView {
-        name,
-        pin_tries,
-        factory_management_key,
-        slots: views,
-    })
+    Ok(CardView { name, pin_tries, factory_management_key, slots: views })
 }
 
 impl fmt::Display for ReaderView {

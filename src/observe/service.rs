@@ -26,11 +26,7 @@ pub fn wait(limit: Duration) -> Result<(), Fault> {
     let fault = |_| Fault::Absent;
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(fault)?;
     // The closest directory that there is: pcscd's own may be missing too.
-    let watched = socket
-        .ancestors()
-        .skip(1)
-        .find(|dir| dir.is_dir())
-        .unwrap_or(Path::new("/"));
+    let watched = socket.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
     let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
     inotify.add_watch(watched, flags).map_err(fault)?;
     let timeout = PollTimeout::try_from(limit.min(LISTEN_RETRY)).unwrap_or(PollTimeout::ZERO);
@@ -47,11 +43,7 @@ pub fn no_service(tried: impl Into<String>, found: impl Into<String>) -> Error {
 /// Who likely holds a card, for an error message.
 pub fn likely_holder() -> String {
     let holders = holders();
-    if holders.is_empty() {
-        "another program".into()
-    } else {
-        holders.join(" or ")
-    }
+    if holders.is_empty() { "another program".into() } else { holders.join(" or ") }
 }
 
 /// The programs that have libpcsclite loaded, as `name (pid N)`: those that can hold a card.

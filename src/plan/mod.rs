@@ -130,12 +130,11 @@ impl Known {
     /// Notes that a PIN is about to be presented in the session: should the card vanish before it
     /// answers, this is what is known.
     pub fn pin_goes_out(&mut self) {
-        self.pins
-            .extend(self.session.as_ref().map(|session| Presented {
-                card: session.card,
-                reader: session.reader.clone(),
-                state: PinState::Unresolved,
-            }));
+        self.pins.extend(self.session.as_ref().map(|session| Presented {
+            card: session.card,
+            reader: session.reader.clone(),
+            state: PinState::Unresolved,
+        }));
     }
 
     /// Notes what the card said of the PIN that just went out: so many tries left, or nothing where
@@ -160,11 +159,7 @@ pub fn next(key: &Key, known: &Known) -> Next {
 /// As [`next`], with refusals as errors.
 fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     if known.open {
-        return Ok(if known.published {
-            Next::Done
-        } else {
-            Next::Step(Step::Publish)
-        });
+        return Ok(if known.published { Next::Done } else { Next::Step(Step::Publish) });
     }
     match &known.profile {
         Some(sealed) => check_profile(key, sealed)?,
@@ -211,21 +206,10 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
     }
     if sealed.piv.len() < sealed.threshold {
         let (threshold, piv) = (sealed.threshold, sealed.piv.len());
-        return Err(Refusal::OutOfReach {
-            threshold,
-            piv,
-            others: sealed.others.clone(),
-        });
+        return Err(Refusal::OutOfReach { threshold, piv, others: sealed.others.clone() });
     }
-    match sealed
-        .piv
-        .values()
-        .find(|provider| provider.slot != key.slot)
-    {
-        Some(provider) => Err(Refusal::OtherSlot {
-            declared: key.slot,
-            sealed: provider.slot,
-        }),
+    match sealed.piv.values().find(|provider| provider.slot != key.slot) {
+        Some(provider) => Err(Refusal::OtherSlot { declared: key.slot, sealed: provider.slot }),
         None => Ok(()),
     }
 }
@@ -233,9 +217,7 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
 /// What has to hold before a card is looked for to enroll (rule 3).
 fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     if let Some(id) = &key.profile_id {
-        return Err(Refusal::ProfileLost {
-            id: id.as_str().to_owned(),
-        });
+        return Err(Refusal::ProfileLost { id: id.as_str().to_owned() });
     }
     if key.enroll == Enroll::Never {
         return Err(Refusal::NotEnrolled);
@@ -269,26 +251,20 @@ fn check_sealed_slot(key: &Key, provider: &piv::Params, slot: &SlotState) -> Res
 /// The slot of a card that is to be enrolled; whether a key has to be generated in it.
 fn check_new_slot(key: &Key, session: &Session, slot: &SlotState) -> Result<bool, Refusal> {
     if let Some(profile) = &session.orphan {
-        return Err(Refusal::Orphan {
-            profile: profile.clone(),
-            slot: key.slot,
-        });
+        return Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot });
     }
     match slot {
         SlotState::Unknown => Ok(false),
         SlotState::Key(found) => {
             if let Err(kind) = &found.public {
-                return Err(Refusal::OtherKind {
-                    slot: key.slot,
-                    kind: kind.clone(),
-                });
+                return Err(Refusal::OtherKind { slot: key.slot, kind: kind.clone() });
             }
             check_policies(key, found)?;
             Ok(false)
         }
-        SlotState::Empty if session.management_key.is_none() => Err(Refusal::NoManagementKey {
-            factory_default: session.factory_management_key,
-        }),
+        SlotState::Empty if session.management_key.is_none() => {
+            Err(Refusal::NoManagementKey { factory_default: session.factory_management_key })
+        }
         SlotState::Empty => Ok(true),
     }
 }

@@ -66,20 +66,13 @@ impl Step {
             Self::Generate => {
                 let public = Ok(base_point());
                 let source = KeySource::KeyAgreement;
-                session.slot = Some(SlotState::Key(SlotKey {
-                    public,
-                    policies: None,
-                    source,
-                }));
+                session.slot = Some(SlotState::Key(SlotKey { public, policies: None, source }));
             }
             Self::Enroll => known.open = true,
             Self::OpenShare(index) => {
                 known.opened.insert(index);
                 known.session = None;
-                let threshold = known
-                    .profile
-                    .as_ref()
-                    .map_or(0, |profile| profile.threshold);
+                let threshold = known.profile.as_ref().map_or(0, |profile| profile.threshold);
                 known.open = known.opened.len() >= threshold;
             }
             Self::Publish => known.published = true,

@@ -57,15 +57,8 @@ impl Profile {
         }
         let raw: RawProfile = toml::from_str(text).map_err(|error| {
             // toml's own text quotes the line; only its message and place are safe to log.
-            let before = error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .unwrap_or(text);
-            format!(
-                "line {}: {}",
-                before.matches('\n').count() + 1,
-                error.message()
-            )
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or(text);
+            format!("line {}: {}", before.matches('\n').count() + 1, error.message())
         })?;
         raw.check()
     }
@@ -163,13 +156,8 @@ impl RawProfile {
             if !ids.insert(provider.id.clone()) {
                 return Err(at("id: another provider has the same".into()));
             }
-            if provider
-                .share_index
-                .is_some_and(|index| !indexes.insert(index))
-            {
-                return Err(at(
-                    "params.share_index: another provider has the same".into()
-                ));
+            if provider.share_index.is_some_and(|index| !indexes.insert(index)) {
+                return Err(at("params.share_index: another provider has the same".into()));
             }
             providers.push(provider);
         }
@@ -200,14 +188,12 @@ impl RawProvider {
                 ProviderKind::Piv(Box::new(piv::Params::parse(version, &self.params)?)),
                 piv::Params::known(version),
             ),
-            "passphrase" => (
-                ProviderKind::Passphrase(Argon2Params::parse(&self.params)?),
-                Argon2Params::KNOWN,
-            ),
-            "recovery" => (
-                ProviderKind::Recovery(Argon2Params::parse(&self.params)?),
-                Argon2Params::KNOWN,
-            ),
+            "passphrase" => {
+                (ProviderKind::Passphrase(Argon2Params::parse(&self.params)?), Argon2Params::KNOWN)
+            }
+            "recovery" => {
+                (ProviderKind::Recovery(Argon2Params::parse(&self.params)?), Argon2Params::KNOWN)
+            }
             // The type stands before a colon in what the share is bound to.
             other if version == Version::V1 && !other.contains(':') => {
                 (ProviderKind::Unknown(word("type", other.into())?), &[][..])
@@ -289,10 +275,7 @@ impl ProviderKind {
 
 /// The param, which must be there.
 pub(super) fn required<'a>(params: &'a Params, key: &str) -> Result<&'a str, String> {
-    params
-        .get(key)
-        .map(String::as_str)
-        .ok_or_else(|| format!("params.{key}: is missing"))
+    params.get(key).map(String::as_str).ok_or_else(|| format!("params.{key}: is missing"))
 }
 
 /// The param, which must be there, as `N` bytes from lower-case hex.
@@ -319,10 +302,7 @@ fn unhex<const N: usize>(field: &str, text: &str) -> Result<[u8; N], String> {
 
 /// A number in the one form that it is written in: no sign, no leading zero.
 fn decimal<T: std::str::FromStr + ToString>(key: &str, text: &str) -> Result<T, String> {
-    let number = text
-        .parse()
-        .ok()
-        .filter(|number: &T| number.to_string() == text);
+    let number = text.parse().ok().filter(|number: &T| number.to_string() == text);
     number.ok_or_else(|| format!("params.{key}: found {text:?}; allowed is a decimal number"))
 }
 

@@ -117,13 +117,10 @@ impl Profile {
 
     /// The PIV providers with their places in [`Self::providers`].
     pub fn piv_providers(&self) -> impl Iterator<Item = (usize, &piv::Params)> {
-        self.providers
-            .iter()
-            .enumerate()
-            .filter_map(|(place, provider)| match &provider.kind {
-                ProviderKind::Piv(params) => Some((place, &**params)),
-                _ => None,
-            })
+        self.providers.iter().enumerate().filter_map(|(place, provider)| match &provider.kind {
+            ProviderKind::Piv(params) => Some((place, &**params)),
+            _ => None,
+        })
     }
 
     /// The public id: 32 lower-case hex digits that last for as long as the outputs do, through

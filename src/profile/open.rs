@@ -85,12 +85,9 @@ impl OpenError {
     pub fn into_error(self, tried: &str, keys_are_known: bool) -> Error {
         let found = self.to_string();
         match self {
-            Self::TooFew { .. } => Error::new(
-                Class::Profile,
-                tried,
-                found,
-                "Open it with more of its providers.",
-            ),
+            Self::TooFew { .. } => {
+                Error::new(Class::Profile, tried, found, "Open it with more of its providers.")
+            }
             Self::WrongSecret { .. } if !keys_are_known => Error::new(
                 Class::KeyChanged,
                 tried,
@@ -110,22 +107,13 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooFew { given, threshold } => {
-                write!(
-                    f,
-                    "it takes {threshold} providers to open, and {given} gave their secret"
-                )
+                write!(f, "it takes {threshold} providers to open, and {given} gave their secret")
             }
             Self::WrongSecret { provider } => {
-                write!(
-                    f,
-                    "the answer of provider {provider} does not open its share"
-                )
+                write!(f, "the answer of provider {provider} does not open its share")
             }
             Self::WrongIndex { provider } => {
-                write!(
-                    f,
-                    "the share of provider {provider} is not the one that the file names"
-                )
+                write!(f, "the share of provider {provider} is not the one that the file names")
             }
             Self::Integrity => f.write_str(
                 "the file is damaged: it is not what was sealed (its integrity differs)",
@@ -143,20 +131,12 @@ impl std::error::Error for OpenError {}
 /// checked, in constant time, before this returns.
 pub fn open(profile: &Profile, secrets: &[(usize, &ProviderSecret)]) -> Result<Opened, OpenError> {
     if secrets.len() < profile.threshold.into() {
-        return Err(OpenError::TooFew {
-            given: secrets.len(),
-            threshold: profile.threshold,
-        });
+        return Err(OpenError::TooFew { given: secrets.len(), threshold: profile.threshold });
     }
     let mut shares = Vec::with_capacity(secrets.len());
     for (place, secret) in secrets {
-        let wrong = || OpenError::WrongSecret {
-            provider: format!("number {place}"),
-        };
-        shares.push(open_share(
-            profile.providers.get(*place).ok_or_else(wrong)?,
-            secret,
-        )?);
+        let wrong = || OpenError::WrongSecret { provider: format!("number {place}") };
+        shares.push(open_share(profile.providers.get(*place).ok_or_else(wrong)?, secret)?);
     }
     // Two shares at one place: the file or the caller names one provider twice.
     let master = shamir::combine(&shares).ok_or(OpenError::Integrity)?;
@@ -164,17 +144,12 @@ pub fn open(profile: &Profile, secrets: &[(usize, &ProviderSecret)]) -> Result<O
     if !bool::from(intact) {
         return Err(OpenError::Integrity);
     }
-    Ok(Opened {
-        master: MasterKey::new(&master),
-        output_salt: profile.output_salt,
-    })
+    Ok(Opened { master: MasterKey::new(&master), output_salt: profile.output_salt })
 }
 
 /// Opens a provider's share: AES-256-GCM over `x ‖ y`, 33 bytes and a tag of 16.
 fn open_share(provider: &Provider, secret: &ProviderSecret) -> Result<Share, OpenError> {
-    let wrong = |_| OpenError::WrongSecret {
-        provider: provider.id.clone(),
-    };
+    let wrong = |_| OpenError::WrongSecret { provider: provider.id.clone() };
     let (sealed, tag) = provider.encrypted_share.split_at(33);
     let mut plain = Zeroizing::new([0; 33]);
     plain.copy_from_slice(sealed);
@@ -188,16 +163,11 @@ fn open_share(provider: &Provider, secret: &ProviderSecret) -> Result<Share, Ope
             &whole_tag.into(),
         )
         .map_err(wrong)?;
-    let mut share = Share {
-        x: plain[0],
-        y: Zeroizing::new([0; 32]),
-    };
+    let mut share = Share { x: plain[0], y: Zeroizing::new([0; 32]) };
     share.y.copy_from_slice(&plain[1..]);
     // Version 1 has no index outside the share.
     if provider.share_index.is_some_and(|index| index != share.x) {
-        return Err(OpenError::WrongIndex {
-            provider: provider.id.clone(),
-        });
+        return Err(OpenError::WrongIndex { provider: provider.id.clone() });
     }
     Ok(share)
 }

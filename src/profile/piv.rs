@@ -71,11 +71,7 @@ impl Peer {
             }
             Scheme::SaltDerived => PublicKey::from_secret_scalar(&salt_derived_scalar(&salt)),
         };
-        Some(Self {
-            scheme,
-            salt,
-            point,
-        })
+        Some(Self { scheme, salt, point })
     }
 
     /// A peer for a key that is enrolled now: a random salt, hashed to the curve.
@@ -167,9 +163,7 @@ impl Params {
             (_, Some(word)) => Some(parsed("serial", word, str::parse)?),
         };
         let guid = raw.get("guid").map(|word| {
-            parsed("guid", word, |word| {
-                word.parse::<Guid>().and_then(|guid| canonical(guid, word))
-            })
+            parsed("guid", word, |word| word.parse::<Guid>().and_then(|guid| canonical(guid, word)))
         });
         let guid = guid.transpose()?;
         if version == Version::V2 && serial.is_none() && guid.is_none() {
@@ -198,14 +192,7 @@ impl Params {
     /// The params that a PIV provider of `version` may have, beside `share_index`.
     pub(super) fn known(version: Version) -> &'static [&'static str] {
         match version {
-            Version::V1 => &[
-                "salt",
-                "slot",
-                "serial",
-                "public_key",
-                "card_name",
-                "touch_policy",
-            ],
+            Version::V1 => &["salt", "slot", "serial", "public_key", "card_name", "touch_policy"],
             Version::V2 => &[
                 "scheme",
                 "salt",
@@ -233,23 +220,14 @@ impl Params {
         };
         put("scheme", Some("hash-to-curve".into()));
         put("salt", Some(format::hex(&self.peer.salt)));
-        put(
-            "public_key",
-            Some(format::hex(&uncompressed(&self.public_key))),
-        );
+        put("public_key", Some(format::hex(&uncompressed(&self.public_key))));
         put("slot", Some(self.slot.to_string()));
         put("serial", self.serial.map(|serial| serial.to_string()));
         put("guid", self.guid.map(|guid| guid.to_string()));
         put("card_name", Some(self.card_name.clone()));
         put("touch_policy", Some(self.touch_policy.to_string()));
-        put(
-            "pin_policy",
-            self.pin_policy.map(|policy| policy.to_string()),
-        );
-        put(
-            "key_source",
-            self.key_source.map(|source| source.to_string()),
-        );
+        put("pin_policy", self.pin_policy.map(|policy| policy.to_string()));
+        put("key_source", self.key_source.map(|source| source.to_string()));
         Some(raw)
     }
 
@@ -284,11 +262,7 @@ fn parsed<T>(key: &str, word: &str, parse: fn(&str) -> Result<T, String>) -> Res
 /// The value, if `word` is how it is written: no two files may say the same thing differently.
 fn canonical<T: ToString>(value: T, word: &str) -> Result<T, String> {
     let written = value.to_string();
-    if written == word {
-        Ok(value)
-    } else {
-        Err(format!("found {word:?}; allowed is {written:?}"))
-    }
+    if written == word { Ok(value) } else { Err(format!("found {word:?}; allowed is {written:?}")) }
 }
 
 /// One of the words of an enum that serde reads.

@@ -46,12 +46,7 @@ impl Proof {
             let point = peer.to_projective() * **r + ProjectivePoint::GENERATOR * **e;
             // The identity is no point that a card can be asked for: draw again (one in 2^256).
             if let Ok(challenge) = PublicKey::from_affine(point.to_affine()) {
-                return Ok(Self {
-                    x_of_peer,
-                    r,
-                    e,
-                    challenge,
-                });
+                return Ok(Self { x_of_peer, r, e, challenge });
             }
         }
     }

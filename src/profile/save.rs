@@ -69,14 +69,8 @@ impl Store {
         let remove = || unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         let linked = write(dir, &temporary, profile.to_toml().as_bytes()).and_then(|()| {
             // A link, not a rename: it never replaces what is there, on any file system.
-            linkat(
-                dir,
-                temporary.as_str(),
-                dir,
-                format!("{name}.toml").as_str(),
-                AtFlags::empty(),
-            )
-            .map_err(io::Error::from)
+            linkat(dir, temporary.as_str(), dir, format!("{name}.toml").as_str(), AtFlags::empty())
+                .map_err(io::Error::from)
         });
         if let Err(error) = linked {
             // What stays behind is removed at the next save; the first error is the one to tell.
@@ -96,9 +90,7 @@ impl Store {
         // Whoever made the directory need not have synced its name, or was killed before.
         let resolved = fs::canonicalize(&self.path).map_err(refused)?;
         let parent = resolved.parent().unwrap_or(Path::new("/"));
-        File::open(parent)
-            .and_then(|parent| parent.sync_all())
-            .map_err(refused)
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(refused)
     }
 
     /// Asks whether a profile of this name could be written, before a PIN is spent and a key made

@@ -52,10 +52,7 @@ fn seal_with(
         )
     };
     if providers.len() > 255 {
-        return Err(fault(format!(
-            "{} providers; 255 have an index",
-            providers.len()
-        )));
+        return Err(fault(format!("{} providers; 255 have an index", providers.len())));
     }
     let mut master = Zeroizing::new([0; 32]);
     random(&mut *master)?;
@@ -81,9 +78,7 @@ fn seal_with(
     let mut secrets = Vec::with_capacity(providers.len());
     for (NewProvider { id, kind, secret }, share) in providers.into_iter().zip(&shares) {
         let Some(mut params) = kind.to_params() else {
-            return Err(fault(format!(
-                "provider {id} is of a kind that is read only"
-            )));
+            return Err(fault(format!("provider {id} is of a kind that is read only")));
         };
         params.insert("share_index".into(), share.x.to_string());
         let mut provider = Provider {
@@ -163,15 +158,9 @@ mod tests {
             pin_policy: Some(PinPolicy::Always),
             key_source: Some(KeySource::KeyAgreement),
         };
-        let x = (ProjectivePoint::from(params.peer_point()) * d)
-            .to_affine()
-            .x();
+        let x = (ProjectivePoint::from(params.peer_point()) * d).to_affine().x();
         let secret = params.secret(&SharedX::new(&x.into()));
-        NewProvider {
-            id: "card-1".into(),
-            kind: ProviderKind::Piv(Box::new(params)),
-            secret,
-        }
+        NewProvider { id: "card-1".into(), kind: ProviderKind::Piv(Box::new(params)), secret }
     }
 
     /// The format with everything in it, from fixed "random" bytes: 1, 2, 3, …

@@ -220,10 +220,7 @@ mod tests {
 
     #[test]
     fn shares_that_cannot_be_are_refused() {
-        let share = |x| Share {
-            x,
-            y: Zeroizing::new([9; 32]),
-        };
+        let share = |x| Share { x, y: Zeroizing::new([9; 32]) };
         assert!(combine(&[]).is_none());
         assert!(combine(&[share(0)]).is_none());
         assert!(combine(&[share(3), share(3)]).is_none());

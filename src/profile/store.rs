@@ -70,15 +70,10 @@ impl Store {
             }
         };
         if let Some(dir) = &dir {
-            let metadata = dir
-                .metadata()
-                .map_err(|error| failed(tried(), error, RESTORE))?;
+            let metadata = dir.metadata().map_err(|error| failed(tried(), error, RESTORE))?;
             check_owner(&metadata, &tried(), 0o700)?;
         }
-        Ok(Self {
-            path: path.into(),
-            dir,
-        })
+        Ok(Self { path: path.into(), dir })
     }
 
     /// Whether the directory is there. If it isn't, there never was a profile in it, or it is not
@@ -91,11 +86,7 @@ impl Store {
     /// Whether the directory, or where it is missing its parent, is on a RAM file system, so that a
     /// profile in it would not outlive the next power-off.
     pub fn is_in_ram(&self) -> bool {
-        let place = if self.exists() {
-            Some(&*self.path)
-        } else {
-            self.path.parent()
-        };
+        let place = if self.exists() { Some(&*self.path) } else { self.path.parent() };
         place.is_some_and(is_ram)
     }
 
@@ -151,9 +142,7 @@ impl Store {
             Err(Errno::ELOOP) => return Err(damaged(tried, "it is a symbolic link")),
             Err(errno) => return Err(failed(tried, errno, RESTORE)),
         };
-        let metadata = file
-            .metadata()
-            .map_err(|error| failed(tried.clone(), error, RESTORE))?;
+        let metadata = file.metadata().map_err(|error| failed(tried.clone(), error, RESTORE))?;
         if !metadata.is_file() {
             return Err(damaged(tried, "it is not a regular file"));
         }
@@ -182,16 +171,9 @@ pub fn load_shipped(path: &Path) -> Result<Profile> {
     let file = open(path, flags, Mode::empty())
         .map(File::from)
         .map_err(|errno| failed(tried.clone(), errno, advice))?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| failed(tried.clone(), error, advice))?;
+    let metadata = file.metadata().map_err(|error| failed(tried.clone(), error, advice))?;
     if !metadata.is_file() {
-        return Err(Error::new(
-            Class::Profile,
-            tried,
-            "it is not a regular file",
-            advice,
-        ));
+        return Err(Error::new(Class::Profile, tried, "it is not a regular file", advice));
     }
     let profile = read(&file, &tried)?;
     if profile.version() == Version::V1 {
@@ -208,10 +190,7 @@ pub fn load_shipped(path: &Path) -> Result<Profile> {
 
 /// Reads the whole file, not more than a profile may have.
 fn read(file: &File, tried: &str) -> Result<Profile> {
-    let size = file
-        .metadata()
-        .map_err(|error| failed(tried.to_owned(), error, RESTORE))?
-        .len();
+    let size = file.metadata().map_err(|error| failed(tried.to_owned(), error, RESTORE))?.len();
     // A version 1 file is a secret: with this much room the buffer never moves and leaves a copy.
     let room = usize::try_from(size).unwrap_or(MAX_SIZE).min(MAX_SIZE) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
@@ -256,15 +235,9 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 fn check_owner(metadata: &Metadata, tried: &str, mode: u32) -> Result<()> {
     let us = geteuid().as_raw();
     let found = if metadata.uid() != us {
-        format!(
-            "it belongs to uid {}, and this runs as uid {us}",
-            metadata.uid()
-        )
+        format!("it belongs to uid {}, and this runs as uid {us}", metadata.uid())
     } else if metadata.mode() & 0o022 != 0 {
-        format!(
-            "its mode is {:04o}: others may write it",
-            metadata.mode() & 0o7777
-        )
+        format!("its mode is {:04o}: others may write it", metadata.mode() & 0o7777)
     } else {
         return Ok(());
     };
@@ -290,12 +263,7 @@ fn check_secret(metadata: &Metadata, tried: &str) -> Result<()> {
 }
 
 fn damaged(tried: String, reason: &str) -> Error {
-    Error::new(
-        Class::Profile,
-        tried,
-        format!("the file is damaged: {reason}"),
-        RESTORE,
-    )
+    Error::new(Class::Profile, tried, format!("the file is damaged: {reason}"), RESTORE)
 }
 
 /// The error for what the operating system said.

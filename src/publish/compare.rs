@@ -34,10 +34,7 @@ impl Changes {
     pub(super) fn all_added(set: &[Entry]) -> Self {
         let mut added: Vec<_> = set.iter().map(|entry| entry.name.clone()).collect();
         added.sort_unstable();
-        Self {
-            added,
-            ..Self::default()
-        }
+        Self { added, ..Self::default() }
     }
 }
 

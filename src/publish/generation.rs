@@ -34,12 +34,10 @@ pub(super) struct Generations<'a> {
 /// Whether a generation called `name` is one of `key`. The digits have a fixed number, so that a
 /// key's name may end in what looks like another's generation.
 pub(super) fn belongs_to(name: &str, key: &str) -> bool {
-    name.strip_prefix(key)
-        .and_then(|rest| rest.strip_prefix('.'))
-        .is_some_and(|unique| {
-            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-            unique.len() == UNIQUE_DIGITS && unique.bytes().all(hex)
-        })
+    name.strip_prefix(key).and_then(|rest| rest.strip_prefix('.')).is_some_and(|unique| {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        unique.len() == UNIQUE_DIGITS && unique.bytes().all(hex)
+    })
 }
 
 impl<'a> Generations<'a> {
@@ -158,11 +156,7 @@ impl<'a> Generations<'a> {
             Err(errno) => return gone(Err(errno)),
         };
         for file in names(&generation)? {
-            gone(unistd::unlinkat(
-                &generation,
-                &*file,
-                UnlinkatFlags::NoRemoveDir,
-            ))?;
+            gone(unistd::unlinkat(&generation, &*file, UnlinkatFlags::NoRemoveDir))?;
         }
         gone(unistd::unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir))
     }
@@ -186,15 +180,9 @@ impl<'a> Generations<'a> {
 fn write_file(generation: &OwnedFd, entry: &Entry) -> nix::Result<()> {
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = fcntl::openat(
-        generation,
-        &*entry.name,
-        flags,
-        Mode::S_IRUSR | Mode::S_IWUSR,
-    )?;
+    let fd = fcntl::openat(generation, &*entry.name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
     let mut file = File::from(fd);
-    file.write_all(&entry.bytes)
-        .map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))?;
+    file.write_all(&entry.bytes).map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))?;
     // The mode first: a file of ours needs no capability for it, and the directory is still closed.
     stat::fchmod(&file, Mode::from_bits_truncate(entry.mode))?;
     let found = stat::fstat(&file)?;
@@ -209,10 +197,7 @@ fn write_file(generation: &OwnedFd, entry: &Entry) -> nix::Result<()> {
 fn unique(key: &str) -> nix::Result<String> {
     let mut bytes = [0; UNIQUE_DIGITS / 2];
     getrandom::fill(&mut bytes).map_err(|_| Errno::EIO)?;
-    Ok(format!(
-        "{key}.{:0UNIQUE_DIGITS$x}",
-        u64::from_ne_bytes(bytes)
-    ))
+    Ok(format!("{key}.{:0UNIQUE_DIGITS$x}", u64::from_ne_bytes(bytes)))
 }
 
 #[cfg(test)]
@@ -236,9 +221,6 @@ mod tests {
         ] {
             assert!(!belongs_to(&name, key), "{name} of {key}");
         }
-        assert!(belongs_to(
-            &format!("a.{digits}.{digits}"),
-            &format!("a.{digits}")
-        ));
+        assert!(belongs_to(&format!("a.{digits}.{digits}"), &format!("a.{digits}")));
     }
 }

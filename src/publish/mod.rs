@@ -50,13 +50,7 @@ pub struct Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            uid,
-            gid,
-            mode,
-            ..
-        } = self;
+        let Self { name, uid, gid, mode, .. } = self;
         write!(f, "Entry({name} {uid}:{gid} {mode:04o}, bytes hidden)")
     }
 }
@@ -96,12 +90,7 @@ pub struct PublishedFile {
 pub fn publish(runtime_dir: &Path, key: &str, set: &[Entry]) -> Result<Outcome> {
     let tried = format!("publishing key {key} in {}", runtime_dir.display());
     let fault = |found: String, errno| {
-        Error::new(
-            Class::Publish,
-            &*tried,
-            found,
-            io_advice(errno, runtime_dir),
-        )
+        Error::new(Class::Publish, &*tried, found, io_advice(errno, runtime_dir))
     };
     validate(&tried, key, set)?;
     let dir = RuntimeDir::open_or_create(runtime_dir)?;
@@ -122,17 +111,11 @@ pub fn publish(runtime_dir: &Path, key: &str, set: &[Entry]) -> Result<Outcome> 
     };
     let new = generations.write(set).map_err(|(what, errno)| {
         let found = format!("{}{}", cannot(&what, errno), room(&dir, errno, set));
-        fault(
-            format!("{found}; what was published before still stands"),
-            errno,
-        )
+        fault(format!("{found}; what was published before still stands"), errno)
     })?;
     generations.flip(&new).map_err(|errno| {
         let found = cannot("put the new set in place", errno);
-        fault(
-            format!("{found}; what was published before still stands"),
-            errno,
-        )
+        fault(format!("{found}; what was published before still stands"), errno)
     })?;
     generations.remove_all_but(Some(&new)).map_err(|errno| {
         let found = cannot("remove the set that it replaced", errno);
@@ -154,12 +137,7 @@ pub fn scrub(runtime_dir: &Path, key: &str) -> Result<bool> {
     let tried = format!("scrubbing key {key} from {}", runtime_dir.display());
     let fault = |errno: Errno| {
         let found = cannot("remove it", errno);
-        Error::new(
-            Class::Publish,
-            &*tried,
-            found,
-            io_advice(errno, runtime_dir),
-        )
+        Error::new(Class::Publish, &*tried, found, io_advice(errno, runtime_dir))
     };
     validate(&tried, key, &[])?;
     let Some(dir) = RuntimeDir::open(runtime_dir)? else {
@@ -200,12 +178,9 @@ pub fn published(runtime_dir: &Path, key: &str) -> Result<Option<Vec<PublishedFi
         Ok(files) => Ok(Some(files)),
         // Another run has just replaced it, or somebody removed it: nothing stands there now.
         Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(Error::new(
-            Class::Publish,
-            tried,
-            errno.desc(),
-            io_advice(errno, runtime_dir),
-        )),
+        Err(errno) => {
+            Err(Error::new(Class::Publish, tried, errno.desc(), io_advice(errno, runtime_dir)))
+        }
     }
 }
 
@@ -251,11 +226,7 @@ fn look(dir: &RuntimeDir, key: &str) -> nix::Result<Named> {
     };
     if !is(&found, SFlag::S_IFLNK) {
         let is_directory = is(&found, SFlag::S_IFDIR);
-        let what = if is_directory {
-            "a directory"
-        } else {
-            "a file"
-        };
+        let what = if is_directory { "a directory" } else { "a file" };
         return Ok(Named::Foreign(what.into()));
     }
     let target = fcntl::readlinkat(dir, key)?;
@@ -278,10 +249,7 @@ fn current(dir: &RuntimeDir, key: &str, tried: &str) -> Result<Option<String>> {
         Ok(Named::Foreign(what)) => Err(Error::new(
             Class::Publish,
             tried,
-            format!(
-                "{} is {what}, which this program did not make",
-                path.display()
-            ),
+            format!("{} is {what}, which this program did not make", path.display()),
             "See what it is and move it away, then run again.",
         )),
         Err(errno) => Err(Error::new(
@@ -322,9 +290,7 @@ fn room(dir: &RuntimeDir, errno: Errno, set: &[Entry]) -> String {
         return String::new();
     };
     let block = system.fragment_size().max(1);
-    let blocks = set
-        .iter()
-        .map(|entry| (entry.bytes.len() as u64).div_ceil(block));
+    let blocks = set.iter().map(|entry| (entry.bytes.len() as u64).div_ceil(block));
     format!(
         " (the {} secrets need {} bytes beside the old ones, {} are free)",
         set.len(),

@@ -105,8 +105,7 @@ impl Faults {
     /// of has a fault.
     pub fn touch(&self, path: &Path) -> bool {
         let bad = self.found.iter().map(|(path, _)| path);
-        bad.chain(&self.suspect)
-            .any(|bad| bad.0.starts_with(&path.0) || path.0.starts_with(&bad.0))
+        bad.chain(&self.suspect).any(|bad| bad.0.starts_with(&path.0) || path.0.starts_with(&bad.0))
     }
 
     /// How many there are.
@@ -118,10 +117,7 @@ impl Faults {
     pub fn finish(mut self) -> Vec<Fault> {
         self.found.sort();
         self.found.dedup();
-        let fault = |(path, message): (Path, String)| Fault {
-            path: path.to_string(),
-            message,
-        };
+        let fault = |(path, message): (Path, String)| Fault { path: path.to_string(), message };
         self.found.into_iter().map(fault).collect()
     }
 }

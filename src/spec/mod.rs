@@ -36,29 +36,17 @@ const MOST_BYTES: u64 = 1 << 20;
 pub fn text(path: &Path) -> Result<String> {
     let tried = || format!("reading spec {}", path.display());
     let refuse = |class, found: String| {
-        Error::new(
-            class,
-            tried(),
-            found,
-            "Name a readable spec file with --spec.",
-        )
+        Error::new(class, tried(), found, "Name a readable spec file with --spec.")
     };
     let mut bytes = Vec::new();
     let file = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
     if let Err(error) = file {
         let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let class = if denied {
-            Class::Permission
-        } else {
-            Class::Spec
-        };
+        let class = if denied { Class::Permission } else { Class::Spec };
         return Err(refuse(class, error.to_string()));
     }
     if bytes.len() as u64 > MOST_BYTES {
-        return Err(refuse(
-            Class::Spec,
-            format!("it is longer than {MOST_BYTES} bytes"),
-        ));
+        return Err(refuse(Class::Spec, format!("it is longer than {MOST_BYTES} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| refuse(Class::Spec, "it is not UTF-8 text".into()))
 }
@@ -103,10 +91,7 @@ fn unwrap_lines(schema: &mut Value) {
             for (name, value) in fields {
                 match value {
                     Value::String(text) if name == "description" => {
-                        *text = text
-                            .replace("\n\n", "\0")
-                            .replace('\n', " ")
-                            .replace('\0', "\n\n");
+                        *text = text.replace("\n\n", "\0").replace('\n', " ").replace('\0', "\n\n");
                     }
                     other => unwrap_lines(other),
                 }

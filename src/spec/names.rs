@@ -48,11 +48,9 @@ impl Name {
         {
             Ok(())
         } else {
-            Err(
-                "not a name; allowed are 1 to 64 of the characters A-Z a-z 0-9 _ . -, the first \
+            Err("not a name; allowed are 1 to 64 of the characters A-Z a-z 0-9 _ . -, the first \
                  one no dot and no dash"
-                    .into(),
-            )
+                .into())
         }
     }
 }
@@ -165,11 +163,7 @@ impl AbsolutePath {
         if Self::good(text) {
             Ok(())
         } else {
-            Err(format!(
-                "found {}; allowed is {}",
-                quoted(text),
-                Self::ALLOWED
-            ))
+            Err(format!("found {}; allowed is {}", quoted(text), Self::ALLOWED))
         }
     }
 
@@ -197,10 +191,7 @@ impl PrivatePath {
     /// What is not a path is not repeated: it may be the PIN itself.
     fn check(text: &str) -> Result<(), String> {
         if !AbsolutePath::good(text) {
-            Err(format!(
-                "not a path that can serve; allowed is {}",
-                AbsolutePath::ALLOWED
-            ))
+            Err(format!("not a path that can serve; allowed is {}", AbsolutePath::ALLOWED))
         } else if PathBuf::from(text).starts_with(NIX_STORE) {
             Err(format!(
                 "found {}; allowed is a file outside the Nix store, which everybody can read. \
@@ -256,9 +247,7 @@ impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Whole<LEAST, M
             }
 
             fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-                let fits = u32::try_from(number)
-                    .ok()
-                    .filter(|n| (LEAST..=MOST).contains(n));
+                let fits = u32::try_from(number).ok().filter(|n| (LEAST..=MOST).contains(n));
                 let invalid = || E::invalid_value(Unexpected::Unsigned(number), &self);
                 fits.map(Whole).ok_or_else(invalid)
             }

@@ -41,18 +41,9 @@ impl FromStr for Account {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = |c: char| c.is_control() || c.is_whitespace() || ":,/".contains(c);
         let digits = text.bytes().all(|b| b.is_ascii_digit());
-        let id = text
-            .parse()
-            .ok()
-            .filter(|id| *id <= Self::HIGHEST)
-            .map(Self::Id);
+        let id = text.parse().ok().filter(|id| *id <= Self::HIGHEST).map(Self::Id);
         if !text.is_empty() && digits {
-            id.ok_or_else(|| {
-                format!(
-                    "found the number {text}; allowed are 0 to {}",
-                    Self::HIGHEST
-                )
-            })
+            id.ok_or_else(|| format!("found the number {text}; allowed are 0 to {}", Self::HIGHEST))
         } else if text.is_empty() || text.len() > 256 || text.starts_with('-') || text.contains(bad)
         {
             Err(format!(
@@ -129,10 +120,7 @@ impl FromStr for FileMode {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text
-            .strip_prefix('0')
-            .filter(|rest| rest.len() == 3)
-            .unwrap_or(text);
+        let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
         let octal = digits.len() == 3 && digits.bytes().all(|b| (b'0'..=b'7').contains(&b));
         let mode = octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten();
         mode.map(Self)

@@ -9,26 +9,17 @@ use super::fault::{Fault, Faults, Path, Step};
 /// libraries pass over in silence.
 pub(super) fn parse(text: &str, faults: &mut Faults) -> Result<Value, Fault> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let node = Node {
-        path: &mut Path::default(),
-        faults,
-    };
-    node.deserialize(&mut json)
-        .and_then(|tree| json.end().map(|()| tree))
-        .map_err(|error| {
-            let at = format!(" at line {} column {}", error.line(), error.column());
-            let what = error.to_string();
-            let what = what.strip_suffix(&at).unwrap_or(&what);
-            let what = if error.is_eof() {
-                "the text ends too early"
-            } else {
-                what
-            };
-            Fault {
-                path: format!("line {}, column {}", error.line(), error.column()),
-                message: format!("this is not JSON: {what}"),
-            }
-        })
+    let node = Node { path: &mut Path::default(), faults };
+    node.deserialize(&mut json).and_then(|tree| json.end().map(|()| tree)).map_err(|error| {
+        let at = format!(" at line {} column {}", error.line(), error.column());
+        let what = error.to_string();
+        let what = what.strip_suffix(&at).unwrap_or(&what);
+        let what = if error.is_eof() { "the text ends too early" } else { what };
+        Fault {
+            path: format!("line {}, column {}", error.line(), error.column()),
+            message: format!("this is not JSON: {what}"),
+        }
+    })
 }
 
 /// A value of the tree that is being built.
@@ -80,10 +71,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut items = Vec::new();
         loop {
             self.path.0.push(Step::Item(items.len()));
-            let item = list.next_element_seed(Node {
-                path: self.path,
-                faults: self.faults,
-            })?;
+            let item = list.next_element_seed(Node { path: self.path, faults: self.faults })?;
             self.path.0.pop();
             match item {
                 Some(item) => items.push(item),
@@ -96,13 +84,9 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut fields = Map::new();
         while let Some(name) = object.next_key::<String>()? {
             self.path.0.push(Step::Field(name.clone()));
-            let value = object.next_value_seed(Node {
-                path: self.path,
-                faults: self.faults,
-            })?;
+            let value = object.next_value_seed(Node { path: self.path, faults: self.faults })?;
             if fields.contains_key(&name) {
-                self.faults
-                    .add(self.path.clone(), "given twice; allowed is once");
+                self.faults.add(self.path.clone(), "given twice; allowed is once");
             }
             self.path.0.pop();
             fields.entry(name).or_insert(value);

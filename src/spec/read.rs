@@ -19,20 +19,14 @@ const MOST: usize = 1000;
 pub fn read(text: &str) -> Result<Spec, Vec<Fault>> {
     let mut faults = Faults::default();
     let mut tree = parse(text, &mut faults).map_err(|fault| vec![fault])?;
-    let absent: Vec<_> = ["version", "keys"]
-        .into_iter()
-        .filter(|field| tree.get(field).is_none())
-        .collect();
+    let absent: Vec<_> =
+        ["version", "keys"].into_iter().filter(|field| tree.get(field).is_none()).collect();
     let Some(spec) = read_tree(&mut tree, &mut faults).map(with_uses) else {
         return Err(faults.finish());
     };
     validate::missing(&absent, &mut faults);
     validate::validate(&spec, &mut faults);
-    if faults.len() == 0 {
-        Ok(spec)
-    } else {
-        Err(faults.finish())
-    }
+    if faults.len() == 0 { Ok(spec) } else { Err(faults.finish()) }
 }
 
 /// Gives each secret without a use its own name for one.
@@ -54,10 +48,7 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
         };
         let path = problem.path();
         if faults.len() >= MOST {
-            faults.add(
-                Path::default(),
-                "there are more faults than these; correct these first",
-            );
+            faults.add(Path::default(), "there are more faults than these; correct these first");
             return None;
         }
         match problem.why {
@@ -119,9 +110,7 @@ fn get<'a>(tree: &'a Value, path: &Path) -> Option<&'a Value> {
 }
 
 fn is_empty(tree: &Value, path: &Path) -> bool {
-    get(tree, path)
-        .and_then(Value::as_object)
-        .is_some_and(Map::is_empty)
+    get(tree, path).and_then(Value::as_object).is_some_and(Map::is_empty)
 }
 
 /// The message for a value that is not what is allowed. Where a PIN or a management key belongs, it

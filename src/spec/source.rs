@@ -47,26 +47,14 @@ impl TryFrom<PinFields> for PinSource {
 
     fn try_from(fields: PinFields) -> Result<Self, String> {
         match fields {
-            PinFields {
-                file: Some(path),
-                credential: None,
-                ask: None,
-            } => Ok(Self::File(path.into())),
-            PinFields {
-                file: None,
-                credential: Some(name),
-                ask: None,
-            } => Ok(Self::Credential(name)),
-            PinFields {
-                file: None,
-                credential: None,
-                ask: Some(_),
-            } => Ok(Self::Ask),
-            PinFields {
-                file,
-                credential,
-                ask,
-            } => Err(one_of([
+            PinFields { file: Some(path), credential: None, ask: None } => {
+                Ok(Self::File(path.into()))
+            }
+            PinFields { file: None, credential: Some(name), ask: None } => {
+                Ok(Self::Credential(name))
+            }
+            PinFields { file: None, credential: None, ask: Some(_) } => Ok(Self::Ask),
+            PinFields { file, credential, ask } => Err(one_of([
                 ("file", file.is_some()),
                 ("credential", credential.is_some()),
                 ("ask", ask.is_some()),
@@ -79,18 +67,9 @@ impl From<PinSource> for PinFields {
     fn from(source: PinSource) -> Self {
         let none = Self::default();
         match source {
-            PinSource::File(path) => Self {
-                file: Some(path.into()),
-                ..none
-            },
-            PinSource::Credential(name) => Self {
-                credential: Some(name),
-                ..none
-            },
-            PinSource::Ask => Self {
-                ask: Some(Yes),
-                ..none
-            },
+            PinSource::File(path) => Self { file: Some(path.into()), ..none },
+            PinSource::Credential(name) => Self { credential: Some(name), ..none },
+            PinSource::Ask => Self { ask: Some(Yes), ..none },
         }
     }
 }
@@ -150,18 +129,9 @@ impl From<ManagementKeySource> for ManagementKeyFields {
     fn from(source: ManagementKeySource) -> Self {
         let none = Self::default();
         match source {
-            ManagementKeySource::File(path) => Self {
-                file: Some(path.into()),
-                ..none
-            },
-            ManagementKeySource::Protected => Self {
-                protected: Some(Yes),
-                ..none
-            },
-            ManagementKeySource::FactoryDefault => Self {
-                factory_default: Some(Yes),
-                ..none
-            },
+            ManagementKeySource::File(path) => Self { file: Some(path.into()), ..none },
+            ManagementKeySource::Protected => Self { protected: Some(Yes), ..none },
+            ManagementKeySource::FactoryDefault => Self { factory_default: Some(Yes), ..none },
         }
     }
 }
@@ -173,16 +143,8 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<Opt
 
 /// The fault of fields of which exactly one must be there.
 fn one_of(fields: [(&str, bool); 3]) -> String {
-    let given: Vec<_> = fields
-        .iter()
-        .filter(|(_, given)| *given)
-        .map(|(name, _)| *name)
-        .collect();
-    let found = if given.is_empty() {
-        "nothing".into()
-    } else {
-        given.join(" and ")
-    };
+    let given: Vec<_> = fields.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+    let found = if given.is_empty() { "nothing".into() } else { given.join(" and ") };
     let [(first, _), (second, _), (third, _)] = fields;
     format!("found {found}; allowed is exactly one of {first}, {second}, {third}")
 }

@@ -36,10 +36,7 @@ pub(super) enum Why {
 
 impl Problem {
     fn new(why: Why) -> Self {
-        Self {
-            steps: Vec::new(),
-            why,
-        }
+        Self { steps: Vec::new(), why }
     }
 
     fn under(mut self, step: Step) -> Self {
@@ -134,11 +131,8 @@ impl<'de> Deserializer<'de> for At<'de> {
                 "is an object with the fields {fields}"
             ))));
         };
-        let unknown: Vec<_> = fields
-            .keys()
-            .filter(|name| !known.contains(&name.as_str()))
-            .cloned()
-            .collect();
+        let unknown: Vec<_> =
+            fields.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
         if unknown.is_empty() {
             visitor.visit_map(Fields::of(fields))
         } else {
@@ -178,8 +172,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
             return Ok(None);
         };
         let item = seed.deserialize(At(value));
-        item.map(Some)
-            .map_err(|problem| problem.under(Step::Item(index)))
+        item.map(Some).map_err(|problem| problem.under(Step::Item(index)))
     }
 }
 
@@ -191,10 +184,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn of(object: &'a Map<String, Value>) -> Self {
-        Self {
-            rest: object.iter(),
-            current: None,
-        }
+        Self { rest: object.iter(), current: None }
     }
 }
 
@@ -210,8 +200,7 @@ impl<'de> MapAccess<'de> for Fields<'de> {
             return Ok(None);
         };
         let key = seed.deserialize(BorrowedStrDeserializer::new(name));
-        key.map(Some)
-            .map_err(|problem: Problem| problem.under(Step::Field(name.clone())))
+        key.map(Some).map_err(|problem: Problem| problem.under(Step::Field(name.clone())))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {

@@ -128,8 +128,7 @@ impl Key {
     /// Where the PIN of a card comes from: its own source or, for want of one, the key's.
     #[must_use]
     pub fn pin_for<'a>(&'a self, card: Option<&'a Card>) -> Option<&'a PinSource> {
-        card.and_then(|card| card.pin.as_ref())
-            .or(self.pin.as_ref())
+        card.and_then(|card| card.pin.as_ref()).or(self.pin.as_ref())
     }
 
     /// Where the management key of a card comes from, in the same way.
@@ -138,8 +137,7 @@ impl Key {
         &'a self,
         card: Option<&'a Card>,
     ) -> Option<&'a ManagementKeySource> {
-        card.and_then(|card| card.management_key.as_ref())
-            .or(self.management_key.as_ref())
+        card.and_then(|card| card.management_key.as_ref()).or(self.management_key.as_ref())
     }
 }
 
@@ -183,10 +181,7 @@ impl Card {
     /// What the spec says the card is known by.
     #[must_use]
     pub fn name(&self) -> CardName {
-        CardName {
-            serial: self.serial,
-            guid: self.guid,
-        }
+        CardName { serial: self.serial, guid: self.guid }
     }
 }
 

@@ -94,17 +94,12 @@ fn cards(key: &Key, at: &Path, faults: &mut Faults) {
             }
             continue;
         }
-        let twin = key.cards[..index]
-            .iter()
-            .position(|other| same_card(other, card));
+        let twin = key.cards[..index].iter().position(|other| same_card(other, card));
         if let Some(twin) = twin
             && !faults.touch(&here)
             && !faults.touch(&at.item(twin))
         {
-            faults.add(
-                here,
-                format!("names the same card as {}; allowed is once", at.item(twin)),
-            );
+            faults.add(here, format!("names the same card as {}; allowed is once", at.item(twin)));
         }
     }
 }
@@ -132,17 +127,9 @@ fn pins(key: &Key, at: &Path, faults: &mut Faults) {
 /// The rules for the PIN and the management key of one card, which come from its own entry or from
 /// the key's.
 fn pin(key: &Key, card: Option<&Card>, own: &Path, at: &Path, faults: &mut Faults) {
-    let fields = [
-        at.field("pinPolicy"),
-        at.field("pin"),
-        at.field("managementKey"),
-    ];
+    let fields = [at.field("pinPolicy"), at.field("pin"), at.field("managementKey")];
     let own_fields = [own.field("pin"), own.field("managementKey")];
-    if fields
-        .iter()
-        .chain(&own_fields)
-        .any(|path| faults.touch(path))
-    {
+    if fields.iter().chain(&own_fields).any(|path| faults.touch(path)) {
         return;
     }
     let (pin, management_key) = (key.pin_for(card), key.management_key_for(card));
@@ -161,10 +148,7 @@ fn pin(key: &Key, card: Option<&Card>, own: &Path, at: &Path, faults: &mut Fault
         let others = key.cards.iter().any(|card| card.pin.is_some());
         let home = if others { own } else { at }.field("pin");
         let sources = r#"{"file": …}, {"credential": …} and {"ask": true}"#;
-        faults.add(
-            home,
-            format!("missing, while {reason}; allowed are {sources}{or}"),
-        );
+        faults.add(home, format!("missing, while {reason}; allowed are {sources}{or}"));
     }
     if let (Some(PinSource::File(pin)), Some(ManagementKeySource::File(file))) =
         (pin, management_key)
@@ -191,9 +175,7 @@ fn lengths(key: &Key, at: &Path, faults: &mut Faults) {
             continue;
         };
         let paths = [at.field(name), at.field(twin)];
-        let fields = paths
-            .iter()
-            .flat_map(|path| [path.field("use"), path.field("length")]);
+        let fields = paths.iter().flat_map(|path| [path.field("use"), path.field("length")]);
         if !fields.into_iter().any(|field| faults.touch(&field)) {
             faults.add(
                 paths[0].field("length"),
@@ -217,24 +199,14 @@ fn policies(spec: &Spec, at: &Path, faults: &mut Faults) {
         for (other_name, other) in &entries[..index] {
             let shared = key.slot == other.slot && share_a_card(key, other);
             let fields = [
-                (
-                    "pinPolicy",
-                    key.pin_policy.to_string(),
-                    other.pin_policy.to_string(),
-                ),
-                (
-                    "touchPolicy",
-                    key.touch_policy.to_string(),
-                    other.touch_policy.to_string(),
-                ),
+                ("pinPolicy", key.pin_policy.to_string(), other.pin_policy.to_string()),
+                ("touchPolicy", key.touch_policy.to_string(), other.touch_policy.to_string()),
             ];
             for (field, found, declared) in fields {
                 let both = [at.field(name), at.field(other_name)];
                 let judged = |faults: &Faults| {
                     both.iter().all(|key| {
-                        ["cards", "slot", field]
-                            .iter()
-                            .all(|part| !faults.touch(&key.field(part)))
+                        ["cards", "slot", field].iter().all(|part| !faults.touch(&key.field(part)))
                     })
                 };
                 if shared && found != declared && judged(faults) {
@@ -255,9 +227,5 @@ fn policies(spec: &Spec, at: &Path, faults: &mut Faults) {
 /// Whether two keys surely use the same card.
 fn share_a_card(one: &Key, other: &Key) -> bool {
     let unnamed = one.cards.is_empty() && other.cards.is_empty();
-    unnamed
-        || one
-            .cards
-            .iter()
-            .any(|card| other.cards.iter().any(|twin| same_card(card, twin)))
+    unnamed || one.cards.iter().any(|card| other.cards.iter().any(|twin| same_card(card, twin)))
 }

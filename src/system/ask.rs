@@ -127,10 +127,7 @@ fn readable(
         if deadline.passed() {
             return Ok((false, false));
         }
-        match poll(
-            &mut fds,
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-        ) {
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
@@ -242,10 +239,7 @@ mod tests {
         let missing = Command::new("/nonexistent/ask");
         let error = ask_through(missing, "PIN", "cryptkey:1", LONG).unwrap_err();
         assert_eq!(error.class, Class::Internal);
-        assert!(
-            error.found.contains("can't be started: No such file"),
-            "{error}"
-        );
+        assert!(error.found.contains("can't be started: No such file"), "{error}");
         assert!(error.found.contains("PATH="), "{error}");
     }
 }

@@ -21,10 +21,8 @@ pub fn bounded<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    let helper = thread::Builder::new()
-        .name("bounded".into())
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
+    let helper =
+        thread::Builder::new().name("bounded".into()).stack_size(STACK_BYTES).spawn(move || {
             // Nobody listens any more once the limit has passed: the value is dropped here.
             drop(sender.send(f()));
         });
@@ -51,9 +49,7 @@ impl Deadline {
     /// What is left; zero once it has passed.
     #[must_use]
     pub fn remaining(self) -> Duration {
-        self.0.map_or(Duration::MAX, |at| {
-            at.saturating_duration_since(Instant::now())
-        })
+        self.0.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Whether the moment is behind us.

@@ -110,11 +110,7 @@ fn busy(path: &Path, limit: Duration, held: &FileStat) -> Error {
         Some(pid) => format!("process {pid}{} holds it", program(pid)),
         None => "another process holds it".to_owned(),
     };
-    let tried = format!(
-        "waiting {} s for the lock {}",
-        limit.as_secs(),
-        path.display()
-    );
+    let tried = format!("waiting {} s for the lock {}", limit.as_secs(), path.display());
     let advice = "Let the other run end (systemctl status, ps), then run again.";
     Error::new(Class::Busy, tried, holder, advice)
 }
@@ -122,12 +118,7 @@ fn busy(path: &Path, limit: Duration, held: &FileStat) -> Error {
 /// The process that holds the lock on the file of `held`, from a /proc/locks table. The kernel
 /// gives 0 or less where it can't be named from here.
 fn holder(table: &str, held: &FileStat) -> Option<i32> {
-    let file = format!(
-        "{:02x}:{:02x}:{}",
-        major(held.st_dev),
-        minor(held.st_dev),
-        held.st_ino
-    );
+    let file = format!("{:02x}:{:02x}:{}", major(held.st_dev), minor(held.st_dev), held.st_ino);
     table.lines().find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         // "1: FLOCK ADVISORY WRITE 7458 fe:00:10011210 0 EOF"; a waiter has "->" second.

@@ -40,10 +40,8 @@ enum Style {
 impl Style {
     fn of_stderr() -> Self {
         let variable = |name| env::var(name).unwrap_or_default();
-        let file = fstat(io::stderr()).map_or_else(
-            |_| String::new(),
-            |found| format!("{}:{}", found.st_dev, found.st_ino),
-        );
+        let file = fstat(io::stderr())
+            .map_or_else(|_| String::new(), |found| format!("{}:{}", found.st_dev, found.st_ino));
         Self::of(
             // The variable is inherited, also by a shell whose output goes elsewhere.
             !file.is_empty() && variable("JOURNAL_STREAM") == file,
@@ -98,10 +96,8 @@ where
         for line in text.lines() {
             // Names of readers and cards come from outside: they must not steer a terminal, nor
             // forge the priority of a line.
-            let clean: String = line
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect();
+            let clean: String =
+                line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
             writeln!(writer, "{before}{clean}{after}")?;
         }
         Ok(())

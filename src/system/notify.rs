@@ -8,10 +8,7 @@ use sd_notify::NotifyState;
 /// Shows `text` as the unit's status ("waiting for card 12345678").
 pub fn status(text: &str) {
     // A line feed would start another assignment, and names of readers come from outside.
-    let line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     send(&NotifyState::Status(&line));
 }
 

@@ -252,10 +252,7 @@ fn in_ram(fd: &OwnedFd, path: &Path) -> Result<()> {
     }
     Err(fault(
         path,
-        format!(
-            "it is not on tmpfs or ramfs (file system type {:#x})",
-            kind.0
-        ),
+        format!("it is not on tmpfs or ramfs (file system type {:#x})", kind.0),
         "Name a directory on a RAM file system as runtimeDir (below /run, say), or mount a ramfs \
          there: secrets never go to a disk.",
     ))
@@ -275,10 +272,7 @@ fn trusted(fd: &OwnedFd, path: &Path) -> Result<()> {
     if found.st_mode & 0o022 != 0 {
         return Err(fault(
             path,
-            format!(
-                "its mode {:04o} lets others write to it",
-                found.st_mode & 0o7777
-            ),
+            format!("its mode {:04o} lets others write to it", found.st_mode & 0o7777),
             format!("See what is in it, then: chmod go-w {}.", path.display()),
         ));
     }

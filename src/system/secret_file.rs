@@ -75,10 +75,7 @@ fn refuse_in_store(real: &Path, store: &Path, tried: &str) -> Result<()> {
     Err(Error::new(
         Class::Spec,
         tried,
-        format!(
-            "it is in the Nix store ({}), which everybody may read",
-            real.display()
-        ),
+        format!("it is in the Nix store ({}), which everybody may read", real.display()),
         "Keep it outside the store: in a systemd credential, or in a file of mode 0600. Take its \
          content for known: change it.",
     ))
@@ -112,8 +109,7 @@ fn read_at_most(file: &mut File, limit: usize) -> io::Result<Zeroizing<Vec<u8>>>
 /// The length of `bytes` without one LF or CRLF at their end.
 fn without_line_end(bytes: &[u8]) -> usize {
     let line = bytes.strip_suffix(b"\n");
-    line.map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line))
-        .len()
+    line.map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line)).len()
 }
 
 #[cfg(test)]
@@ -205,18 +201,9 @@ mod tests {
         symlink(at("outside/link"), at("outside/link-to-link")).unwrap();
         symlink(at("outside/pin"), at("real/store/way-out")).unwrap();
         let refused = |name: &str| {
-            refuse_in_store(
-                &at(name).canonicalize().unwrap(),
-                &at("nix/store"),
-                "reading it",
-            )
+            refuse_in_store(&at(name).canonicalize().unwrap(), &at("nix/store"), "reading it")
         };
-        for bad in [
-            "nix/store/pin",
-            "real/store/pin",
-            "outside/link",
-            "outside/link-to-link",
-        ] {
+        for bad in ["nix/store/pin", "real/store/pin", "outside/link", "outside/link-to-link"] {
             let error = refused(bad).unwrap_err();
             assert_eq!(error.class, Class::Spec, "{bad}");
             assert!(error.found.contains("real/store/pin"), "{error}");

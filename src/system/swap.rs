@@ -17,11 +17,7 @@ pub fn may_swap_to(device: u64) -> Vec<String> {
         return devices;
     }
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
-    if is_swappable(&mounts, major(device), minor(device)) {
-        devices
-    } else {
-        Vec::new()
-    }
+    if is_swappable(&mounts, major(device), minor(device)) { devices } else { Vec::new() }
 }
 
 /// Whether the mount of `major:minor` in a mountinfo table is a tmpfs without `noswap`.

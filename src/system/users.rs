@@ -16,9 +16,7 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// `Class::Publish` where no user has the name, or the look-up fails or takes over ten seconds.
 pub fn uid(name: &str) -> Result<u32> {
-    id(name, "user", "users.users", |name| {
-        Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
-    })
+    id(name, "user", "users.users", |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
 }
 
 /// The number of the group called `name`; as [`uid`].
@@ -35,18 +33,14 @@ pub fn gid(name: &str) -> Result<u32> {
 #[must_use]
 pub fn user_name(uid: u32) -> String {
     let found = bounded(LOOKUP_LIMIT, move || User::from_uid(Uid::from_raw(uid)));
-    found
-        .and_then(|user| Some(user.ok()??.name))
-        .unwrap_or_else(|| uid.to_string())
+    found.and_then(|user| Some(user.ok()??.name)).unwrap_or_else(|| uid.to_string())
 }
 
 /// The name of group `gid`; as [`user_name`].
 #[must_use]
 pub fn group_name(gid: u32) -> String {
     let found = bounded(LOOKUP_LIMIT, move || Group::from_gid(Gid::from_raw(gid)));
-    found
-        .and_then(|group| Some(group.ok()??.name))
-        .unwrap_or_else(|| gid.to_string())
+    found.and_then(|group| Some(group.ok()??.name)).unwrap_or_else(|| gid.to_string())
 }
 
 fn id(
@@ -60,12 +54,7 @@ fn id(
         return Ok(0);
     }
     let fault = |found: String, advice: String| {
-        Error::new(
-            Class::Publish,
-            format!("looking up {kind} {name}"),
-            found,
-            advice,
-        )
+        Error::new(Class::Publish, format!("looking up {kind} {name}"), found, advice)
     };
     let asked = name.to_owned();
     match bounded(LOOKUP_LIMIT, move || look_up(&asked)) {
@@ -76,10 +65,7 @@ fn id(
         )),
         Some(Err(errno)) => Err(fault(
             errno.desc().to_owned(),
-            format!(
-                "Try: getent {} {name}.",
-                if kind == "user" { "passwd" } else { kind }
-            ),
+            format!("Try: getent {} {name}.", if kind == "user" { "passwd" } else { kind }),
         )),
         None => Err(fault(
             format!("no answer in {} seconds", LOOKUP_LIMIT.as_secs()),

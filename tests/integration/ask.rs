@@ -49,10 +49,7 @@ fn a_rejected_answer_is_not_asked_for_again_in_that_run() {
     let second = Agent::answer("cryptkey:ask-rejected-2", "583920");
     let output = machine.apply().exits(15);
     first.question();
-    assert!(
-        !output.stderr.contains("ask-rejected-2: asking"),
-        "{output}"
-    );
+    assert!(!output.stderr.contains("ask-rejected-2: asking"), "{output}");
     assert!(second.asked().is_none(), "{output}");
     assert_eq!((card.presented(), card.tries()), (1, 2));
 }
@@ -95,9 +92,7 @@ fn no_transaction_is_held_while_a_person_types() {
     other.ask("disconnect reset");
     let socket = UnixDatagram::unbound().unwrap();
     let answer = format!("+{}", Yubikey::PIN);
-    socket
-        .send_to(answer.as_bytes(), &question["Socket"])
-        .unwrap();
+    socket.send_to(answer.as_bytes(), &question["Socket"]).unwrap();
     let output = machine.finish(running).exits(0);
     assert_eq!(output.result("ask-slow"), "enrolled");
     assert_eq!(card.presented(), 1);
@@ -115,9 +110,7 @@ fn an_answer_is_not_presented_to_another_card() {
     let socket = UnixDatagram::unbound().unwrap();
     let again = Agent::decline_where("cryptkey:ask-swapped", "card 90210002");
     let answer = format!("+{}", Yubikey::PIN);
-    socket
-        .send_to(answer.as_bytes(), &question["Socket"])
-        .unwrap();
+    socket.send_to(answer.as_bytes(), &question["Socket"]).unwrap();
     machine.finish(running).exits(13);
     assert!(again.asked().is_some());
     assert_eq!(other.presented(), 0);

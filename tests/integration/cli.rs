@@ -19,23 +19,14 @@ fn stable(machine: &Machine, text: &str) -> String {
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let digits = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         let is_id = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-        out += &if is_id {
-            word.replace(digits, "ID")
-        } else {
-            word.to_owned()
-        };
+        out += &if is_id { word.replace(digits, "ID") } else { word.to_owned() };
     }
     out
 }
 
 #[track_caller]
 pub fn prints(machine: &Machine, output: &Output, expected: &Expect) {
-    let text = format!(
-        "exit code {}\n{}{}",
-        output.code.unwrap(),
-        output.stdout,
-        output.stderr
-    );
+    let text = format!("exit code {}\n{}{}", output.code.unwrap(), output.stdout, output.stderr);
     expected.assert_eq(&stable(machine, &text));
 }
 
@@ -315,9 +306,7 @@ fn no_card_and_no_pcscd() {
 #[test]
 fn everything_that_prints_prints_json() {
     let (machine, _card) = machine_with_a_key();
-    for command in [
-        "check", "plan", "apply", "status", "cards", "scrub", "schema",
-    ] {
+    for command in ["check", "plan", "apply", "status", "cards", "scrub", "schema"] {
         let output = machine.run(&[command, "--json"]).exits(0);
         assert!(output.json().is_object(), "{output}");
     }

@@ -42,14 +42,8 @@ fn generates_enrolls_and_publishes<C: TestCard>() {
     let output = machine.apply().exits(0);
     assert_eq!(output.result("vault"), "enrolled");
     let keys = [card.private_key("9d")];
-    assert_eq!(
-        machine.secret("vault", "backup"),
-        machine.expected("vault", &keys, "backups")
-    );
-    let mode = fs::metadata(machine.profile("vault"))
-        .unwrap()
-        .permissions()
-        .mode();
+    assert_eq!(machine.secret("vault", "backup"), machine.expected("vault", &keys, "backups"));
+    let mode = fs::metadata(machine.profile("vault")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
 
     // The tries are counted before the PIN is presented, and that is before the key is made.
@@ -86,20 +80,15 @@ fn an_unchanged_machine_costs_five_apdus_and_no_write<C: TestCard>() {
 fn five_secrets_cost_as_much_as_one<C: TestCard>() {
     let machine = Machine::new(1);
     let card = C::new(&machine, 0);
-    let secrets: serde_json::Map<_, _> = (0..5)
-        .map(|i| (format!("secret-{i}"), json!({ "use": format!("use {i}") })))
-        .collect();
+    let secrets: serde_json::Map<_, _> =
+        (0..5).map(|i| (format!("secret-{i}"), json!({ "use": format!("use {i}") }))).collect();
     machine.vault(&card, json!({ "secrets": secrets }));
     machine.apply().exits(0);
     card.reset_counts();
     let output = machine.apply().exits(0);
     assert!(output.unchanged("vault"), "{output}");
     assert!(card.count() <= MOST_APDUS, "{:#?}", card.log());
-    let published: Vec<_> = machine
-        .published()
-        .into_iter()
-        .map(|(_, bytes)| bytes)
-        .collect();
+    let published: Vec<_> = machine.published().into_iter().map(|(_, bytes)| bytes).collect();
     let distinct: std::collections::BTreeSet<_> = published.iter().collect();
     assert_eq!(distinct.len(), 5);
 }
@@ -122,15 +111,7 @@ fn every_format_is_what_an_independent_program_computes<C: TestCard>() {
     assert_eq!(machine.secret("vault", "raw"), raw);
     let hex = of(&["--use", "two", "--format", "hex", "--length", "1"]);
     assert_eq!(machine.secret("vault", "hex"), hex);
-    let base64 = of(&[
-        "--use",
-        "three",
-        "--format",
-        "base64",
-        "--length",
-        "33",
-        "--newline",
-    ]);
+    let base64 = of(&["--use", "three", "--format", "base64", "--length", "33", "--newline"]);
     assert_eq!(machine.secret("vault", "base64"), base64);
 }
 
@@ -142,18 +123,14 @@ fn starts_no_other_process<C: TestCard>() {
         let trace = machine.dir().join("trace");
         let plain = machine.command(&["apply", "--json"]);
         let mut traced = machine.pcscd.command("strace");
-        traced
-            .args(["-f", "-qq", "-e", "trace=process", "-o"])
-            .arg(&trace);
+        traced.args(["-f", "-qq", "-e", "trace=process", "-o"]).arg(&trace);
         traced.arg(plain.get_program()).args(plain.get_args());
         let output = machine.finish(Running::start(traced)).exits(0);
         assert_eq!(output.result("vault"), expected);
         let trace = fs::read_to_string(trace).unwrap();
         assert_eq!(trace.matches("execve(").count(), 1, "{trace}");
         let other = |line: &&str| {
-            let starts = ["fork(", "clone(", " clone3("]
-                .iter()
-                .any(|call| line.contains(call));
+            let starts = ["fork(", "clone(", " clone3("].iter().any(|call| line.contains(call));
             starts && !line.contains("CLONE_THREAD")
         };
         assert_eq!(trace.lines().find(other), None);
@@ -189,10 +166,7 @@ fn a_new_key_of_the_same_card_gives_other_secrets<C: TestCard>() {
     }));
     machine.apply().exits(0);
     assert_eq!(card.generated(), 2);
-    assert_ne!(
-        machine.secret("first", "backup"),
-        machine.secret("second", "backup")
-    );
+    assert_ne!(machine.secret("first", "backup"), machine.secret("second", "backup"));
     for (key, slot) in [("first", "9d"), ("second", "82")] {
         let expected = machine.expected(key, &[card.private_key(slot)], "backups");
         assert_eq!(machine.secret(key, "backup"), expected);
@@ -260,20 +234,8 @@ fn uses_a_key_that_another_tool_generated() {
     let made = machine
         .pcscd
         .command("ykman")
-        .args([
-            "--reader",
-            &card.reader(),
-            "piv",
-            "keys",
-            "generate",
-            "--algorithm",
-            "ECCP256",
-        ])
-        .args([
-            "--management-key",
-            "010203040506070801020304050607080102030405060708",
-            "9d",
-        ])
+        .args(["--reader", &card.reader(), "piv", "keys", "generate", "--algorithm", "ECCP256"])
+        .args(["--management-key", "010203040506070801020304050607080102030405060708", "9d"])
         .arg(&public)
         .output()
         .expect("apt-get install yubikey-manager");
@@ -312,10 +274,7 @@ fn a_card_that_cannot_say_empty_is_not_written_to() {
     let card = Yubikey::with(&machine, 0, &["--legacy"]);
     machine.vault(&card, json!({}));
     let output = machine.apply().exits(19);
-    output.says(&[
-        "does not tell whether the slot is empty",
-        "Nothing was generated",
-    ]);
+    output.says(&["does not tell whether the slot is empty", "Nothing was generated"]);
     assert_eq!(card.generated(), 0);
     assert_eq!(card.tries(), 3);
 }

@@ -23,10 +23,7 @@ fn from_a_file(algorithm: &str, key: &str) {
     let card = Yubikey::new(&machine, 0);
     let change = ["access", "change-management-key", "--force"];
     let keys = ["--algorithm", algorithm, "--management-key", FACTORY];
-    ykman(
-        &machine,
-        &[&change[..], &keys, &["--new-management-key", key]].concat(),
-    );
+    ykman(&machine, &[&change[..], &keys, &["--new-management-key", key]].concat());
     let file = machine.secret_file("management.key", key);
     machine.vault(&card, json!({ "managementKey": file }));
     machine.apply().exits(0);
@@ -89,14 +86,9 @@ fn a_key_that_the_card_keeps_behind_the_pin() {
         let memory = card.memory();
         let key = memory["management_key"]["key"].as_str().unwrap();
         assert_ne!(key, FACTORY);
-        machine.keep_secret(
-            "the management key",
-            &base16ct::lower::decode_vec(key).unwrap(),
-        );
-        machine.vault(
-            &card,
-            json!({ "managementKey": { "protected": true }, "pinPolicy": policy }),
-        );
+        machine.keep_secret("the management key", &base16ct::lower::decode_vec(key).unwrap());
+        machine
+            .vault(&card, json!({ "managementKey": { "protected": true }, "pinPolicy": policy }));
         machine.apply().exits(0);
         assert_eq!(card.generated(), 1);
         assert_eq!(card.memory()["slots"]["9d"]["pin_policy"], policy);
@@ -108,10 +100,7 @@ fn a_card_that_keeps_no_key_is_told() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     machine.vault(&card, json!({ "managementKey": { "protected": true } }));
-    machine
-        .apply()
-        .exits(10)
-        .says(&["the card keeps none", "--protect"]);
+    machine.apply().exits(10).says(&["the card keeps none", "--protect"]);
     assert_eq!((card.generated(), card.tries()), (0, 3));
 }
 
@@ -162,10 +151,7 @@ fn a_wrong_management_key_generates_nothing_on_a_nitrokey() {
         let file = machine.secret_file("management.key", wrong);
         machine.vault(&card, json!({ "managementKey": file }));
         let output = machine.apply().exits(10);
-        output.says(&[
-            "did not accept it",
-            "security.cryptkey.keys.vault.managementKey",
-        ]);
+        output.says(&["did not accept it", "security.cryptkey.keys.vault.managementKey"]);
         assert_eq!(card.generated(), 0);
         assert!(!machine.profile("vault").exists());
     }

@@ -111,10 +111,7 @@ fn what_goes_wrong_most() {
         error: key vault: presenting the PIN (DIR/wrong.pin) to card 90210001: the card rejected it; tries left: 2. Correct the PIN before you start again: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.
     "#]],
     );
-    machine.vault(
-        &card,
-        json!({ "pin": { "file": machine.dir().join("missing.pin") } }),
-    );
+    machine.vault(&card, json!({ "pin": { "file": machine.dir().join("missing.pin") } }));
     let output = machine.run(&["apply"]).exits(14);
     prints(
         &machine,

@@ -68,14 +68,8 @@ fn the_last_try_is_never_spent<C: TestCard>() {
     waste_a_try(&machine);
     waste_a_try(&machine);
     let presented = card.presented();
-    machine
-        .apply()
-        .exits(14)
-        .says(&["tries left for its PIN: 1", "unblock"]);
-    assert_eq!(
-        (card.presented(), tries(&machine)),
-        (presented, "63c1".into())
-    );
+    machine.apply().exits(14).says(&["tries left for its PIN: 1", "unblock"]);
+    assert_eq!((card.presented(), tries(&machine)), (presented, "63c1".into()));
     waste_a_try(&machine);
     machine.apply().exits(14).says(&["blocked", "unblock"]);
     assert_eq!(card.presented(), presented + 1);
@@ -90,15 +84,9 @@ fn a_pin_of_no_pins_length_is_not_presented<C: TestCard>() {
         machine.apply().exits(14).says(&["odd.pin"]);
     }
     machine.vault(&card, json!({ "pin": { "file": "/nonexistent/pin" } }));
-    machine
-        .apply()
-        .exits(14)
-        .says(&["/nonexistent/pin", "No such file"]);
+    machine.apply().exits(14).says(&["/nonexistent/pin", "No such file"]);
     machine.vault(&card, json!({ "pin": null }));
-    machine
-        .apply()
-        .exits(10)
-        .says(&["keys.vault.pin: missing", "pinPolicy is once"]);
+    machine.apply().exits(10).says(&["keys.vault.pin: missing", "pinPolicy is once"]);
     assert_eq!((card.presented(), card.generated()), (0, 0));
 }
 
@@ -130,9 +118,7 @@ fn a_credential_is_read_where_systemd_puts_it() {
     machine.secret_file("vault.pin", Yubikey::PIN);
     let mut command = machine.command(&["apply", "--json"]);
     command.env("CREDENTIALS_DIRECTORY", machine.dir());
-    let output = machine
-        .finish(crate::support::Running::start(command))
-        .exits(0);
+    let output = machine.finish(crate::support::Running::start(command)).exits(0);
     assert_eq!(output.result("vault"), "enrolled");
 }
 

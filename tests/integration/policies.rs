@@ -12,12 +12,7 @@ fn every_slot_serves() {
     let slots = ["9a", "9d", "9e", "82", "95"];
     let keys: serde_json::Map<_, _> = slots
         .iter()
-        .map(|slot| {
-            (
-                format!("key-{slot}"),
-                machine.key(&card, json!({ "slot": slot })),
-            )
-        })
+        .map(|slot| (format!("key-{slot}"), machine.key(&card, json!({ "slot": slot }))))
         .collect();
     machine.spec(Value::Object(keys));
     machine.apply().exits(0);
@@ -49,12 +44,7 @@ fn a_key_with_other_policies_is_refused_with_both_named() {
     let card = Yubikey::with(
         &machine,
         0,
-        &[
-            "--slot-key",
-            "9d=generate",
-            "--slot-policy",
-            "9d=always,never",
-        ],
+        &["--slot-key", "9d=generate", "--slot-policy", "9d=always,never"],
     );
     machine.vault(&card, json!({}));
     let output = machine.apply().exits(16);
@@ -63,14 +53,8 @@ fn a_key_with_other_policies_is_refused_with_both_named() {
         "declares once and never",
         "security.cryptkey.keys.vault.pinPolicy = \"always\"",
     ]);
-    machine.vault(
-        &card,
-        json!({ "pinPolicy": "always", "touchPolicy": "cached" }),
-    );
-    machine
-        .apply()
-        .exits(16)
-        .says(&["declares always and cached"]);
+    machine.vault(&card, json!({ "pinPolicy": "always", "touchPolicy": "cached" }));
+    machine.apply().exits(16).says(&["declares always and cached"]);
     assert_eq!(card.presented(), 0);
 }
 
@@ -137,10 +121,7 @@ fn a_touch_that_does_not_come_is_no_answer() {
     let published = machine.published();
 
     card.tell("touch wait");
-    machine
-        .apply()
-        .exits(13)
-        .says(&["no touch came within 1 s", "touch the card"]);
+    machine.apply().exits(13).says(&["no touch came within 1 s", "touch the card"]);
     assert_eq!(machine.published(), published);
 
     // pcscd has the reader until the card gives up, too.

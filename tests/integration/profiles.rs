@@ -87,14 +87,7 @@ fn a_damaged_profile_is_named_and_left_alone() {
         .map(|length| whole[..length].to_owned())
         .into();
     // A digit of every value that is sealed in one way or another.
-    for field in [
-        "output_salt",
-        "integrity",
-        "encrypted_share",
-        "nonce",
-        "share_salt",
-        "salt",
-    ] {
+    for field in ["output_salt", "integrity", "encrypted_share", "nonce", "share_salt", "salt"] {
         damaged.push(with_another_digit(&whole, field));
     }
     damaged.push(whole.replace("threshold = 1", "threshold = 2"));
@@ -149,9 +142,7 @@ fn card_of(machine: &Machine, known: &Value, index: usize) -> Yubikey {
     let text = |field: &str| card[field].as_str().unwrap();
     let key = format!("{}={}", text("slot"), text("private_key"));
     // "0" or nothing: any card.
-    let serial = card["serial"]
-        .as_str()
-        .filter(|s| !s.is_empty() && *s != "0");
+    let serial = card["serial"].as_str().filter(|s| !s.is_empty() && *s != "0");
     let serial = serial.unwrap_or(Yubikey::SERIAL);
     Yubikey::with(machine, index, &["--serial", serial, "--slot-key", &key])
 }
@@ -244,10 +235,7 @@ fn a_shipped_profile_is_used_and_nothing_enrolled_beside_it() {
 
     // One that is not there is an error, and no reason to make one.
     fs::remove_file(machine.profile("vault")).unwrap();
-    machine.vault(
-        &card,
-        json!({ "profile": machine.dir().join("missing.toml") }),
-    );
+    machine.vault(&card, json!({ "profile": machine.dir().join("missing.toml") }));
     machine.apply().exits(17).says(&["missing.toml"]);
     assert_eq!(card.presented(), presented);
 }
@@ -260,19 +248,13 @@ fn a_replaced_key_is_told_before_the_pin() {
         .command("ykman")
         .args(["--reader", &card.reader(), "piv", "keys", "generate"])
         .args(["--algorithm", "ECCP256", "9d"])
-        .args([
-            "--management-key",
-            "010203040506070801020304050607080102030405060708",
-        ])
+        .args(["--management-key", "010203040506070801020304050607080102030405060708"])
         .arg("-")
         .output()
         .expect("apt-get install yubikey-manager");
     assert!(done.status.success(), "{done:?}");
     let presented = card.presented();
-    machine
-        .apply()
-        .exits(16)
-        .says(&["slot 9d holds SHA256:", "sealed to SHA256:"]);
+    machine.apply().exits(16).says(&["slot 9d holds SHA256:", "sealed to SHA256:"]);
     assert_eq!(card.presented(), presented);
 }
 
@@ -282,13 +264,7 @@ fn an_emptied_slot_is_told_before_the_pin() {
     let presented = card.presented();
     let dir = card.retire();
     edit_memory(&dir, |memory| {
-        assert!(
-            memory["slots"]
-                .as_object_mut()
-                .unwrap()
-                .remove("9d")
-                .is_some()
-        );
+        assert!(memory["slots"].as_object_mut().unwrap().remove("9d").is_some());
     });
     let card = Yubikey::again(&machine, 0, dir);
     machine.apply().exits(16).says(&["slot 9d is empty"]);
@@ -311,10 +287,7 @@ fn a_replaced_key_of_a_card_that_cannot_tell_is_told_too() {
         memory["slots"] = memory_of(&other)["slots"].take();
     });
     let card = Yubikey::again(&machine, 0, dir);
-    machine
-        .apply()
-        .exits(16)
-        .says(&["vault.toml", "its key was replaced or the file was changed"]);
+    machine.apply().exits(16).says(&["vault.toml", "its key was replaced or the file was changed"]);
     assert_eq!((card.generated(), card.tries()), (0, 3));
     assert_eq!(machine.published(), published);
 }
@@ -378,13 +351,8 @@ fn every_command_names_the_same_id() {
     let verified = machine.apply().exits(0).json();
     assert_eq!(verified["keys"]["vault"]["profileId"], id.as_str());
     // The binary that the tests run is the one that was built for them.
-    let version = Command::new(env!("CARGO_BIN_EXE_nixos-cryptkey"))
-        .arg("--version")
-        .output()
-        .unwrap();
+    let version =
+        Command::new(env!("CARGO_BIN_EXE_nixos-cryptkey")).arg("--version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
-    assert_eq!(
-        version.trim(),
-        concat!("nixos-cryptkey ", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(version.trim(), concat!("nixos-cryptkey ", env!("CARGO_PKG_VERSION")));
 }

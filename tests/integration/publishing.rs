@@ -38,25 +38,15 @@ fn secrets_come_go_and_change_hands() {
     let goes = machine.secret("vault", "goes");
     machine.vault(&card, json!({ "secrets": secrets }));
     let output = machine.run(&["apply"]).exits(0);
-    assert_eq!(
-        output.stdout,
-        "vault: verified, added comes; changed stays; removed goes\n"
-    );
-    let names: Vec<_> = machine
-        .published()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    assert_eq!(output.stdout, "vault: verified, added comes; changed stays; removed goes\n");
+    let names: Vec<_> = machine.published().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(machine.secret("vault", "stays"), stays);
     // The use makes the bytes, not the name.
     assert_eq!(machine.secret("vault", "comes"), goes);
     let about = fs::metadata(machine.runtime.join("vault/stays")).unwrap();
     let daemon = fs::read_to_string("/etc/passwd").unwrap();
-    let daemon = daemon
-        .lines()
-        .find(|line| line.starts_with("daemon:"))
-        .unwrap();
+    let daemon = daemon.lines().find(|line| line.starts_with("daemon:")).unwrap();
     let uid = daemon.split(':').nth(2).unwrap();
     assert_eq!(about.uid().to_string(), uid);
     assert_eq!((about.gid(), about.mode() & 0o7777), (2, 0o440));
@@ -68,10 +58,7 @@ fn secrets_come_go_and_change_hands() {
 fn a_secret_is_roots_alone_unless_said() {
     let (machine, _card) = enrolled();
     let about = fs::metadata(machine.runtime.join("vault/backup")).unwrap();
-    assert_eq!(
-        (about.uid(), about.gid(), about.mode() & 0o7777),
-        (0, 0, 0o400)
-    );
+    assert_eq!((about.uid(), about.gid(), about.mode() & 0o7777), (0, 0, 0o400));
 }
 
 #[test]
@@ -106,12 +93,7 @@ fn a_full_ram_file_system_keeps_the_old_set() {
     machine.apply().exits(0);
     let old = machine.secret("vault", "backup");
     let secrets: serde_json::Map<_, _> = (0..40)
-        .map(|i| {
-            (
-                format!("s{i}"),
-                json!({ "use": format!("{i}"), "length": 1024 }),
-            )
-        })
+        .map(|i| (format!("s{i}"), json!({ "use": format!("{i}"), "length": 1024 })))
         .collect();
     machine.vault(&card, json!({ "secrets": secrets }));
     machine.apply().exits(20).says(&["No space left"]);
@@ -144,11 +126,7 @@ fn a_read_only_state_directory_stops_an_enrollment_and_no_verification() {
         assert!([Some(17), Some(18)].contains(&output.code), "{output}");
         let output = output.says(&["Read-only file system", machine.state.to_str().unwrap()]);
         assert!(machine.published().is_empty(), "{output}");
-        assert_eq!(
-            card.generated(),
-            0,
-            "what can't be kept is not made: {output}"
-        );
+        assert_eq!(card.generated(), 0, "what can't be kept is not made: {output}");
         nix::mount::umount2(&machine.state, nix::mount::MntFlags::MNT_DETACH).unwrap();
     }
     machine.apply().exits(0);
@@ -165,10 +143,7 @@ fn a_state_directory_in_ram_is_refused_before_the_pin() {
     let ram = Ram::tmpfs("size=64k,mode=700");
     machine.state = ram.path().to_owned();
     machine.vault(&card, json!({}));
-    machine
-        .apply()
-        .exits(17)
-        .says(&["RAM file system", "stateDir"]);
+    machine.apply().exits(17).says(&["RAM file system", "stateDir"]);
     assert_eq!(card.log(), []);
     assert_eq!(tree(&machine.state).len(), 1);
 }

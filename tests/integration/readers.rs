@@ -14,11 +14,8 @@ fn three_readers<C: TestCard>(places: [usize; 3]) {
     machine.apply().exits(0);
     let key = [card.private_key("9d")];
     let expected = machine.expected("vault", &key, "backups");
-    let other = Yubikey::with(
-        &machine,
-        places[1],
-        &["--serial", "90210002", "--slot-key", "9d=generate"],
-    );
+    let other =
+        Yubikey::with(&machine, places[1], &["--serial", "90210002", "--slot-key", "9d=generate"]);
     let third = Nitrokey::new(&machine, places[2]);
     card.reset_counts();
 
@@ -48,11 +45,7 @@ fn moved<C: TestCard>() {
     machine.apply().exits(0);
     let before = machine.secret("vault", "backup");
     let dir = enrolled.retire();
-    let other = Yubikey::with(
-        &machine,
-        0,
-        &["--serial", "90210002", "--slot-key", "9d=generate"],
-    );
+    let other = Yubikey::with(&machine, 0, &["--serial", "90210002", "--slot-key", "9d=generate"]);
     let third = Nitrokey::new(&machine, 1);
     let card = C::again(&machine, 2, dir);
 
@@ -122,16 +115,9 @@ fn a_card_named_by_guid_is_the_one() {
 fn a_named_card_that_is_away_is_named_with_what_is_there() {
     let machine = Machine::new(2);
     let card = Yubikey::new(&machine, 0);
-    machine.vault(
-        &card,
-        json!({ "cards": [{ "serial": "90210009" }], "cardTimeoutSec": 0 }),
-    );
+    machine.vault(&card, json!({ "cards": [{ "serial": "90210009" }], "cardTimeoutSec": 0 }));
     let output = machine.apply().exits(11);
-    output.says(&[
-        "card 90210009",
-        "holds card 90210001",
-        "nixos-cryptkey cards",
-    ]);
+    output.says(&["card 90210009", "holds card 90210001", "nixos-cryptkey cards"]);
     assert_eq!((card.presented(), card.generated()), (0, 0));
 }
 
@@ -146,10 +132,7 @@ fn a_card_may_have_its_own_pin_and_management_key() {
         "managementKey": { "factoryDefault": true },
     });
     let wrong = machine.secret_file("wrong.pin", "583920");
-    machine.vault(
-        &card,
-        json!({ "cards": [own], "pin": wrong, "managementKey": null }),
-    );
+    machine.vault(&card, json!({ "cards": [own], "pin": wrong, "managementKey": null }));
     machine.apply().exits(0);
 }
 

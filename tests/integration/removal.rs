@@ -19,15 +19,9 @@ fn pulled(machine: &Machine, card: &Yubikey, nth: usize, action: &str) {
     card.insert();
     let output = machine.finish(running);
     let code = output.code.unwrap();
-    assert!(
-        code == 0 || NAMED.contains(&code),
-        "at APDU {nth}: {output}"
-    );
+    assert!(code == 0 || NAMED.contains(&code), "at APDU {nth}: {output}");
     assert!(card.tries() >= 2, "at APDU {nth}: {output}");
-    assert!(
-        code == 0 || output.stderr.contains("error: key vault: "),
-        "{output}"
-    );
+    assert!(code == 0 || output.stderr.contains("error: key vault: "), "{output}");
 
     let again = machine.apply();
     assert_eq!(again.code, Some(0), "after APDU {nth}: {output}{again}");
@@ -52,11 +46,7 @@ fn undisturbed() -> Vec<Apdu> {
 }
 
 fn pulled_while_enrolling(action: &str, at: fn(&Apdu) -> bool) {
-    for (index, _) in undisturbed()
-        .iter()
-        .enumerate()
-        .filter(|(_, apdu)| at(apdu))
-    {
+    for (index, _) in undisturbed().iter().enumerate().filter(|(_, apdu)| at(apdu)) {
         let nth = index + 1;
         let (machine, card) = fresh(60);
         pulled(&machine, &card, nth, action);
@@ -77,9 +67,7 @@ fn pulled_before_each_apdu_of_an_enrollment() {
 /// The card did it, and nobody heard: only what changes anything on a card is worth a try.
 #[test]
 fn pulled_after_each_apdu_of_an_enrollment_that_counts() {
-    pulled_while_enrolling("remove-after", |apdu| {
-        ["20", "87", "47"].contains(&apdu.ins())
-    });
+    pulled_while_enrolling("remove-after", |apdu| ["20", "87", "47"].contains(&apdu.ins()));
 }
 
 #[test]
@@ -128,10 +116,7 @@ fn garbage(answer: &str) {
         card.tell(&format!("fault nth {nth} {answer}"));
         let output = machine.apply();
         let code = output.code.unwrap();
-        assert!(
-            code == 0 || (10..=20).contains(&code),
-            "at APDU {nth}: {output}"
-        );
+        assert!(code == 0 || (10..=20).contains(&code), "at APDU {nth}: {output}");
         assert!(card.tries() >= 2, "at APDU {nth}: {output}");
         card.tell("faults clear");
         let again = machine.apply();

@@ -18,9 +18,9 @@ const WAYS: [&[&str]; 5] = [&[], &["-v"], &["-vv"], &["--json"], &["--json", "-v
 /// returned for a search of another kind.
 fn every_command(machine: &Machine) -> String {
     let mut all = String::new();
-    for command in [
-        "check", "plan", "apply", "status", "cards", "apply", "scrub", "apply", "schema",
-    ] {
+    for command in
+        ["check", "plan", "apply", "status", "cards", "apply", "scrub", "apply", "schema"]
+    {
         for way in WAYS {
             let output = machine.run(&[&[command], way].concat());
             writeln!(all, "{command} {way:?}: {output}").unwrap();
@@ -36,13 +36,7 @@ fn card(machine: &Machine) -> Yubikey {
     let output = machine
         .pcscd
         .command("ykman")
-        .args([
-            "--reader",
-            &card.reader(),
-            "piv",
-            "access",
-            "change-management-key",
-        ])
+        .args(["--reader", &card.reader(), "piv", "access", "change-management-key"])
         .args(["--force", "--management-key", key])
         .args(["--new-management-key", MANAGEMENT_KEY])
         .output()
@@ -55,10 +49,8 @@ fn card(machine: &Machine) -> Yubikey {
 fn no_command_prints_a_secret_when_all_goes_well() {
     let machine = Machine::new(1);
     let card = card(&machine);
-    machine.keep_secret(
-        "the management key",
-        &base16ct::lower::decode_vec(MANAGEMENT_KEY).unwrap(),
-    );
+    machine
+        .keep_secret("the management key", &base16ct::lower::decode_vec(MANAGEMENT_KEY).unwrap());
     let key = json!({
         "managementKey": machine.secret_file("management.key", MANAGEMENT_KEY),
         "secrets": {
@@ -114,9 +106,7 @@ fn no_command_prints_a_secret_when_anything_fails() {
         json!({ "cards": [{ "serial": "90210009" }], "cardTimeoutSec": 0, "softFail": true }),
     ] {
         machine.vault(&card, extra.clone());
-        let pin_is_wrong = extra["pin"]["file"]
-            .as_str()
-            .is_some_and(|f| f.contains("583920"));
+        let pin_is_wrong = extra["pin"]["file"].as_str().is_some_and(|f| f.contains("583920"));
         if pin_is_wrong {
             machine.apply().exits(15);
             continue;

@@ -16,12 +16,7 @@ fn no_card_is_told_with_what_is_there() {
     card.remove();
     machine.vault(&card, json!({ "cardTimeoutSec": 1 }));
     let output = machine.apply().exits(11);
-    output.says(&[
-        "a card",
-        "not there within 1 s",
-        "2 of 2 readers are empty",
-        "Insert the card",
-    ]);
+    output.says(&["a card", "not there within 1 s", "2 of 2 readers are empty", "Insert the card"]);
 }
 
 #[test]
@@ -76,10 +71,7 @@ fn no_pcscd_is_told_and_a_soft_failure() {
     card.remove();
     machine.pcscd.stop();
     machine.vault(&card, json!({ "cardTimeoutSec": 0 }));
-    machine
-        .apply()
-        .exits(11)
-        .says(&["pcscd was not there", "services.pcscd.enable"]);
+    machine.apply().exits(11).says(&["pcscd was not there", "services.pcscd.enable"]);
     machine.vault(&card, json!({ "cardTimeoutSec": 0, "softFail": true }));
     assert_eq!(machine.apply().exits(0).result("vault"), "skipped");
 }
@@ -108,10 +100,7 @@ fn held(how: &str) {
     machine.vault(&card, json!({ "cardTimeoutSec": 8 }));
     let output = machine.apply().exits(12);
     let output = output.says(&[READER, &who, "within 8 s", "scdaemon"]);
-    assert_eq!(
-        output.json()["keys"]["vault"]["error"]["class"],
-        "card-busy"
-    );
+    assert_eq!(output.json()["keys"]["vault"]["error"]["class"], "card-busy");
     // A holder is no absent card: that is not forgiven.
     machine.vault(&card, json!({ "cardTimeoutSec": 1, "softFail": true }));
     machine.apply().exits(12);
@@ -172,10 +161,7 @@ fn a_held_reader_beside_the_card_is_not_taken_for_empty() {
     machine.vault(&card, json!({ "cardTimeoutSec": 1 }));
     machine.apply().exits(12).says(&[READER]);
     holder.ask("disconnect leave");
-    machine
-        .apply()
-        .exits(10)
-        .says(&["card 90210001", "card 90210002"]);
+    machine.apply().exits(10).says(&["card 90210001", "card 90210002"]);
     assert_eq!((card.presented(), other.presented()), (0, 0));
 }
 
@@ -184,10 +170,7 @@ fn systemd_hears_of_the_wait_and_of_the_end() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     card.remove();
-    machine.vault(
-        &card,
-        json!({ "cards": [{ "serial": Yubikey::SERIAL }], "cardTimeoutSec": 60 }),
-    );
+    machine.vault(&card, json!({ "cards": [{ "serial": Yubikey::SERIAL }], "cardTimeoutSec": 60 }));
     let path = machine.dir().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
     let mut command = machine.command(&["apply", "-vv"]);
@@ -212,13 +195,8 @@ fn systemd_hears_of_the_wait_and_of_the_end() {
     assert!(heard.contains("READY=1"), "{heard}");
     machine.no_secret_in("what systemd hears", heard.as_bytes());
     // Long enough for the next word of it to come.
-    let extension = heard
-        .lines()
-        .find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
-    assert!(
-        extension.unwrap().parse::<u64>().unwrap() >= 10_000_000,
-        "{heard}"
-    );
+    let extension = heard.lines().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    assert!(extension.unwrap().parse::<u64>().unwrap() >= 10_000_000, "{heard}");
 }
 
 /// While it waits: no core dump, no debugger, no page on the swap.
@@ -233,19 +211,12 @@ fn a_waiting_process_gives_nothing_away() {
     running.wait_for(WAITS);
     let proc = std::path::PathBuf::from(format!("/proc/{}", running.pid()));
     let limits = fs::read_to_string(proc.join("limits")).unwrap();
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"));
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
     let words: Vec<_> = core.unwrap().split_whitespace().collect();
     assert_eq!(words[4..6], ["0", "0"], "{limits}");
     let status = fs::read_to_string(proc.join("status")).unwrap();
     let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
-    let locked: u64 = locked
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
+    let locked: u64 = locked.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
     assert!(locked > 0, "{status}");
     running.kill();
 }

@@ -74,19 +74,13 @@ impl Agent {
             if let Some(question) = wait_for(&id, &part, &watch, &stopped) {
                 if let Some(reply) = reply {
                     let socket = UnixDatagram::unbound().unwrap();
-                    socket
-                        .send_to(reply.as_bytes(), &question["Socket"])
-                        .unwrap();
+                    socket.send_to(reply.as_bytes(), &question["Socket"]).unwrap();
                 }
                 // Nobody may want to know.
                 drop(found.send(question));
             }
         });
-        Self {
-            asked,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { asked, stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -124,8 +118,5 @@ fn wait_for(id: &str, part: &str, watch: &Inotify, stopped: &UnixDatagram) -> Op
 fn read(path: &Path) -> Question {
     let text = fs::read_to_string(path).unwrap_or_default();
     let field = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .map(field)
-        .collect()
+    text.lines().filter_map(|line| line.split_once('=')).map(field).collect()
 }

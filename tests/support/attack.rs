@@ -50,46 +50,29 @@ fn opens(provider: &toml::Value) -> bool {
     let opens_with = |secret: &[u8; 32]| {
         let share_key = hkdf(secret, &share_salt, &[b"cryptkey-share-encryption"]);
         Aes256Gcm::new(&share_key.into())
-            .decrypt(
-                &nonce.into(),
-                Payload {
-                    msg: &sealed,
-                    aad: aad.as_bytes(),
-                },
-            )
+            .decrypt(&nonce.into(), Payload { msg: &sealed, aad: aad.as_bytes() })
             .is_ok()
     };
 
-    [
-        key * s,
-        key,
-        derived,
-        hashed,
-        key + hashed,
-        key - hashed,
-        key + derived,
-        hashed * s,
-    ]
-    .into_iter()
-    .any(|guess| {
-        let x = guess.to_affine().x();
-        let mut secrets = vec![hkdf(&x, &salt, &[b"cryptkey-piv-provider"])];
-        for peer in [hashed, derived] {
-            for key in [key, -key] {
-                let info: [&[u8]; 3] =
-                    [b"cryptkey-piv-hash-to-curve", &encoded(peer), &encoded(key)];
-                secrets.push(hkdf(&x, &salt, &info));
+    [key * s, key, derived, hashed, key + hashed, key - hashed, key + derived, hashed * s]
+        .into_iter()
+        .any(|guess| {
+            let x = guess.to_affine().x();
+            let mut secrets = vec![hkdf(&x, &salt, &[b"cryptkey-piv-provider"])];
+            for peer in [hashed, derived] {
+                for key in [key, -key] {
+                    let info: [&[u8]; 3] =
+                        [b"cryptkey-piv-hash-to-curve", &encoded(peer), &encoded(key)];
+                    secrets.push(hkdf(&x, &salt, &info));
+                }
             }
-        }
-        secrets.iter().any(opens_with)
-    })
+            secrets.iter().any(opens_with)
+        })
 }
 
 fn hkdf(ikm: &[u8], salt: &[u8], info: &[&[u8]]) -> [u8; 32] {
     let mut out = [0; 32];
-    Hkdf::<Sha256>::new(Some(salt), ikm)
-        .expand_multi_info(info, &mut out)
-        .unwrap();
+    Hkdf::<Sha256>::new(Some(salt), ikm).expand_multi_info(info, &mut out).unwrap();
     out
 }
 
@@ -97,9 +80,7 @@ fn hkdf(ikm: &[u8], salt: &[u8], info: &[&[u8]]) -> [u8; 32] {
 /// own arithmetic is modulo n.
 fn scalar(salt: &[u8]) -> Scalar {
     let mut wide = [0; 64];
-    Hkdf::<Sha256>::new(None, salt)
-        .expand(b"cryptkey-piv-ecdh-scalar", &mut wide)
-        .unwrap();
+    Hkdf::<Sha256>::new(None, salt).expand(b"cryptkey-piv-ecdh-scalar", &mut wide).unwrap();
     let order_less_one = limbs(&(-Scalar::from(2u64)).to_repr(), 1);
     let mut rest = [0u64; 5];
     for bit in (0..512).map(|i| wide[i / 8] >> (7 - i % 8) & 1) {

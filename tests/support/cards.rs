@@ -37,12 +37,7 @@ impl Card {
 
     /// The card's answer to a key agreement.
     pub fn agree(&self, point: &PublicKey) -> SharedX {
-        SharedX::new(
-            &(ProjectivePoint::from(point) * *self.0)
-                .to_affine()
-                .x()
-                .into(),
-        )
+        SharedX::new(&(ProjectivePoint::from(point) * *self.0).to_affine().x().into())
     }
 
     /// The card as a provider with a fresh peer, and its secret.
@@ -61,10 +56,6 @@ impl Card {
             key_source: None,
         };
         let secret = params.secret(&x);
-        NewProvider {
-            id: id.into(),
-            kind: ProviderKind::Piv(Box::new(params)),
-            secret,
-        }
+        NewProvider { id: id.into(), kind: ProviderKind::Piv(Box::new(params)), secret }
     }
 }

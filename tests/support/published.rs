@@ -66,18 +66,12 @@ pub fn contents(path: &Path) -> BTreeMap<String, String> {
         let name = entry.file_name().into_string().unwrap();
         (name, fs::read_to_string(entry.path()).unwrap())
     };
-    fs::read_dir(path)
-        .unwrap()
-        .map(|entry| file(entry.unwrap()))
-        .collect()
+    fs::read_dir(path).unwrap().map(|entry| file(entry.unwrap())).collect()
 }
 
 /// The same as [`contents`] gives, from pairs.
 pub fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
-        .collect()
+    pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
 /// Every path below `root` (without what symlinks lead to), sorted.
@@ -86,11 +80,7 @@ pub fn tree(root: &Path) -> Vec<PathBuf> {
     let mut next = 0;
     while next < found.len() {
         if fs::symlink_metadata(&found[next]).unwrap().is_dir() {
-            found.extend(
-                fs::read_dir(&found[next])
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
+            found.extend(fs::read_dir(&found[next]).unwrap().map(|entry| entry.unwrap().path()));
         }
         next += 1;
     }

@@ -33,14 +33,7 @@ impl Ram {
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect(NEED);
         let root = TempDir::new().unwrap();
-        mount(
-            Some("test"),
-            root.path(),
-            Some(kind),
-            MsFlags::empty(),
-            Some(options),
-        )
-        .expect(NEED);
+        mount(Some("test"), root.path(), Some(kind), MsFlags::empty(), Some(options)).expect(NEED);
         Self { root }
     }
 
@@ -57,14 +50,7 @@ impl Ram {
     /// Changes its options.
     pub fn remount(&self, flags: MsFlags, options: &str) {
         let flags = flags | MsFlags::MS_REMOUNT;
-        mount(
-            None::<&str>,
-            self.root.path(),
-            None::<&str>,
-            flags,
-            Some(options),
-        )
-        .unwrap();
+        mount(None::<&str>, self.root.path(), None::<&str>, flags, Some(options)).unwrap();
     }
 }
 

@@ -43,19 +43,11 @@ macro_rules! vectors {
 
 /// Every profile of the vectors.
 pub fn profiles() -> Vec<Vector> {
-    vectors![
-        "piv-only",
-        "piv-piv-recovery-any",
-        "piv-piv-recovery",
-        "piv-recovery"
-    ]
+    vectors!["piv-only", "piv-piv-recovery-any", "piv-piv-recovery", "piv-recovery"]
 }
 
 pub fn unhex<const N: usize>(text: &str) -> [u8; N] {
-    base16ct::lower::decode_vec(text)
-        .unwrap()
-        .try_into()
-        .unwrap()
+    base16ct::lower::decode_vec(text).unwrap().try_into().unwrap()
 }
 
 /// What a card with this private key answers: the x-coordinate of its product with the point.
@@ -77,11 +69,7 @@ impl Vector {
 
     fn secret(&self, params: &Params) -> Option<ProviderSecret> {
         let serial = params.serial.map(|serial| serial.to_string());
-        let card = self
-            .opens
-            .cards
-            .iter()
-            .find(|card| Some(&card.serial) == serial.as_ref())?;
+        let card = self.opens.cards.iter().find(|card| Some(&card.serial) == serial.as_ref())?;
         Some(params.secret(&agree(&unhex(&card.private_key), params.peer_point())))
     }
 
@@ -93,8 +81,5 @@ impl Vector {
 }
 
 pub fn by_reference(secrets: &[(usize, ProviderSecret)]) -> Vec<(usize, &ProviderSecret)> {
-    secrets
-        .iter()
-        .map(|(place, secret)| (*place, secret))
-        .collect()
+    secrets.iter().map(|(place, secret)| (*place, secret)).collect()
 }

@@ -33,11 +33,7 @@ fn run() -> io::Result<()> {
     let pcscd = Pcscd::start(1)?;
     let _card = Server::start(&card_program()?, &pcscd, 0, state.as_ref(), &options)?;
     let mut out = io::stdout();
-    writeln!(
-        out,
-        "export PCSCLITE_CSOCK_NAME={}",
-        pcscd.socket().display()
-    )?;
+    writeln!(out, "export PCSCLITE_CSOCK_NAME={}", pcscd.socket().display())?;
     out.flush()?;
 
     io::copy(&mut io::stdin(), &mut io::sink())?;
@@ -53,7 +49,5 @@ fn card_program() -> io::Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
-    Err(io::Error::other(
-        "virtual-card is missing: cargo build -p virtual-card",
-    ))
+    Err(io::Error::other("virtual-card is missing: cargo build -p virtual-card"))
 }

@@ -72,21 +72,9 @@ impl Command {
             return Err(Sw::WRONG_LENGTH);
         };
         let extended = body.len() >= 3 && body[0] == 0;
-        let (data, le) = if extended {
-            extended_body(&body[1..])?
-        } else {
-            short_body(body)?
-        };
+        let (data, le) = if extended { extended_body(&body[1..])? } else { short_body(body)? };
         let data = data.to_vec();
-        Ok(Self {
-            cla,
-            ins,
-            p1,
-            p2,
-            data,
-            le,
-            extended,
-        })
+        Ok(Self { cla, ins, p1, p2, data, le, extended })
     }
 
     /// Whether more parts of this command follow.

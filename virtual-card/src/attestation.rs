@@ -72,19 +72,13 @@ pub(crate) fn make_authority(state: &mut State) {
     let (root, authority) = (make(), make());
     let ca = |path_len: u8| {
         let value = [encode(0x01, &[0xFF]), integer(&[path_len])].concat();
-        [extension(
-            BASIC_CONSTRAINTS,
-            true,
-            &encode(SEQUENCE, &value),
-        )]
+        [extension(BASIC_CONSTRAINTS, true, &encode(SEQUENCE, &value))]
     };
     let root_certificate = certificate(ROOT_NAME, &root, ROOT_NAME, &root, &ca(1));
     let own = certificate(AUTHORITY_NAME, &authority, ROOT_NAME, &root, &ca(0)).unwrap_or_default();
     let object = [encode(0x70, &own), encode(0x71, &[0]), encode(0xFE, &[])].concat();
     state.attestation_root = Hex(root_certificate.unwrap_or_default());
-    state
-        .objects
-        .insert(objects::ATTESTATION_CERTIFICATE.to_owned(), Hex(object));
+    state.objects.insert(objects::ATTESTATION_CERTIFICATE.to_owned(), Hex(object));
     state.slots.insert(slot_name(0xF9), authority);
 }
 
@@ -104,11 +98,7 @@ fn certificate(
     // Positive and not zero.
     serial[0] = serial[0] & 0x7F | 0x40;
     let algorithm = encode(SEQUENCE, &encode(OID, ECDSA_WITH_SHA256));
-    let validity = [
-        encode(UTC_TIME, NOT_BEFORE),
-        encode(GENERALIZED_TIME, NOT_AFTER),
-    ]
-    .concat();
+    let validity = [encode(UTC_TIME, NOT_BEFORE), encode(GENERALIZED_TIME, NOT_AFTER)].concat();
     let content = [
         encode(0xA0, &integer(&[2])),
         integer(&serial),
@@ -120,9 +110,7 @@ fn certificate(
         encode(0xA3, &encode(SEQUENCE, &extensions.concat())),
     ];
     let content = encode(SEQUENCE, &content.concat());
-    let signature = signer
-        .algorithm
-        .sign(&signer.private_key.0, &Sha256::digest(&content))?;
+    let signature = signer.algorithm.sign(&signer.private_key.0, &Sha256::digest(&content))?;
     let parts = [content, algorithm, bit_string(&signature)];
     Some(encode(SEQUENCE, &parts.concat()))
 }
@@ -138,20 +126,12 @@ fn public_key_info(key: &Slot) -> Vec<u8> {
 }
 
 fn name(common: &str) -> Vec<u8> {
-    let attribute = [
-        encode(OID, COMMON_NAME),
-        encode(UTF8_STRING, common.as_bytes()),
-    ]
-    .concat();
+    let attribute = [encode(OID, COMMON_NAME), encode(UTF8_STRING, common.as_bytes())].concat();
     encode(SEQUENCE, &encode(SET, &encode(SEQUENCE, &attribute)))
 }
 
 fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
-    let critical = if critical {
-        encode(0x01, &[0xFF])
-    } else {
-        Vec::new()
-    };
+    let critical = if critical { encode(0x01, &[0xFF]) } else { Vec::new() };
     let parts = [encode(OID, oid), critical, encode(OCTET_STRING, value)];
     encode(SEQUENCE, &parts.concat())
 }

@@ -85,9 +85,7 @@ impl Cipher {
 
 impl ManagementKey {
     fn encrypt(&self, block: &[u8]) -> Result<Vec<u8>, Sw> {
-        self.algorithm
-            .encrypt(&self.key.0, block)
-            .ok_or(Sw::WRONG_DATA)
+        self.algorithm.encrypt(&self.key.0, block).ok_or(Sw::WRONG_DATA)
     }
 
     fn random_block(&self) -> Vec<u8> {
@@ -127,10 +125,7 @@ impl Card {
                 Ok(tlv::encode(TEMPLATE, &tlv::encode(RESPONSE, &answer)))
             }
             (None, None, Some(response)) => {
-                let block = key
-                    .algorithm
-                    .decrypt(&key.key.0, response)
-                    .ok_or(Sw::WRONG_DATA)?;
+                let block = key.algorithm.decrypt(&key.key.0, response).ok_or(Sw::WRONG_DATA)?;
                 self.check(challenge == Some(Challenge::External(block)))?;
                 Ok(Vec::new())
             }
@@ -140,20 +135,12 @@ impl Card {
 
     fn check(&mut self, right: bool) -> Result<(), Sw> {
         self.session.managed = right;
-        if right {
-            Ok(())
-        } else {
-            Err(Sw::SECURITY_STATUS)
-        }
+        if right { Ok(()) } else { Err(Sw::SECURITY_STATUS) }
     }
 
     /// Fails unless the management key was proven.
     pub(crate) fn require_management(&self) -> Result<(), Sw> {
-        if self.session.managed {
-            Ok(())
-        } else {
-            Err(Sw::SECURITY_STATUS)
-        }
+        if self.session.managed { Ok(()) } else { Err(Sw::SECURITY_STATUS) }
     }
 
     /// FF: P2 is FE to demand a touch, which this card does not. Data: cipher, 9B, length, key.
@@ -169,11 +156,7 @@ impl Card {
             return Err(Sw::WRONG_DATA.into());
         }
         let default = key == ManagementKey::factory(algorithm).key.0;
-        self.state.management_key = ManagementKey {
-            algorithm,
-            key: Hex(key.to_vec()),
-            default,
-        };
+        self.state.management_key = ManagementKey { algorithm, key: Hex(key.to_vec()), default };
         self.save()?;
         Ok(Vec::new())
     }

@@ -121,9 +121,7 @@ impl Card {
             *to = *from;
         }
         let command = Command::parse(apdu);
-        let secret = command
-            .as_ref()
-            .is_ok_and(|command| self.is_secret(command));
+        let secret = command.as_ref().is_ok_and(|command| self.is_secret(command));
         let answer = match self.controls.begin(header) {
             None => self.answer(command),
             Some(Action::Status(sw)) => Ok(Sw(sw).bytes().to_vec()),
@@ -180,9 +178,7 @@ impl Card {
         if command.cla & !Command::CHAINING != 0 {
             return Err(Sw::UNKNOWN_CLA.into());
         }
-        let room = command
-            .le
-            .unwrap_or(if command.extended { 65536 } else { 256 });
+        let room = command.le.unwrap_or(if command.extended { 65536 } else { 256 });
         let pending = self.session.pending.take();
         if command.ins == GET_RESPONSE {
             self.session.chain = None;
@@ -202,11 +198,7 @@ impl Card {
     /// that the chain began with drops the chain.
     fn chain(&mut self, part: Command) -> Result<Option<Command>, Sw> {
         let header = |c: &Command| (c.ins, c.p1, c.p2);
-        let begun = self
-            .session
-            .chain
-            .take()
-            .filter(|begun| header(begun) == header(&part));
+        let begun = self.session.chain.take().filter(|begun| header(begun) == header(&part));
         let chained = part.is_chained();
         let whole = match begun {
             Some(mut begun) => {
@@ -229,11 +221,7 @@ impl Card {
     fn part(&mut self, mut data: Vec<u8>, room: usize) -> Vec<u8> {
         let sw = if data.len() > room {
             let rest = data.split_off(room);
-            let sw = Sw(0x6100
-                | u16::try_from(rest.len())
-                    .ok()
-                    .filter(|n| *n < 256)
-                    .unwrap_or(0));
+            let sw = Sw(0x6100 | u16::try_from(rest.len()).ok().filter(|n| *n < 256).unwrap_or(0));
             self.session.pending = Some(rest);
             sw
         } else {

@@ -102,10 +102,7 @@ impl Controls {
         timeout: Duration,
         goes_on: impl FnMut(&mut Inner) -> bool,
     ) -> MutexGuard<'_, Inner> {
-        let waited = self
-            .0
-            .changed
-            .wait_timeout_while(self.lock(), timeout, goes_on);
+        let waited = self.0.changed.wait_timeout_while(self.lock(), timeout, goes_on);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -216,11 +213,7 @@ impl Controls {
             if header[1] != 0xC0 {
                 inner.counts.without_get_response += 1;
             }
-            let met: Vec<bool> = inner
-                .rules
-                .iter_mut()
-                .map(|rule| rule.meets(header))
-                .collect();
+            let met: Vec<bool> = inner.rules.iter_mut().map(|rule| rule.meets(header)).collect();
             let first = met.iter().position(|met| *met)?;
             Some(inner.rules.remove(first).action)
         })

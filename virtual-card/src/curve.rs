@@ -15,9 +15,7 @@ impl Curve {
 
     /// The curve of an algorithm number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::P256, Self::P384]
-            .into_iter()
-            .find(|c| c.number() == number)
+        [Self::P256, Self::P384].into_iter().find(|c| c.number() == number)
     }
 
     /// Bytes of a scalar or a coordinate.
@@ -32,11 +30,9 @@ impl Curve {
     pub fn public_key(self, scalar: &[u8]) -> Option<Vec<u8>> {
         Some(match self {
             Self::P256 => point_p256(scalar)?,
-            Self::P384 => p384::SecretKey::from_slice(scalar)
-                .ok()?
-                .public_key()
-                .to_sec1_bytes()
-                .into_vec(),
+            Self::P384 => {
+                p384::SecretKey::from_slice(scalar).ok()?.public_key().to_sec1_bytes().into_vec()
+            }
         })
     }
 
@@ -83,13 +79,7 @@ impl Curve {
 }
 
 fn point_p256(scalar: &[u8]) -> Option<Vec<u8>> {
-    Some(
-        p256::SecretKey::from_slice(scalar)
-            .ok()?
-            .public_key()
-            .to_sec1_bytes()
-            .into_vec(),
-    )
+    Some(p256::SecretKey::from_slice(scalar).ok()?.public_key().to_sec1_bytes().into_vec())
 }
 
 impl Slot {
@@ -126,13 +116,6 @@ impl Slot {
     ) -> Option<Self> {
         let public_key = Hex(algorithm.public_key(&scalar)?);
         let private_key = Hex(scalar);
-        Some(Self {
-            algorithm,
-            private_key,
-            public_key,
-            pin_policy,
-            touch_policy,
-            origin,
-        })
+        Some(Self { algorithm, private_key, public_key, pin_policy, touch_policy, origin })
     }
 }

@@ -37,21 +37,12 @@ pub enum Action {
 impl Rule {
     /// At the next APDU with this instruction.
     pub fn at_ins(ins: u8, action: Action) -> Self {
-        Self {
-            ins: Some(ins),
-            ..Self::at(1, action)
-        }
+        Self { ins: Some(ins), ..Self::at(1, action) }
     }
 
     /// At the `nth` APDU from now; 1 is the next.
     pub fn at(nth: usize, action: Action) -> Self {
-        Self {
-            ins: None,
-            p1: None,
-            p2: None,
-            nth,
-            action,
-        }
+        Self { ins: None, p1: None, p2: None, nth, action }
     }
 
     /// Counts an APDU that matches; true when it is the one.

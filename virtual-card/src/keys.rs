@@ -59,10 +59,7 @@ fn policies(elements: &[(u32, &[u8])], slot: u8) -> Result<(PinPolicy, TouchPoli
         Some([byte]) => Ok(*byte),
         Some(_) => Err(Sw::WRONG_DATA),
     };
-    Ok((
-        PinPolicy::parse(byte(0xAA)?, slot)?,
-        TouchPolicy::parse(byte(0xAB)?)?,
-    ))
+    Ok((PinPolicy::parse(byte(0xAA)?, slot)?, TouchPolicy::parse(byte(0xAB)?)?))
 }
 
 impl Card {
@@ -112,11 +109,7 @@ impl Card {
         if to != DELETE && self.state.slot(to).is_some() {
             return Err(Sw::WRONG_DATA.into());
         }
-        let key = self
-            .state
-            .slots
-            .remove(&slot_name(from))
-            .ok_or(Sw::NO_REFERENCE)?;
+        let key = self.state.slots.remove(&slot_name(from)).ok_or(Sw::NO_REFERENCE)?;
         self.session.touches.remove(&from);
         if to == DELETE {
             self.save()?;
@@ -150,10 +143,9 @@ impl Card {
         let scalar = &key.private_key.0;
         let (result, latency) = match (find(0x81), find(0x85)) {
             (Some(digest), None) => (key.algorithm.sign(scalar, digest), None),
-            (None, Some(point)) => (
-                key.algorithm.agree(scalar, point),
-                Some(self.options.key_agreement_latency),
-            ),
+            (None, Some(point)) => {
+                (key.algorithm.agree(scalar, point), Some(self.options.key_agreement_latency))
+            }
             _ => (None, None),
         };
         let verified = match key.pin_policy {

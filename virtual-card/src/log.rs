@@ -17,10 +17,7 @@ pub struct Log {
 impl Log {
     /// Opens the log to append to it. Sequence numbers start again at 1.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(dir.join(FILE))?;
+        let file = OpenOptions::new().create(true).append(true).open(dir.join(FILE))?;
         Ok(Self { file, sequence: 0 })
     }
 

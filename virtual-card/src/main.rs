@@ -85,14 +85,8 @@ struct Behaviour {
 
 impl Arguments {
     fn options(&self) -> Result<Options, String> {
-        let Factory {
-            serial,
-            pin,
-            management_key_algorithm,
-            legacy,
-            slot_key,
-            slot_policy,
-        } = &self.factory;
+        let Factory { serial, pin, management_key_algorithm, legacy, slot_key, slot_policy } =
+            &self.factory;
         let mut slots = slot_key.clone();
         for text in slot_policy {
             let (id, pin, touch) = virtual_card::parse_policy(text)?;

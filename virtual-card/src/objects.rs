@@ -105,13 +105,9 @@ pub(crate) fn make_factory_objects(state: &mut State) {
         (0xFC, &[]),
         (0xFD, &[]),
     ];
-    let mut container: Vec<u8> = capabilities
-        .iter()
-        .flat_map(|(tag, value)| tlv::encode(*tag, value))
-        .collect();
+    let mut container: Vec<u8> =
+        capabilities.iter().flat_map(|(tag, value)| tlv::encode(*tag, value)).collect();
     container.extend(tlv::encode(0xFE, &[]));
     state.objects.insert(CHUID.to_owned(), Hex(chuid.concat()));
-    state
-        .objects
-        .insert(CAPABILITIES.to_owned(), Hex(container));
+    state.objects.insert(CAPABILITIES.to_owned(), Hex(container));
 }

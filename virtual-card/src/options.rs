@@ -80,19 +80,12 @@ impl SlotOption {
             "p384" => KeySource::Generate(Curve::P384),
             hex => KeySource::Import(state::Hex::try_from(hex.to_owned())?.0),
         };
-        Ok(Self {
-            slot,
-            key,
-            pin_policy: None,
-            touch_policy: None,
-        })
+        Ok(Self { slot, key, pin_policy: None, touch_policy: None })
     }
 
     /// The key for the state file.
     pub(crate) fn make(&self) -> Result<(String, Slot), String> {
-        let pin = self
-            .pin_policy
-            .unwrap_or(keys::default_pin_policy(self.slot));
+        let pin = self.pin_policy.unwrap_or(keys::default_pin_policy(self.slot));
         let touch = self.touch_policy.unwrap_or(TouchPolicy::Never);
         let slot = match &self.key {
             KeySource::Generate(curve) => Slot::generate(*curve, pin, touch),
@@ -106,9 +99,7 @@ impl SlotOption {
 /// `9d=once,cached`: a slot, its PIN policy and its touch policy.
 pub fn parse_policy(text: &str) -> Result<(u8, PinPolicy, TouchPolicy), String> {
     let (slot, policies) = split_slot(text)?;
-    let (pin, touch) = policies
-        .split_once(',')
-        .ok_or("expected PIN-POLICY,TOUCH-POLICY")?;
+    let (pin, touch) = policies.split_once(',').ok_or("expected PIN-POLICY,TOUCH-POLICY")?;
     let word = |word: &str| serde_json::Value::String(word.to_owned());
     let pin = serde_json::from_value(word(pin)).map_err(|e| e.to_string())?;
     let touch = serde_json::from_value(word(touch)).map_err(|e| e.to_string())?;

@@ -83,20 +83,13 @@ impl Card {
         if self.state.pin.tries != 0 || self.state.puk.tries != 0 {
             return Err(Sw::CONDITIONS.into());
         }
-        let algorithm = if self.state.legacy {
-            state::Cipher::TripleDes
-        } else {
-            state::Cipher::Aes192
-        };
+        let algorithm =
+            if self.state.legacy { state::Cipher::TripleDes } else { state::Cipher::Aes192 };
         self.state.pin = Reference::new(DEFAULT_PIN, 3);
         self.state.puk = Reference::new(DEFAULT_PUK, 3);
         self.state.management_key = ManagementKey::factory(algorithm);
-        self.state
-            .slots
-            .retain(|name, _| *name == slot_name(ATTESTATION));
-        self.state
-            .objects
-            .retain(|tag, _| tag == objects::ATTESTATION_CERTIFICATE);
+        self.state.slots.retain(|name, _| *name == slot_name(ATTESTATION));
+        self.state.objects.retain(|tag, _| tag == objects::ATTESTATION_CERTIFICATE);
         crate::random(&mut self.state.guid.0);
         objects::make_factory_objects(&mut self.state);
         self.save()?;
@@ -107,11 +100,7 @@ impl Card {
     }
 
     fn reference(&mut self, which: u8) -> &mut Reference {
-        if which == PUK {
-            &mut self.state.puk
-        } else {
-            &mut self.state.pin
-        }
+        if which == PUK { &mut self.state.puk } else { &mut self.state.pin }
     }
 
     /// Compares a PIN or PUK. The try is spent, on disk, before the card says that it was wrong.
@@ -122,20 +111,12 @@ impl Card {
         }
         let right = reference.value.0 == value;
         let before = reference.tries;
-        let after = if right {
-            reference.max_tries
-        } else {
-            before - 1
-        };
+        let after = if right { reference.max_tries } else { before - 1 };
         reference.tries = after;
         if after != before {
             self.save()?;
         }
-        if right {
-            Ok(())
-        } else {
-            Err(Sw::tries(after).into())
-        }
+        if right { Ok(()) } else { Err(Sw::tries(after).into()) }
     }
 
     fn replace(&mut self, which: u8, new: &[u8]) -> Answer {
@@ -152,17 +133,9 @@ impl Card {
 }
 
 fn eight(pin: &[u8]) -> Result<&[u8], Sw> {
-    if pin.len() == 8 {
-        Ok(pin)
-    } else {
-        Err(Sw::WRONG_DATA)
-    }
+    if pin.len() == 8 { Ok(pin) } else { Err(Sw::WRONG_DATA) }
 }
 
 fn two(data: &[u8]) -> Result<(&[u8], &[u8]), Sw> {
-    if data.len() == 16 {
-        Ok(data.split_at(8))
-    } else {
-        Err(Sw::WRONG_DATA)
-    }
+    if data.len() == 16 { Ok(data.split_at(8)) } else { Err(Sw::WRONG_DATA) }
 }

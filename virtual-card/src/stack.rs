@@ -49,19 +49,10 @@ impl Pcscd {
     /// Starts a pcscd with this many readers, at most eight. Each has a second slot that stays empty.
     pub fn start(readers: usize) -> io::Result<Self> {
         if readers > MAX_READERS {
-            return Err(io::Error::other(format!(
-                "pcscd has at most {MAX_READERS} such readers"
-            )));
+            return Err(io::Error::other(format!("pcscd has at most {MAX_READERS} such readers")));
         }
-        let ports = (0..readers)
-            .map(|_| Port::take().map(Arc::new))
-            .collect::<io::Result<_>>()?;
-        let mut pcscd = Self {
-            dir: make_dir()?,
-            daemon: None,
-            ports,
-            cards: Vec::new(),
-        };
+        let ports = (0..readers).map(|_| Port::take().map(Arc::new)).collect::<io::Result<_>>()?;
+        let mut pcscd = Self { dir: make_dir()?, daemon: None, ports, cards: Vec::new() };
         pcscd.configure()?;
         pcscd.restart()?;
         Ok(pcscd)
@@ -100,11 +91,7 @@ impl Pcscd {
     pub fn put(&mut self, mut card: Card, reader: usize) -> io::Result<Link> {
         let link = Link::new(card.controls());
         let patience = PATIENCE;
-        let reader = Reader {
-            host: "127.0.0.1".to_owned(),
-            port: self.port(reader),
-            patience,
-        };
+        let reader = Reader { host: "127.0.0.1".to_owned(), port: self.port(reader), patience };
         let served = link.clone();
         thread::spawn(move || served.serve(&mut card, &reader, || {}));
         self.cards.push(link.clone());
@@ -205,11 +192,7 @@ fn search_path() -> String {
 fn make_dir() -> io::Result<PathBuf> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     loop {
-        let name = format!(
-            "vcard-{}-{}",
-            process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("vcard-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = env::temp_dir().join(name);
         match fs::create_dir(&dir) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -230,15 +213,10 @@ impl Port {
         let pairs = PORTS.step_by(2);
         let begin = usize::try_from(user % 7).unwrap_or(0) * (pairs.len() / 7);
         for number in pairs.clone().cycle().skip(begin).take(pairs.len()) {
-            let lock = File::options()
-                .create(true)
-                .append(true)
-                .open(dir.join(number.to_string()))?;
+            let lock =
+                File::options().create(true).append(true).open(dir.join(number.to_string()))?;
             if lock.try_lock().is_ok() && free(number) && free(number + 1) {
-                return Ok(Self {
-                    number,
-                    _lock: lock,
-                });
+                return Ok(Self { number, _lock: lock });
             }
         }
         Err(io::Error::other("no free port for vpcd"))
@@ -274,11 +252,8 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take();
-        let server = Self {
-            child,
-            state: state.to_owned(),
-            _port: Arc::clone(&pcscd.ports[reader]),
-        };
+        let server =
+            Self { child, state: state.to_owned(), _port: Arc::clone(&pcscd.ports[reader]) };
         let mut line = String::new();
         if let Some(stdout) = stdout {
             BufReader::new(stdout).read_line(&mut line)?;

@@ -19,9 +19,7 @@ pub struct Hex(pub Vec<u8>);
 impl TryFrom<String> for Hex {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        base16ct::mixed::decode_vec(&text)
-            .map(Self)
-            .map_err(|e| format!("{e}: {text:?}"))
+        base16ct::mixed::decode_vec(&text).map(Self).map_err(|e| format!("{e}: {text:?}"))
     }
 }
 
@@ -160,11 +158,7 @@ impl Reference {
     pub fn new(value: &[u8], tries: u8) -> Self {
         let mut value = value.to_vec();
         value.resize(8, 0xFF);
-        Self {
-            value: Hex(value),
-            tries,
-            max_tries: tries,
-        }
+        Self { value: Hex(value), tries, max_tries: tries }
     }
 }
 
@@ -172,11 +166,7 @@ impl ManagementKey {
     /// The factory default: 0102…08 three times (the first 16, 24 or 32 bytes of it, repeated).
     pub fn factory(algorithm: Cipher) -> Self {
         let key = (1..=8).cycle().take(algorithm.key_len()).collect();
-        Self {
-            algorithm,
-            key: Hex(key),
-            default: true,
-        }
+        Self { algorithm, key: Hex(key), default: true }
     }
 }
 
@@ -185,13 +175,11 @@ impl State {
     pub fn new(options: &Options) -> Result<Self, String> {
         let mut guid = vec![0; 16];
         crate::random(&mut guid);
-        let cipher = options
-            .management_key_algorithm
-            .unwrap_or(if options.legacy {
-                Cipher::TripleDes
-            } else {
-                Cipher::Aes192
-            });
+        let cipher = options.management_key_algorithm.unwrap_or(if options.legacy {
+            Cipher::TripleDes
+        } else {
+            Cipher::Aes192
+        });
         if !(6..=8).contains(&options.pin.len()) {
             return Err("a PIN has six to eight bytes".to_owned());
         }

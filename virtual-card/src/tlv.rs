@@ -6,11 +6,7 @@ use crate::apdu::Sw;
 pub fn encode(tag: u32, value: &[u8]) -> Vec<u8> {
     let mut out = tag_bytes(tag);
     let len = value.len();
-    let len_bytes: Vec<u8> = len
-        .to_be_bytes()
-        .into_iter()
-        .skip_while(|b| *b == 0)
-        .collect();
+    let len_bytes: Vec<u8> = len.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect();
     if len < 0x80 {
         out.push(len_bytes.last().copied().unwrap_or(0));
     } else {
@@ -24,11 +20,7 @@ pub fn encode(tag: u32, value: &[u8]) -> Vec<u8> {
 
 /// The bytes of a tag.
 pub fn tag_bytes(tag: u32) -> Vec<u8> {
-    let bytes: Vec<u8> = tag
-        .to_be_bytes()
-        .into_iter()
-        .skip_while(|b| *b == 0)
-        .collect();
+    let bytes: Vec<u8> = tag.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect();
     if bytes.is_empty() { vec![0] } else { bytes }
 }
 
@@ -39,9 +31,8 @@ pub fn split(bytes: &[u8]) -> Result<(u32, &[u8], &[u8]), Sw> {
     let (len, rest) = match first {
         0..=0x7F => (usize::from(first), rest),
         0x81..=0x83 => {
-            let (len, rest) = rest
-                .split_at_checked(usize::from(first & 0x7F))
-                .ok_or(Sw::WRONG_DATA)?;
+            let (len, rest) =
+                rest.split_at_checked(usize::from(first & 0x7F)).ok_or(Sw::WRONG_DATA)?;
             (len.iter().fold(0, |n, b| n << 8 | usize::from(*b)), rest)
         }
         _ => return Err(Sw::WRONG_DATA),

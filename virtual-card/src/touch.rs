@@ -12,11 +12,7 @@ const CACHED: Duration = Duration::from_secs(15);
 impl Card {
     /// Waits for the touch that a key needs.
     pub(crate) fn require_touch(&mut self, slot: u8, policy: TouchPolicy) -> Result<(), Stop> {
-        let fresh = self
-            .session
-            .touches
-            .get(&slot)
-            .is_some_and(|at| at.elapsed() < CACHED);
+        let fresh = self.session.touches.get(&slot).is_some_and(|at| at.elapsed() < CACHED);
         match policy {
             TouchPolicy::Never => return Ok(()),
             TouchPolicy::Cached if fresh => return Ok(()),

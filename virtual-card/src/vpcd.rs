@@ -41,10 +41,7 @@ pub struct Link {
 impl Link {
     /// The link of a card that is not yet in a reader.
     pub fn new(controls: Controls) -> Self {
-        Self {
-            controls,
-            stream: Arc::default(),
-        }
+        Self { controls, stream: Arc::default() }
     }
 
     /// The card's controls.

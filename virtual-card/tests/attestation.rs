@@ -12,10 +12,7 @@ use x509_cert::der::Decode;
 fn extension(certificate: &Certificate, last: u8) -> Vec<u8> {
     let oid = format!("1.3.6.1.4.1.41482.3.{last}");
     let extensions = certificate.tbs_certificate().extensions().unwrap();
-    let found = extensions
-        .iter()
-        .find(|e| e.extn_id.to_string() == oid)
-        .unwrap();
+    let found = extensions.iter().find(|e| e.extn_id.to_string() == oid).unwrap();
     found.extn_value.as_bytes().to_vec()
 }
 
@@ -27,24 +24,14 @@ fn verify(root: &[u8], intermediate: &[u8], leaf: &[u8]) {
         std::fs::write(&path, common::openssl(&["x509", "-inform", "DER"], der)).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (root, middle, leaf) = (
-        pem("root", root),
-        pem("middle", intermediate),
-        pem("leaf", leaf),
-    );
-    common::openssl(
-        &["verify", "-CAfile", &root, "-untrusted", &middle, &leaf],
-        &[],
-    );
+    let (root, middle, leaf) = (pem("root", root), pem("middle", intermediate), pem("leaf", leaf));
+    common::openssl(&["verify", "-CAfile", &root, "-untrusted", &middle, &leaf], &[]);
 }
 
 #[test]
 fn a_generated_key_is_attested_by_the_chain() {
     let serial = 0xF000_0001;
-    let mut host = Host::new(Options {
-        serial,
-        ..Options::default()
-    });
+    let mut host = Host::new(Options { serial, ..Options::default() });
     host.manage();
     for (algorithm, pin, touch) in [(0x11, 2, 3), (0x14, 1, 1)] {
         let point = host.generate(0x9D, algorithm, pin, touch);
@@ -61,10 +48,7 @@ fn a_generated_key_is_attested_by_the_chain() {
         assert_eq!(extension(&leaf, 7), [2, 5, 0, 0xF0, 0, 0, 1]);
         assert_eq!(extension(&leaf, 8), [pin, touch]);
         assert_eq!(extension(&leaf, 9), [1]);
-        assert_eq!(
-            leaf.tbs_certificate().subject().to_string(),
-            "CN=YubiKey PIV Attestation 9d"
-        );
+        assert_eq!(leaf.tbs_certificate().subject().to_string(), "CN=YubiKey PIV Attestation 9d");
     }
 }
 

@@ -30,11 +30,7 @@ fn selecting_again_keeps_the_pin_and_another_application_ends_it() {
     assert_eq!(host.tries(), 0x9000);
     let management = host.ok(0xA4, 4, 0, &unhex("a000000527471117"));
     assert!(String::from_utf8(management).unwrap().ends_with("5.7.1"));
-    assert!(
-        host.ok(0x1D, 0, 0, &[])
-            .windows(6)
-            .any(|w| w == [2, 4, 0, 0xBC, 0x61, 0x4E])
-    );
+    assert!(host.ok(0x1D, 0, 0, &[]).windows(6).any(|w| w == [2, 4, 0, 0xBC, 0x61, 0x4E]));
     host.select();
     assert_eq!(host.tries(), 0x63C3);
 }
@@ -44,15 +40,8 @@ fn the_guid_and_the_discovery_object_are_there() {
     let mut host = Host::new(Options::default());
     let (chuid, _) = host.get(&[0x5F, 0xC1, 2]);
     let guid = host.card.state().guid.0.clone();
-    assert!(
-        chuid
-            .windows(18)
-            .any(|w| w[..2] == [0x34, 16] && w[2..] == guid)
-    );
-    assert_eq!(
-        hex(&host.get(&[0x7E]).0),
-        "7e124f0ba0000003080000100001005f2f024000"
-    );
+    assert!(chuid.windows(18).any(|w| w[..2] == [0x34, 16] && w[2..] == guid));
+    assert_eq!(hex(&host.get(&[0x7E]).0), "7e124f0ba0000003080000100001005f2f024000");
     assert_eq!(host.get(&[0x5F, 0xC1, 5]).1, 0x6A82);
 }
 
@@ -104,10 +93,7 @@ fn extended_commands_are_spoken_unless_refused() {
     assert_eq!(host.put(&[0x5F, 0xC1, 5], &[3; 600]), 0x9000);
     let get = unhex("00cb3fff0000055c035fc1050000");
     assert_eq!(host.raw(&get).0.len(), 604);
-    let mut host = Host::new(Options {
-        extended_length: false,
-        ..Options::default()
-    });
+    let mut host = Host::new(Options { extended_length: false, ..Options::default() });
     assert_eq!(host.raw(&version).1, 0x6700);
 }
 
@@ -130,10 +116,7 @@ fn nonsense_is_answered_and_survived() {
 
 #[test]
 fn an_old_card_knows_no_metadata_attestation_or_serial() {
-    let mut host = Host::new(Options {
-        legacy: true,
-        ..Options::default()
-    });
+    let mut host = Host::new(Options { legacy: true, ..Options::default() });
     for ins in [0xF6, 0xF7, 0xF8, 0xF9] {
         assert_eq!(host.sw(ins, 0, 0x9D, &[]), 0x6D00);
     }
@@ -150,11 +133,7 @@ fn the_card_comes_back_from_its_directory() {
     host.manage();
     host.generate(0x9D, 0x11, 1, 1);
     let before = host.agree(0x9D, &some_point());
-    let other = Options {
-        serial: 1,
-        pin: "999999".to_owned(),
-        ..Options::default()
-    };
+    let other = Options { serial: 1, pin: "999999".to_owned(), ..Options::default() };
     host.card = Card::open(host.dir.path(), other).unwrap();
     host.select();
     assert_eq!(host.agree(0x9D, &some_point()), before);
@@ -182,10 +161,7 @@ fn a_touch_is_awaited_given_withheld_or_late() {
     });
     assert_eq!(host.agree(0x9D, &some_point()).1, 0x9000);
     finger.join().unwrap();
-    let mut host = Host::new(Options {
-        touch_timeout: Duration::ZERO,
-        ..Options::default()
-    });
+    let mut host = Host::new(Options { touch_timeout: Duration::ZERO, ..Options::default() });
     host.manage();
     host.generate(0x9D, 0x11, 1, 2);
     assert_eq!(host.agree(0x9D, &some_point()).1, 0x6982);
@@ -250,14 +226,7 @@ fn faults_happen_where_they_are_asked_for_and_once() {
     controls.clear_faults();
     assert_eq!(host.raw(&[0, 0xFD, 0, 0, 0]).1, 0x9000);
     assert_eq!(host.raw(&[0, 0xFD, 0, 0, 0]).1, 0x9000);
-    for wrong in [
-        "",
-        "ins fd",
-        "ins remove",
-        "nth 0 hang",
-        "hang now",
-        "sw 1x",
-    ] {
+    for wrong in ["", "ins fd", "ins remove", "nth 0 hang", "hang now", "sw 1x"] {
         assert!(wrong.parse::<Rule>().is_err(), "{wrong:?}");
     }
 }
@@ -290,20 +259,8 @@ fn apdus_are_counted_and_logged_without_secrets() {
     assert_eq!(controls.counts().total, 2);
     assert_eq!(controls.counts().without_get_response, 1);
     let log = std::fs::read_to_string(host.dir.path().join("apdu.log")).unwrap();
-    assert!(
-        !log.contains("5a5a") && !log.contains("313233343536"),
-        "{log}"
-    );
-    assert!(
-        log.contains(" 00 20 00 80 in=14 *** out=0 sw=9000\n"),
-        "{log}"
-    );
-    assert!(
-        log.contains(" 00 cb 3f ff in=11 055c035fc10900 out=256 sw=6130\n"),
-        "{log}"
-    );
-    assert!(
-        log.starts_with("1 00 a4 04 00 in=17 0ba000000308000010000100"),
-        "{log}"
-    );
+    assert!(!log.contains("5a5a") && !log.contains("313233343536"), "{log}");
+    assert!(log.contains(" 00 20 00 80 in=14 *** out=0 sw=9000\n"), "{log}");
+    assert!(log.contains(" 00 cb 3f ff in=11 055c035fc10900 out=256 sw=6130\n"), "{log}");
+    assert!(log.starts_with("1 00 a4 04 00 in=17 0ba000000308000010000100"), "{log}");
 }

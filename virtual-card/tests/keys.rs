@@ -14,10 +14,7 @@ fn an_agreement_is_what_openssl_computes() {
     let point = host.generate(0x9D, 0x11, 1, 1);
     let (answer, sw) = host.agree(0x9D, &some_point());
     assert_eq!(sw, 0x9000);
-    assert_eq!(
-        answer,
-        independent_agreement(&host.private_key("9d"), &point, &some_point())
-    );
+    assert_eq!(answer, independent_agreement(&host.private_key("9d"), &point, &some_point()));
     assert_eq!(host.metadata(0x9D, 1), [0x11]);
     assert_eq!(host.metadata(0x9D, 2), [1, 1]);
     assert_eq!(host.metadata(0x9D, 3), [1]);
@@ -103,10 +100,7 @@ fn unknown_algorithms_and_slots_are_refused() {
     assert_eq!(host.sw(0x47, 0, 0x9D, &[0xAC, 3, 0x80, 1, 0x07]), 0x6A80);
     assert_eq!(host.sw(0x47, 0, 0x9B, &[0xAC, 3, 0x80, 1, 0x11]), 0x6A86);
     assert_eq!(host.sw(0xFE, 0x11, 0x9D, &tlv::encode(6, &[0; 32])), 0x6A80);
-    assert_eq!(
-        host.sw(0xFE, 0x11, 0x9D, &tlv::encode(6, &[0xFF; 32])),
-        0x6A80
-    );
+    assert_eq!(host.sw(0xFE, 0x11, 0x9D, &tlv::encode(6, &[0xFF; 32])), 0x6A80);
 }
 
 #[test]
@@ -147,10 +141,7 @@ fn keys_can_be_there_from_the_start() {
         (slot, Some(pin), Some(touch))
     };
     let slots = vec![slot, SlotOption::parse("9a=p384").unwrap()];
-    let mut host = Host::new(Options {
-        slots,
-        ..Options::default()
-    });
+    let mut host = Host::new(Options { slots, ..Options::default() });
     assert_eq!(host.private_key("9d"), [7; 32]);
     assert_eq!(host.metadata(0x9D, 2), [1, 3]);
     assert_eq!(host.metadata(0x9D, 3), [2]);
@@ -177,10 +168,7 @@ fn mutual_authentication_works_with_every_cipher() {
         host.reset();
         assert_eq!(host.authenticate(number, &"42".repeat(length)), 0x6982);
         assert_eq!(host.sw(0x47, 0, 0x9D, &[0xAC, 3, 0x80, 1, 0x11]), 0x6982);
-        assert_eq!(
-            host.authenticate(if number == 3 { 8 } else { 3 }, &now.1),
-            0x6A80
-        );
+        assert_eq!(host.authenticate(if number == 3 { 8 } else { 3 }, &now.1), 0x6A80);
     }
 }
 
@@ -188,10 +176,7 @@ fn mutual_authentication_works_with_every_cipher() {
 fn the_factory_key_is_flagged_as_such() {
     for (cipher, number) in [(Cipher::TripleDes, 3), (Cipher::Aes192, 0x0A)] {
         let management_key_algorithm = Some(cipher);
-        let mut host = Host::new(Options {
-            management_key_algorithm,
-            ..Options::default()
-        });
+        let mut host = Host::new(Options { management_key_algorithm, ..Options::default() });
         assert_eq!(host.metadata(0x9B, 1), [number]);
         assert_eq!(host.metadata(0x9B, 5), [1]);
         assert_eq!(host.authenticate(number, FACTORY_KEY), 0x9000);

@@ -44,14 +44,8 @@ fn a_blocked_pin_refuses_the_right_one_until_the_puk_resets_it() {
     }
     assert_eq!(host.verify(PIN), 0x6983);
     assert_eq!(host.tries(), 0x6983);
-    assert_eq!(
-        host.sw(0x2C, 0, 0x80, &pair(b"87654321", b"654321")),
-        0x63C2
-    );
-    assert_eq!(
-        host.sw(0x2C, 0, 0x80, &pair(b"12345678", b"654321")),
-        0x9000
-    );
+    assert_eq!(host.sw(0x2C, 0, 0x80, &pair(b"87654321", b"654321")), 0x63C2);
+    assert_eq!(host.sw(0x2C, 0, 0x80, &pair(b"12345678", b"654321")), 0x9000);
     assert_eq!(host.verify(b"654321"), 0x9000);
 }
 
@@ -78,24 +72,15 @@ fn pin_and_puk_change_with_themselves() {
     assert_eq!(host.sw(0x24, 0, 0x80, &pair(PIN, b"111111")), 0x9000);
     assert_eq!(host.metadata(0x80, 5), [0]);
     assert_eq!(host.verify(b"111111"), 0x9000);
-    assert_eq!(
-        host.sw(0x24, 0, 0x81, &pair(b"12345678", b"99999999")),
-        0x9000
-    );
+    assert_eq!(host.sw(0x24, 0, 0x81, &pair(b"12345678", b"99999999")), 0x9000);
     assert_eq!(host.metadata(0x81, 5), [0]);
-    assert_eq!(
-        host.sw(0x2C, 0, 0x80, &pair(b"99999999", b"222222")),
-        0x9000
-    );
+    assert_eq!(host.sw(0x2C, 0, 0x80, &pair(b"99999999", b"222222")), 0x9000);
     assert_eq!(host.verify(b"222222"), 0x9000);
 }
 
 #[test]
 fn new_numbers_of_tries_need_both_keys_and_restore_the_defaults() {
-    let mut host = Host::new(Options {
-        pin: "777777".to_owned(),
-        ..Options::default()
-    });
+    let mut host = Host::new(Options { pin: "777777".to_owned(), ..Options::default() });
     host.manage();
     assert_eq!(host.sw(0xFA, 5, 4, &[]), 0x6982);
     host.verify(b"777777");

@@ -23,8 +23,7 @@ fn opensc_tool(pcscd: &Pcscd, args: &[&str]) -> Output {
 fn has_card(pcscd: &Pcscd, reader: usize) -> bool {
     let list = String::from_utf8(opensc_tool(pcscd, &["-l"]).stdout).unwrap();
     let name = Pcscd::reader_name(reader);
-    list.lines()
-        .any(|line| line.contains("Yes") && line.ends_with(&name))
+    list.lines().any(|line| line.contains("Yes") && line.ends_with(&name))
 }
 
 /// Asks the card in a reader for its serial number (F8).
@@ -42,19 +41,12 @@ fn cards_sit_side_by_side() {
     let one = serve(&pcscd, 0, &["--serial", "1"]);
     let _two = serve(&pcscd, 1, &["--serial", "2"]);
     let three = serve(&pcscd, 2, &["--absent", "--serial", "3"]);
-    assert_eq!(
-        [0, 1, 2].map(|reader| has_card(&pcscd, reader)),
-        [true, true, false]
-    );
+    assert_eq!([0, 1, 2].map(|reader| has_card(&pcscd, reader)), [true, true, false]);
     assert!(serial(&pcscd, 0).contains("00 00 00 01"));
     assert!(serial(&pcscd, 1).contains("00 00 00 02"));
     three.insert().unwrap();
     assert!(serial(&pcscd, 2).contains("00 00 00 03"));
-    assert!(
-        one.log()
-            .unwrap()
-            .contains(" 00 f8 00 00 in=5 00 out=4 sw=9000\n")
-    );
+    assert!(one.log().unwrap().contains(" 00 f8 00 00 in=5 00 out=4 sw=9000\n"));
     assert_eq!(one.control("count reset").unwrap(), "ok");
     serial(&pcscd, 0);
     assert_eq!(one.counts().unwrap().total, 2);
@@ -66,8 +58,7 @@ fn a_card_can_live_in_the_test() {
     let card = Card::open(&pcscd.dir().join("card"), Options::default()).unwrap();
     let link = pcscd.put(card, 0).unwrap();
     assert!(has_card(&pcscd, 0));
-    link.controls()
-        .fault(Rule::at_ins(0xF8, Action::Status(0x6F42)));
+    link.controls().fault(Rule::at_ins(0xF8, Action::Status(0x6F42)));
     assert!(serial(&pcscd, 0).contains("SW1=0x6F, SW2=0x42"));
     assert_eq!(link.controls().counts().total, 2);
 }
@@ -111,9 +102,6 @@ fn a_card_that_hangs_is_released_through_its_socket() {
         card.expect_ok("release").unwrap();
         assert!(client.join().unwrap().contains("00 00 00 09"));
     });
-    assert_eq!(
-        card.control("touch sometimes").unwrap(),
-        "error: unknown touch mode \"sometimes\""
-    );
+    assert_eq!(card.control("touch sometimes").unwrap(), "error: unknown touch mode \"sometimes\"");
     assert!(card.control("state").unwrap().contains("\"faults\":0"));
 }

@@ -54,9 +54,7 @@ impl Stage {
         let mut command: Command = self.pcscd.command(program);
         // ykman is Python, which wants to know that files are UTF-8.
         command.args(args).env("LC_ALL", "C.UTF-8");
-        command
-            .output()
-            .unwrap_or_else(|e| panic!("{program}: {e}: {INSTALL}"))
+        command.output().unwrap_or_else(|e| panic!("{program}: {e}: {INSTALL}"))
     }
 
     /// What a client that must succeed says, on both its outputs.
@@ -76,10 +74,7 @@ impl Stage {
 
     #[track_caller]
     fn ykman(&self, args: &[&str]) -> String {
-        self.run(
-            "ykman",
-            &[&["--reader", &Pcscd::reader_name(0), "piv"], args].concat(),
-        )
+        self.run("ykman", &[&["--reader", &Pcscd::reader_name(0), "piv"], args].concat())
     }
 }
 
@@ -119,31 +114,10 @@ fn yubico_piv_tool_generates_attests_and_computes() {
 
     // The tool computes the other side by itself and compares.
     stage.server.expect_ok("touch once").unwrap();
-    let compute = [
-        "-a",
-        "verify-pin",
-        "-P",
-        "123456",
-        "-a",
-        "test-decipher",
-        "-s",
-        "9d",
-    ];
+    let compute = ["-a", "verify-pin", "-P", "123456", "-a", "test-decipher", "-s", "9d"];
     let said = stage.piv_tool(&[&compute[..], &["-i", &certificate]].concat());
-    assert!(
-        said.contains("Successfully performed ECDH exchange with card."),
-        "{said}"
-    );
-    let compute = [
-        "-a",
-        "verify-pin",
-        "-P",
-        "123456",
-        "-a",
-        "test-signature",
-        "-s",
-        "9d",
-    ];
+    assert!(said.contains("Successfully performed ECDH exchange with card."), "{said}");
+    let compute = ["-a", "verify-pin", "-P", "123456", "-a", "test-signature", "-s", "9d"];
     stage.server.expect_ok("touch give").unwrap();
     let said = stage.piv_tool(&[&compute[..], &["-i", &certificate]].concat());
     assert!(said.contains("Successful ECDSA verification."), "{said}");
@@ -177,11 +151,7 @@ fn yubico_piv_tool_manages_pins_and_the_management_key() {
         "--puk-retries",
         "5",
     ]);
-    assert!(
-        stage
-            .piv_tool(&["-a", "status"])
-            .contains("PIN tries left:\t5")
-    );
+    assert!(stage.piv_tool(&["-a", "status"]).contains("PIN tries left:\t5"));
 }
 
 #[test]
@@ -202,21 +172,9 @@ fn ykman_changes_the_management_key_to_every_algorithm() {
     let mut old = FACTORY_KEY.to_owned();
     for (algorithm, length) in [("TDES", 24), ("AES128", 16), ("AES192", 24), ("AES256", 32)] {
         let new = common::hex(&(0x10..).take(length).collect::<Vec<u8>>());
-        stage.ykman(&[
-            "access",
-            "change-management-key",
-            "-m",
-            &old,
-            "-n",
-            &new,
-            "-a",
-            algorithm,
-        ]);
+        stage.ykman(&["access", "change-management-key", "-m", &old, "-n", &new, "-a", algorithm]);
         let info = stage.ykman(&["info"]);
-        assert!(
-            info.contains(&format!("Management key algorithm: {algorithm}")),
-            "{info}"
-        );
+        assert!(info.contains(&format!("Management key algorithm: {algorithm}")), "{info}");
         stage.ykman(&["keys", "generate", "-m", &new, "-a", "ECCP384", "9e", "-"]);
         old = new;
     }
@@ -225,25 +183,10 @@ fn ykman_changes_the_management_key_to_every_algorithm() {
 #[test]
 fn ykman_protects_the_management_key_with_the_pin() {
     let stage = Stage::new(&[]);
-    let access = [
-        "access",
-        "change-management-key",
-        "--protect",
-        "-P",
-        "123456",
-    ];
-    stage.ykman(
-        &[
-            &access[..],
-            &["-m", FACTORY_KEY, "--generate", "-a", "AES256"],
-        ]
-        .concat(),
-    );
+    let access = ["access", "change-management-key", "--protect", "-P", "123456"];
+    stage.ykman(&[&access[..], &["-m", FACTORY_KEY, "--generate", "-a", "AES256"]].concat());
     let info = stage.ykman(&["info"]);
-    assert!(
-        info.contains("Management key is stored on the YubiKey, protected by PIN."),
-        "{info}"
-    );
+    assert!(info.contains("Management key is stored on the YubiKey, protected by PIN."), "{info}");
     // From here on the PIN is enough.
     let (key, certificate) = (stage.path("key.pem"), stage.path("certificate.pem"));
     let policies = ["--pin-policy", "once", "--touch-policy", "never"];
@@ -252,16 +195,7 @@ fn ykman_protects_the_management_key_with_the_pin() {
     stage.ykman(&["keys", "attest", "9d", &certificate]);
     let attested = openssl(&["x509", "-in", &certificate, "-noout", "-pubkey"], &[]);
     assert_eq!(attested, fs::read(&key).unwrap());
-    stage.ykman(&[
-        "certificates",
-        "generate",
-        "-P",
-        "123456",
-        "-s",
-        "CN=test",
-        "9d",
-        &key,
-    ]);
+    stage.ykman(&["certificates", "generate", "-P", "123456", "-s", "CN=test", "9d", &key]);
     stage.ykman(&["certificates", "export", "9d", &certificate]);
     openssl(&["verify", "-CAfile", &certificate, &certificate], &[]);
 
@@ -286,14 +220,7 @@ fn opensc_agrees_as_openssl_does() {
     // OpenSC uses a key only if a certificate says that there is one: the attestation will do.
     let certificate = stage.path("certificate.pem");
     stage.ykman(&["keys", "attest", "9d", &certificate]);
-    stage.ykman(&[
-        "certificates",
-        "import",
-        "-m",
-        FACTORY_KEY,
-        "9d",
-        &certificate,
-    ]);
+    stage.ykman(&["certificates", "import", "-m", FACTORY_KEY, "9d", &certificate]);
     // And its own short APDUs are enough for it.
     stage.restart(&["--short-only"]);
 
@@ -302,17 +229,7 @@ fn opensc_agrees_as_openssl_does() {
     let (peer, secret) = (stage.path("peer.der"), stage.path("secret"));
     fs::write(&peer, tlv::encode(0x30, &[algorithm, point].concat())).unwrap();
     let login = ["--module", PKCS11, "--login", "--pin", "123456"];
-    let derive = [
-        "--derive",
-        "-m",
-        "ECDH1-DERIVE",
-        "--id",
-        "03",
-        "-i",
-        &peer,
-        "-o",
-        &secret,
-    ];
+    let derive = ["--derive", "-m", "ECDH1-DERIVE", "--id", "03", "-i", &peer, "-o", &secret];
     stage.run("pkcs11-tool", &[&login[..], &derive].concat());
 
     let slot = stage.state()["slots"]["9d"].clone();
@@ -326,26 +243,11 @@ fn opensc_agrees_as_openssl_does() {
 fn opensc_tool_speaks_to_the_card() {
     let stage = Stage::new(&["--short-only"]);
     let name = stage.run("opensc-tool", &["--name"]);
-    assert!(
-        name.contains("Personal Identity Verification Card"),
-        "{name}"
-    );
+    assert!(name.contains("Personal Identity Verification Card"), "{name}");
     let select = ["-c", "default", "-s", "00:a4:04:00:05:a0:00:00:03:08:00"];
-    stage
-        .server
-        .expect_ok("fault ins fd p2 00 sw 6581")
-        .unwrap();
-    let answer = stage.run(
-        "opensc-tool",
-        &[&select[..], &["-s", "00:fd:00:00:00"]].concat(),
-    );
+    stage.server.expect_ok("fault ins fd p2 00 sw 6581").unwrap();
+    let answer = stage.run("opensc-tool", &[&select[..], &["-s", "00:fd:00:00:00"]].concat());
     assert!(answer.contains("(SW1=0x65, SW2=0x81)"), "{answer}");
-    let answer = stage.run(
-        "opensc-tool",
-        &[&select[..], &["-s", "00:fd:00:00:00"]].concat(),
-    );
-    assert!(
-        answer.contains("(SW1=0x90, SW2=0x00):\n05 07 01"),
-        "{answer}"
-    );
+    let answer = stage.run("opensc-tool", &[&select[..], &["-s", "00:fd:00:00:00"]].concat());
+    assert!(answer.contains("(SW1=0x90, SW2=0x00):\n05 07 01"), "{answer}");
 }

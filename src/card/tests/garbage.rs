@@ -73,11 +73,7 @@ impl Nonsense {
             }
             Self::Flipped(index, flip) => {
                 let index = at(index, &answer);
-                answer
-                    .iter_mut()
-                    .skip(index)
-                    .take(1)
-                    .for_each(|byte| *byte ^= flip);
+                answer.iter_mut().skip(index).take(1).for_each(|byte| *byte ^= flip);
             }
             Self::OtherPoint => {
                 let other = other_point().to_sec1_bytes();
@@ -105,17 +101,9 @@ fn benches() -> [Bench; 3] {
     let talking = Bench::with_state(legacy(imported(0x9d)), |state| {
         let other = Bench::new(generated(0x9d)).attestation(slot);
         let [high, low] = u16::try_from(other.len()).unwrap().to_be_bytes();
-        put(
-            state,
-            "5fc10b",
-            &[&[0x70, 0x82, high, low], &other[..]].concat(),
-        );
+        put(state, "5fc10b", &[&[0x70, 0x82, high, low], &other[..]].concat());
     });
-    [
-        Bench::new(generated(0x9d)),
-        Bench::new(legacy(imported(0x9d))),
-        talking,
-    ]
+    [Bench::new(generated(0x9d)), Bench::new(legacy(imported(0x9d))), talking]
 }
 
 thread_local! {
@@ -130,15 +118,8 @@ fn session(bench: &Bench, nth: usize, nonsense: Nonsense) -> Piv {
         number += 1;
         // "No such key" instead of metadata is not nonsense but a lie, and a well-formed one.
         let lie = command[1] == 0xf7
-            && matches!(
-                nonsense,
-                Nonsense::Status(0x6a88) | Nonsense::Relabeled(0x6a88)
-            );
-        if number == nth + 1 && !lie {
-            nonsense.apply(answer)
-        } else {
-            answer
-        }
+            && matches!(nonsense, Nonsense::Status(0x6a88) | Nonsense::Relabeled(0x6a88));
+        if number == nth + 1 && !lie { nonsense.apply(answer) } else { answer }
     })
 }
 

@@ -9,10 +9,7 @@ use super::{
 
 #[test]
 fn a_card_tells_its_serial_and_its_guid() {
-    let bench = Bench::new(Options {
-        serial: 4_000_000_001,
-        ..Options::default()
-    });
+    let bench = Bench::new(Options { serial: 4_000_000_001, ..Options::default() });
     let mut piv = bench.piv();
     assert_eq!(piv.serial().unwrap().unwrap().to_string(), "4000000001");
     let guid = bench.card.borrow().state().guid.clone();
@@ -21,15 +18,9 @@ fn a_card_tells_its_serial_and_its_guid() {
 
 #[test]
 fn a_serial_of_0_and_a_card_without_the_command_have_none() {
-    let none = Bench::new(Options {
-        serial: 0,
-        ..Options::default()
-    });
+    let none = Bench::new(Options { serial: 0, ..Options::default() });
     assert_eq!(none.piv().serial(), Ok(None));
-    assert_eq!(
-        Bench::new(legacy(Options::default())).piv().serial(),
-        Ok(None)
-    );
+    assert_eq!(Bench::new(legacy(Options::default())).piv().serial(), Ok(None));
     // Three bytes are no serial.
     assert_eq!(scripted(|_| vec![1, 2, 3, 0x90, 0]).serial(), Ok(None));
 }

@@ -26,11 +26,7 @@ fn key(bytes: &[u8]) -> ManagementKey {
 /// A card whose management key is this one.
 fn bench(algorithm: CardCipher, bytes: &[u8], options: Options) -> Bench {
     Bench::with_state(options, |state| {
-        state.management_key = CardKey {
-            algorithm,
-            key: Hex(bytes.to_vec()),
-            default: false,
-        };
+        state.management_key = CardKey { algorithm, key: Hex(bytes.to_vec()), default: false };
     })
 }
 
@@ -52,10 +48,7 @@ fn every_cipher_authenticates_and_lets_a_key_be_generated() {
         let bytes = any_key(length);
         let bench = bench(algorithm, &bytes, Options::default());
         let mut piv = bench.piv();
-        let expected = ManagementMetadata {
-            cipher,
-            factory_default: false,
-        };
+        let expected = ManagementMetadata { cipher, factory_default: false };
         assert_eq!(piv.management_metadata(), Ok(Some(expected)));
         assert_eq!(piv.authenticate(&key(&bytes)), Ok(true), "{cipher:?}");
         assert!(bench.reset_at_end.get(), "the card must forget it");
@@ -73,11 +66,7 @@ fn a_card_without_metadata_is_taken_at_the_length_of_the_key() {
         }
         let bytes = any_key(length);
         let bench = bench(algorithm, &bytes, legacy(Options::default()));
-        assert_eq!(
-            bench.piv().authenticate(&key(&bytes)),
-            Ok(true),
-            "{cipher:?}"
-        );
+        assert_eq!(bench.piv().authenticate(&key(&bytes)), Ok(true), "{cipher:?}");
     }
 }
 
@@ -86,11 +75,7 @@ fn another_key_is_not_accepted_and_generates_nothing() {
     for (algorithm, cipher, length) in CIPHERS {
         let bench = bench(algorithm, &any_key(length), Options::default());
         let mut piv = bench.piv();
-        assert_eq!(
-            piv.authenticate(&key(&vec![7; length])),
-            Ok(false),
-            "{cipher:?}"
-        );
+        assert_eq!(piv.authenticate(&key(&vec![7; length])), Ok(false), "{cipher:?}");
         let made = piv.generate(slot("9d"), PinPolicy::Once, TouchPolicy::Never);
         assert_eq!(made, Err(Fault::Status(StatusWord::SECURITY_STATUS)));
     }
@@ -143,16 +128,10 @@ fn the_factory_key_is_known_as_such() {
     let bench = Bench::new(Options::default());
     let mut piv = bench.piv();
     assert!(piv.management_metadata().unwrap().unwrap().factory_default);
-    assert_eq!(
-        piv.authenticate(&ManagementKey::factory_default()),
-        Ok(true)
-    );
+    assert_eq!(piv.authenticate(&ManagementKey::factory_default()), Ok(true));
     let old = Bench::new(legacy(Options::default()));
     assert_eq!(old.piv().management_metadata(), Ok(None));
-    assert_eq!(
-        old.piv().authenticate(&ManagementKey::factory_default()),
-        Ok(true)
-    );
+    assert_eq!(old.piv().authenticate(&ManagementKey::factory_default()), Ok(true));
 }
 
 /// The Nitrokey 3 answers metadata with success and nothing: that tells nothing.
@@ -189,10 +168,7 @@ fn printed_information_that_is_none_of_ykmans_holds_no_key() {
         let bench = Bench::with_state(Options::default(), |state| put(state, "5fc109", printed));
         let mut piv = bench.piv();
         piv.verify_pin(&Pin::new(PIN).unwrap()).unwrap();
-        assert!(
-            piv.protected_management_key().unwrap().is_none(),
-            "{printed:02x?}"
-        );
+        assert!(piv.protected_management_key().unwrap().is_none(), "{printed:02x?}");
     }
 }
 
@@ -228,10 +204,6 @@ fn policies_are_told_only_where_they_differ_from_the_slots() {
         let generate = sent.iter().find(|command| command[1] == 0x47).unwrap();
         // Header and Lc; AC and its length; 80 01 11; the policies; Le.
         assert_eq!(&generate[7..10], [0x80, 1, 0x11]);
-        assert_eq!(
-            &generate[10..generate.len() - 1],
-            told,
-            "{name} {pin} {touch}"
-        );
+        assert_eq!(&generate[10..generate.len() - 1], told, "{name} {pin} {touch}");
     }
 }

@@ -70,11 +70,7 @@ fn every_way_to_say_how_many_tries_are_left_is_understood() {
         (0x6983, 0),
     ] {
         let answer = move |_: &[u8]| word.to_be_bytes().to_vec();
-        assert_eq!(
-            scripted(answer).pin_tries(),
-            Ok(PinTries::Left(left)),
-            "{word:04x}"
-        );
+        assert_eq!(scripted(answer).pin_tries(), Ok(PinTries::Left(left)), "{word:04x}");
         let verdict = scripted(answer).verify_pin(&pin("123456"));
         assert_eq!(verdict, Ok(Verdict::Rejected(left)), "{word:04x}");
     }

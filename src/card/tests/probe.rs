@@ -42,10 +42,7 @@ fn a_key_is_known_by_its_agreement_with_the_base_point() {
     };
     let public = found.public.unwrap();
     assert!(same_key(&public, &bench.public_key(slot("9d"))));
-    assert_eq!(
-        (found.source, found.policies),
-        (KeySource::KeyAgreement, None)
-    );
+    assert_eq!((found.source, found.policies), (KeySource::KeyAgreement, None));
     assert_eq!(public.to_sec1_bytes()[64] & 1, 0, "the even one");
     let x: [u8; 32] = public.to_sec1_bytes()[1..33].try_into().unwrap();
     assert_eq!(even_key(&x), Some(public));
@@ -73,42 +70,22 @@ fn without_the_pin_nothing_is_concluded() {
 /// As the Nitrokey 3's firmware answers after the PIN.
 #[test]
 fn a_nitrokey_tells() {
-    assert_eq!(
-        probe(0x6985, 0x6985, 0x6985),
-        Ok(SlotState::Empty),
-        "empty 9d, 82, 95"
-    );
-    assert_eq!(
-        probe(0x6400, 0x6400, 0x6400),
-        Ok(SlotState::Unknown),
-        "empty 9a"
-    );
-    assert_eq!(
-        probe(0x6a86, 0x6a86, 0x6985),
-        Ok(SlotState::Unknown),
-        "a P-384 key"
-    );
+    assert_eq!(probe(0x6985, 0x6985, 0x6985), Ok(SlotState::Empty), "empty 9d, 82, 95");
+    assert_eq!(probe(0x6400, 0x6400, 0x6400), Ok(SlotState::Unknown), "empty 9a");
+    assert_eq!(probe(0x6a86, 0x6a86, 0x6985), Ok(SlotState::Unknown), "a P-384 key");
     assert_eq!(probe(0x6982, 0x6982, 0x6982).ok(), None, "no PIN");
 }
 
 /// Rule 7: every kind of key has to be missing.
 #[test]
 fn only_a_slot_that_refuses_every_kind_as_missing_is_empty() {
-    let words = [
-        0x6985, 0x6a88, 0x6a80, 0x6a82, 0x6a86, 0x6982, 0x6983, 0x6d00, 0x6400, 0x9000,
-    ];
+    let words = [0x6985, 0x6a88, 0x6a80, 0x6a82, 0x6a86, 0x6982, 0x6983, 0x6d00, 0x6400, 0x9000];
     for p256 in words {
         for rsa in words {
             for p384 in words {
-                let missing = [p256, rsa, p384]
-                    .iter()
-                    .all(|w| [0x6985, 0x6a88].contains(w));
+                let missing = [p256, rsa, p384].iter().all(|w| [0x6985, 0x6a88].contains(w));
                 let state = probe(p256, rsa, p384);
-                assert_eq!(
-                    state == Ok(SlotState::Empty),
-                    missing,
-                    "{p256:x} {rsa:x} {p384:x}"
-                );
+                assert_eq!(state == Ok(SlotState::Empty), missing, "{p256:x} {rsa:x} {p384:x}");
             }
         }
     }

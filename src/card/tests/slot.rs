@@ -18,11 +18,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 fn told(public: PublicKey, source: KeySource) -> SlotState {
     let policies =
         (source != KeySource::Certificate).then_some((PinPolicy::Once, TouchPolicy::Never));
-    SlotState::Key(SlotKey {
-        public: Ok(public),
-        policies,
-        source,
-    })
+    SlotState::Key(SlotKey { public: Ok(public), policies, source })
 }
 
 #[test]
@@ -105,10 +101,7 @@ fn keys_of_other_kinds_have_names() {
     ] {
         let metadata = move |_: &[u8]| vec![1, 1, algorithm, 4, 2, 0x81, 0, 0x90, 0];
         let state = scripted(metadata).inspect(slot("9d")).unwrap();
-        let SlotState::Key(SlotKey {
-            public: Err(kind), ..
-        }) = state
-        else {
+        let SlotState::Key(SlotKey { public: Err(kind), .. }) = state else {
             panic!("{state:?}");
         };
         assert_eq!(kind, name);
@@ -141,12 +134,7 @@ impl Bench {
 /// A certificate as it lies on a card: the certificate, "not compressed", no checksum.
 fn object(certificate: &[u8]) -> Vec<u8> {
     let [high, low] = u16::try_from(certificate.len()).unwrap().to_be_bytes();
-    [
-        &[0x70, 0x82, high, low],
-        certificate,
-        &[0x71, 1, 0, 0xfe, 0],
-    ]
-    .concat()
+    [&[0x70, 0x82, high, low], certificate, &[0x71, 1, 0, 0xfe, 0]].concat()
 }
 
 /// `61xx`: an answer in several parts, whatever the card calls the rest of it.
@@ -177,14 +165,7 @@ fn a_certificate_that_cannot_be_read_tells_nothing() {
     let other_kind = object(&der);
     der.truncate(100);
     let cut = object(&der);
-    for contents in [
-        &b""[..],
-        b"\x70\x00",
-        b"\x71\x01\x00",
-        b"\x70\x05",
-        &other_kind,
-        &cut,
-    ] {
+    for contents in [&b""[..], b"\x70\x00", b"\x71\x01\x00", b"\x70\x05", &other_kind, &cut] {
         let bench = Bench::with_state(legacy(imported(0x9d)), |state| {
             put(state, "5fc10b", contents);
         });
@@ -195,9 +176,7 @@ fn a_certificate_that_cannot_be_read_tells_nothing() {
 /// Rule 7: "no such key" counts only from a card that has the command.
 #[test]
 fn no_such_key_is_no_empty_slot_where_the_card_has_no_metadata() {
-    for word in [
-        0x6a88_u16, 0x6a80, 0x6a82, 0x6985, 0x6d00, 0x6982, 0x6b00, 0x6a86, 0x6f00,
-    ] {
+    for word in [0x6a88_u16, 0x6a80, 0x6a82, 0x6985, 0x6d00, 0x6982, 0x6b00, 0x6a86, 0x6f00] {
         let all = move |_: &[u8]| word.to_be_bytes().to_vec();
         let state = scripted(all).inspect(slot("9d"));
         assert_ne!(state, Ok(SlotState::Empty), "{word:04x}");
@@ -209,12 +188,7 @@ fn no_such_key_is_no_empty_slot_where_the_card_has_no_metadata() {
 fn metadata_without_a_key_tells_nothing() {
     let pivapplet = [0x02, 2, 2, 1, 0x03, 1, 0, 0x90, 0];
     let nitrokey_9e = [0x02, 2, 1, 0, 0x90, 0];
-    for metadata in [
-        &[0x90, 0][..],
-        &nitrokey_9e,
-        &pivapplet,
-        &[1, 1, 0x11, 0x90, 0],
-    ] {
+    for metadata in [&[0x90, 0][..], &nitrokey_9e, &pivapplet, &[1, 1, 0x11, 0x90, 0]] {
         let metadata = metadata.to_vec();
         let mut piv = scripted(move |command| match command[1] {
             0xf7 => metadata.clone(),
@@ -245,10 +219,7 @@ fn a_key_agreement_is_what_p256_computes() {
         let bench = Bench::new(options);
         let mut piv = bench.piv();
         let early = piv.key_agreement(slot, &base_point(), LIMIT);
-        assert_eq!(
-            early.err(),
-            Some(Fault::Status(StatusWord::SECURITY_STATUS))
-        );
+        assert_eq!(early.err(), Some(Fault::Status(StatusWord::SECURITY_STATUS)));
         piv.verify_pin(&Pin::new(PIN).unwrap()).unwrap();
         let other = Bench::new(generated(0x9d)).public_key(slot);
         for peer in [base_point(), other] {

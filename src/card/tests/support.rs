@@ -37,10 +37,7 @@ impl Bench {
     /// A card whose state is changed before it wakes up.
     pub fn with_state(options: Options, change: impl FnOnce(&mut State)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut state = Card::open(dir.path(), options.clone())
-            .unwrap()
-            .state()
-            .clone();
+        let mut state = Card::open(dir.path(), options.clone()).unwrap().state().clone();
         change(&mut state);
         state.save(dir.path()).unwrap();
         Self {
@@ -178,24 +175,13 @@ pub fn imported(slot: u8) -> Options {
 }
 
 pub fn with_key(slot: u8, key: KeySource) -> Options {
-    let option = SlotOption {
-        slot,
-        key,
-        pin_policy: None,
-        touch_policy: None,
-    };
-    Options {
-        slots: vec![option],
-        ..Options::default()
-    }
+    let option = SlotOption { slot, key, pin_policy: None, touch_policy: None };
+    Options { slots: vec![option], ..Options::default() }
 }
 
 /// An old card: no metadata, attestation or serial.
 pub fn legacy(options: Options) -> Options {
-    Options {
-        legacy: true,
-        ..options
-    }
+    Options { legacy: true, ..options }
 }
 
 /// Stores what GET DATA answers inside tag 53.

@@ -41,18 +41,18 @@ fn card() -> impl Strategy<Value = Card> {
     let tries = prop_oneof![1 => 0_u8..3, 2 => Just(3)];
     let right = prop_oneof![1 => Just(false), 3 => Just(true)];
     let factory = any::<Option<bool>>();
-    (
-        name(),
-        content,
-        tells,
-        policies(),
-        right,
-        tries,
-        factory,
-        prop::bool::weighted(0.9),
-    )
-        .prop_map(
-            |(
+    (name(), content, tells, policies(), right, tries, factory, prop::bool::weighted(0.9)).prop_map(
+        |(
+            name,
+            content,
+            tells,
+            policies,
+            pin_is_right,
+            tries,
+            factory_management_key,
+            inserted,
+        )| {
+            Card {
                 name,
                 content,
                 tells,
@@ -61,26 +61,13 @@ fn card() -> impl Strategy<Value = Card> {
                 tries,
                 factory_management_key,
                 inserted,
-            )| {
-                Card {
-                    name,
-                    content,
-                    tells,
-                    policies,
-                    pin_is_right,
-                    tries,
-                    factory_management_key,
-                    inserted,
-                }
-            },
-        )
+            }
+        },
+    )
 }
 
 pub fn management_key() -> impl Strategy<Value = Option<ManagementKeySource>> {
-    option::of(select(vec![
-        ManagementKeySource::Protected,
-        ManagementKeySource::FactoryDefault,
-    ]))
+    option::of(select(vec![ManagementKeySource::Protected, ManagementKeySource::FactoryDefault]))
 }
 
 /// Anything that may be known of a slot.
@@ -90,11 +77,7 @@ pub fn slot() -> impl Strategy<Value = SlotState> {
         1 => Just(Err("P-384".into())),
     ];
     let key = (public, option::of(policies())).prop_map(|(public, policies)| {
-        SlotState::Key(SlotKey {
-            public,
-            policies,
-            source: KeySource::Metadata,
-        })
+        SlotState::Key(SlotKey { public, policies, source: KeySource::Metadata })
     });
     prop_oneof![key, Just(SlotState::Empty), Just(SlotState::Unknown)]
 }
@@ -107,42 +90,26 @@ pub fn key() -> impl Strategy<Value = Key> {
         2 => Just(Some(PinSource::Ask)),
     ];
     let rare = || prop::bool::weighted(0.1);
-    (
-        policies(),
-        pin,
-        management_key(),
-        rare(),
-        rare(),
-        [rare(), rare()],
+    (policies(), pin, management_key(), rare(), rare(), [rare(), rare()]).prop_map(
+        |(
+            (pin_policy, touch_policy),
+            pin,
+            management_key,
+            declared,
+            never,
+            [overwrite, other_slot],
+        )| Key {
+            slot: if other_slot { "82".parse().expect("a slot") } else { SEALED_SLOT },
+            pin_policy,
+            touch_policy,
+            pin,
+            management_key,
+            profile_id: declared.then(|| id(DECLARED)),
+            enroll: if never { Enroll::Never } else { Enroll::Auto },
+            mode: if overwrite { Mode::Overwrite } else { Mode::UseExisting },
+            ..Key::default()
+        },
     )
-        .prop_map(
-            |(
-                (pin_policy, touch_policy),
-                pin,
-                management_key,
-                declared,
-                never,
-                [overwrite, other_slot],
-            )| Key {
-                slot: if other_slot {
-                    "82".parse().expect("a slot")
-                } else {
-                    SEALED_SLOT
-                },
-                pin_policy,
-                touch_policy,
-                pin,
-                management_key,
-                profile_id: declared.then(|| id(DECLARED)),
-                enroll: if never { Enroll::Never } else { Enroll::Auto },
-                mode: if overwrite {
-                    Mode::Overwrite
-                } else {
-                    Mode::UseExisting
-                },
-                ..Key::default()
-            },
-        )
 }
 
 /// A profile's id, read as the spec reads it.
@@ -156,12 +123,7 @@ fn job(cards: usize) -> impl Strategy<Value = Job> {
         |(id_is_declared, threshold, mut enrolled, knows_source)| {
             enrolled.sort_unstable();
             enrolled.dedup_by_key(|(card, _)| *card);
-            Profile {
-                id_is_declared,
-                threshold,
-                enrolled,
-                knows_source,
-            }
+            Profile { id_is_declared, threshold, enrolled, knows_source }
         },
     );
     (key(), option::of(profile), prop::bool::weighted(0.1)).prop_map(|(key, profile, orphan)| Job {
@@ -177,12 +139,7 @@ pub fn world() -> impl Strategy<Value = World> {
         let jobs = vec(job(cards.len()), 1..=3);
         let vanishes = vec(0_usize..12, 0..=3);
         (Just(cards), jobs, vanishes, prop::bool::weighted(0.8)).prop_map(
-            |(cards, jobs, vanishes, comes_back)| World {
-                cards,
-                jobs,
-                vanishes,
-                comes_back,
-            },
+            |(cards, jobs, vanishes, comes_back)| World { cards, jobs, vanishes, comes_back },
         )
     })
 }
@@ -200,12 +157,8 @@ pub fn good_world() -> impl Strategy<Value = World> {
         job.key.enroll = Enroll::Auto;
         job.key.mode = Mode::UseExisting;
         let needs_management_key = [ManagementKeySource::FactoryDefault];
-        job.key
-            .management_key
-            .get_or_insert(needs_management_key[0].clone());
-        job.key
-            .pin
-            .get_or_insert(PinSource::File("/run/pin".into()));
+        job.key.management_key.get_or_insert(needs_management_key[0].clone());
+        job.key.pin.get_or_insert(PinSource::File("/run/pin".into()));
         if let Some(profile) = &mut job.profile {
             profile.id_is_declared = true;
             profile.threshold = profile.threshold.min(profile.enrolled.len());

@@ -20,11 +20,7 @@ fn always(
 ) -> Result<(), TestCaseError> {
     let trace = world.run();
     for moment in &trace.moments {
-        prop_assert!(
-            holds(moment, &trace),
-            "{what}: {moment:#?}\nends: {:?}",
-            trace.ends
-        );
+        prop_assert!(holds(moment, &trace), "{what}: {moment:#?}\nends: {:?}", trace.ends);
     }
     Ok(())
 }

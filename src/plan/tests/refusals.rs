@@ -44,10 +44,7 @@ fn before_a_card_is_looked_for() {
     );
     let found = "fedcba9876543210fedcba9876543210".to_owned();
     check(
-        &Refusal::OtherProfile {
-            declared: id(),
-            found,
-        },
+        &Refusal::OtherProfile { declared: id(), found },
         Class::Profile,
         &expect![[r#"
             tried: key vault: checking its profile
@@ -84,11 +81,7 @@ fn before_a_card_is_looked_for() {
     );
     let others = vec!["passphrase".into(), "recovery".into()];
     check(
-        &Refusal::OutOfReach {
-            threshold: 2,
-            piv: 1,
-            others,
-        },
+        &Refusal::OutOfReach { threshold: 2, piv: 1, others },
         Class::Profile,
         &expect![[r#"
             tried: key vault: opening its profile
@@ -98,10 +91,7 @@ fn before_a_card_is_looked_for() {
     );
     let sealed = "82".parse().expect("a slot");
     check(
-        &Refusal::OtherSlot {
-            declared: SLOT,
-            sealed,
-        },
+        &Refusal::OtherSlot { declared: SLOT, sealed },
         Class::Spec,
         &expect![[r#"
             tried: key vault: opening its profile
@@ -115,10 +105,7 @@ fn before_a_card_is_looked_for() {
 fn about_the_slot() {
     let profile = "/var/lib/cryptkey/old.toml".to_owned();
     check(
-        &Refusal::Orphan {
-            profile,
-            slot: SLOT,
-        },
+        &Refusal::Orphan { profile, slot: SLOT },
         Class::Profile,
         &expect![[r#"
             tried: key vault: enrolling
@@ -129,11 +116,7 @@ fn about_the_slot() {
     let sealed = Fingerprint([1; 32]);
     let found = Ok(Fingerprint([2; 32]));
     check(
-        &Refusal::KeyChanged {
-            slot: SLOT,
-            sealed,
-            found,
-        },
+        &Refusal::KeyChanged { slot: SLOT, sealed, found },
         Class::KeyChanged,
         &expect![[r#"
             tried: key vault: checking the card before its PIN is spent
@@ -143,11 +126,7 @@ fn about_the_slot() {
     );
     let found = Err("P-384".into());
     check(
-        &Refusal::KeyChanged {
-            slot: SLOT,
-            sealed,
-            found,
-        },
+        &Refusal::KeyChanged { slot: SLOT, sealed, found },
         Class::KeyChanged,
         &expect![[r#"
             tried: key vault: checking the card before its PIN is spent
@@ -198,9 +177,7 @@ fn about_what_cannot_serve() {
         advice: Generate a P-256 key in the slot with the maker's tool, or choose another slot with security.cryptkey.keys.vault.slot. Nothing was generated, so that no key was destroyed.
     "#]],
     );
-    let none = Refusal::NoManagementKey {
-        factory_default: Some(false),
-    };
+    let none = Refusal::NoManagementKey { factory_default: Some(false) };
     check(
         &none,
         Class::Spec,
@@ -210,9 +187,7 @@ fn about_what_cannot_serve() {
         advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
     "#]],
     );
-    let factory = Refusal::NoManagementKey {
-        factory_default: Some(true),
-    };
+    let factory = Refusal::NoManagementKey { factory_default: Some(true) };
     check(
         &factory,
         Class::Spec,

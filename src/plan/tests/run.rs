@@ -103,25 +103,17 @@ impl Run<'_> {
                     .iter()
                     .filter(|(index, _)| !known.opened.contains(*index))
                     .find(|(_, provider)| self.is(card, provider))?;
-                let name = CardName {
-                    serial: provider.serial,
-                    guid: provider.guid,
-                };
+                let name = CardName { serial: provider.serial, guid: provider.guid };
                 Some((card, name, Some(*index)))
             }),
-            None => inserted
-                .next()
-                .map(|card| (card, self.cards[card].name, None)),
+            None => inserted.next().map(|card| (card, self.cards[card].name, None)),
         };
         let Some((card, name, provider)) = found else {
             return Outcome::Failed("no card");
         };
         let slot = provider.map(|_| match self.told(card) {
             // A certificate of another key is only a hint.
-            SlotState::Key(SlotKey {
-                source: KeySource::Certificate,
-                ..
-            }) => SlotState::Unknown,
+            SlotState::Key(SlotKey { source: KeySource::Certificate, .. }) => SlotState::Unknown,
             told => told,
         });
         *in_hand = Some(card);
@@ -152,13 +144,7 @@ impl Run<'_> {
     /// What the card says of its slot without the PIN.
     fn told(&self, card: usize) -> SlotState {
         let card = &self.cards[card];
-        let key = |public, policies, source| {
-            SlotState::Key(SlotKey {
-                public,
-                policies,
-                source,
-            })
-        };
+        let key = |public, policies, source| SlotState::Key(SlotKey { public, policies, source });
         match (card.tells, card.content) {
             (Tells::Nothing { .. }, _) => SlotState::Unknown,
             (Tells::Certificate(other), _) => key(Ok(KEYS[other]), None, KeySource::Certificate),
@@ -168,11 +154,7 @@ impl Run<'_> {
                     Content::Key(own) => Ok(KEYS[own]),
                     _ => Err("P-384".into()),
                 };
-                key(
-                    public,
-                    policies.then_some(card.policies),
-                    KeySource::Metadata,
-                )
+                key(public, policies.then_some(card.policies), KeySource::Metadata)
             }
         }
     }
@@ -198,11 +180,7 @@ impl Run<'_> {
             }
             known.pin_goes_out();
             // The card has decided before it vanishes.
-            truth.tries = if truth.pin_is_right {
-                3
-            } else {
-                truth.tries.saturating_sub(1)
-            };
+            truth.tries = if truth.pin_is_right { 3 } else { truth.tries.saturating_sub(1) };
             if vanished {
                 return Outcome::Vanished;
             }
@@ -236,12 +214,9 @@ impl Run<'_> {
                         policies: None,
                         source: KeySource::KeyAgreement,
                     }),
-                    (
-                        Content::Empty,
-                        Tells::Nothing {
-                            probe_tells_empty: true,
-                        },
-                    ) => SlotState::Empty,
+                    (Content::Empty, Tells::Nothing { probe_tells_empty: true }) => {
+                        SlotState::Empty
+                    }
                     _ => SlotState::Unknown,
                 });
             }
@@ -255,12 +230,9 @@ impl Run<'_> {
                 }));
             }
             Step::Enroll => match (&session.slot, truth.content) {
-                (
-                    Some(SlotState::Key(SlotKey {
-                        public: Ok(key), ..
-                    })),
-                    Content::Key(own),
-                ) if same_key(key, &KEYS[own]) => {
+                (Some(SlotState::Key(SlotKey { public: Ok(key), .. })), Content::Key(own))
+                    if same_key(key, &KEYS[own]) =>
+                {
                     known.open = true;
                 }
                 _ => return Outcome::Failed("the proof does not hold"),

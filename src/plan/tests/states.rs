@@ -13,10 +13,7 @@ use crate::{
 };
 
 fn session() -> impl Strategy<Value = Session> {
-    let pin = option::of(select(vec![
-        PinSource::File("/run/pin".into()),
-        PinSource::Ask,
-    ]));
+    let pin = option::of(select(vec![PinSource::File("/run/pin".into()), PinSource::Ask]));
     let provider = option::of(0_usize..3);
     let orphan = option::weighted(0.2, Just("/state/old.toml".into()));
     let tries = option::of(0_u8..4);
@@ -50,9 +47,7 @@ fn known() -> impl Strategy<Value = Known> {
             id: if declared { DECLARED } else { "another" }.into(),
             threshold,
             is_version_1: old,
-            piv: (0..piv)
-                .map(|i| (i, world::params(CardName::default(), i, true)))
-                .collect(),
+            piv: (0..piv).map(|i| (i, world::params(CardName::default(), i, true))).collect(),
             others: Vec::new(),
         },
     );
@@ -69,18 +64,16 @@ fn known() -> impl Strategy<Value = Known> {
         prop::bool::weighted(0.1),
         any::<[bool; 2]>(),
     )
-        .prop_map(
-            |(profile, session, presented, open, [published, in_ram])| Known {
-                profile,
-                state_is_in_ram: in_ram,
-                opened: [].into(),
-                session,
-                pins: presented.into_iter().collect(),
-                answered: Vec::new(),
-                open,
-                published,
-            },
-        )
+        .prop_map(|(profile, session, presented, open, [published, in_ram])| Known {
+            profile,
+            state_is_in_ram: in_ram,
+            opened: [].into(),
+            session,
+            pins: presented.into_iter().collect(),
+            answered: Vec::new(),
+            open,
+            published,
+        })
 }
 
 /// The step that comes next, if it is not the end.

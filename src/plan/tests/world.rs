@@ -142,12 +142,7 @@ impl World {
     fn sealed(&self, index: usize) -> Option<Sealed> {
         let job = &self.jobs[index];
         job.profile.as_ref().map(|profile| Sealed {
-            id: if profile.id_is_declared {
-                DECLARED
-            } else {
-                "another"
-            }
-            .into(),
+            id: if profile.id_is_declared { DECLARED } else { "another" }.into(),
             threshold: profile.threshold,
             is_version_1: false,
             piv: profile

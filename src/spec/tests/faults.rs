@@ -19,11 +19,7 @@ fn the_exact_words() {
     for case in cases {
         let lines = case.trim_end().lines();
         let kept: Vec<_> = lines.filter(|line| !line.starts_with("=> ")).collect();
-        let spec: Vec<_> = kept
-            .iter()
-            .filter(|line| !line.starts_with('#'))
-            .copied()
-            .collect();
+        let spec: Vec<_> = kept.iter().filter(|line| !line.starts_with('#')).copied().collect();
         let spec = spec.join("\n");
         let whole = spec.strip_prefix("vault ").map(key);
         write!(text, "\n\n{}", kept.join("\n")).unwrap();
@@ -37,15 +33,9 @@ fn the_exact_words() {
 #[test]
 fn text_that_is_no_text() {
     let said = |text: &str| read(text).unwrap_err()[0].to_string();
-    assert_eq!(
-        said(""),
-        "line 1, column 0: this is not JSON: the text ends too early"
-    );
+    assert_eq!(said(""), "line 1, column 0: this is not JSON: the text ends too early");
     let deep = "[".repeat(1000);
-    assert_eq!(
-        said(&deep),
-        "line 1, column 128: this is not JSON: recursion limit exceeded"
-    );
+    assert_eq!(said(&deep), "line 1, column 128: this is not JSON: recursion limit exceeded");
 }
 
 /// A PIN or a management key that somebody wrote into the spec is not repeated in a log.
@@ -66,37 +56,20 @@ fn a_pin_in_the_wrong_place_is_not_repeated() {
     ] {
         let text = format!(r#"{{"version": 1, "keys": {{"vault": {{{bad}}}}}}}"#);
         let said = format!("{:?}", read(&text).unwrap_err());
-        assert!(
-            !said.contains("SECRET") && !said.contains("73628190"),
-            "{bad}: {said}"
-        );
+        assert!(!said.contains("SECRET") && !said.contains("73628190"), "{bad}: {said}");
     }
 }
 
 #[test]
 fn names_are_safe_file_names() {
-    for bad in [
-        "",
-        ".",
-        "..",
-        ".hidden",
-        "-x",
-        "a/b",
-        "a b",
-        "ä",
-        "a\\u0000",
-        &"x".repeat(65),
-    ] {
+    for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a b", "ä", "a\\u0000", &"x".repeat(65)] {
         for text in [
             format!(r#"{{"version": 1, "keys": {{"{bad}": {{}}}}}}"#),
             key(&format!(r#""secrets": {{"{bad}": {{}}}}"#)),
         ] {
             let faults = read(&text).unwrap_err();
             assert_eq!(faults.len(), 1, "{faults:?}");
-            assert!(
-                faults[0].message.starts_with("not a name; allowed"),
-                "{faults:?}"
-            );
+            assert!(faults[0].message.starts_with("not a name; allowed"), "{faults:?}");
         }
     }
     for good in ["a", "_", "0", "A.b-c_d", &"x".repeat(64)] {
@@ -110,17 +83,10 @@ fn uses_are_labels() {
         let text = key(&format!(r#""secrets": {{"a": {{"use": "{bad}"}}}}"#));
         let faults = read(&text).unwrap_err();
         assert_eq!(faults[0].path, "keys.vault.secrets.a.use");
-        assert!(
-            faults[0].message.ends_with("no blank at either end"),
-            "{faults:?}"
-        );
+        assert!(faults[0].message.ends_with("no blank at either end"), "{faults:?}");
     }
     assert!(
-        read(&key(&format!(
-            r#""secrets": {{"a": {{"use": "{}"}}}}"#,
-            "ä".repeat(256)
-        )))
-        .is_ok()
+        read(&key(&format!(r#""secrets": {{"a": {{"use": "{}"}}}}"#, "ä".repeat(256)))).is_ok()
     );
 }
 
@@ -171,10 +137,7 @@ fn each_wrong_value_is_found_where_it_is() {
     }
     let found = |tree: &Value| {
         let faults = read(&tree.to_string()).unwrap_err();
-        faults
-            .into_iter()
-            .map(|fault| fault.path)
-            .collect::<Vec<_>>()
+        faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
     };
     let whole: Value = serde_json::from_str(FULL).unwrap();
     let (mut tree, mut spoilt, mut count) = (whole.clone(), Vec::new(), 0);

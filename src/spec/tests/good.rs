@@ -36,10 +36,7 @@ fn the_example_is_read() {
     let spec = read(FULL).unwrap();
     let vault = &spec.keys["vault"];
     assert_eq!(vault.pin, Some(PinSource::File("/path".into())));
-    assert_eq!(
-        vault.management_key,
-        Some(ManagementKeySource::File("/path2".into()))
-    );
+    assert_eq!(vault.management_key, Some(ManagementKeySource::File("/path2".into())));
     assert_eq!(vault.cards[0].serial.unwrap().to_string(), "12345678");
     assert!(vault.overwrite.as_ref().unwrap().fingerprint.is_some());
     let restic = &vault.secrets["restic"];
@@ -109,28 +106,13 @@ fn every_choice_is_understood() {
            "profile": "/nix/store/abc-vault.toml", "managementKey": {"factoryDefault": true}"#,
     );
     assert_eq!(all.slot.to_string(), "9e");
-    assert_eq!(
-        (all.touch_policy, all.pin_policy),
-        (TouchPolicy::Cached, PinPolicy::Always)
-    );
-    assert_eq!(
-        (all.mode, all.enroll, all.soft_fail),
-        (Mode::Overwrite, Enroll::Never, true)
-    );
+    assert_eq!((all.touch_policy, all.pin_policy), (TouchPolicy::Cached, PinPolicy::Always));
+    assert_eq!((all.mode, all.enroll, all.soft_fail), (Mode::Overwrite, Enroll::Never, true));
     assert_eq!(all.card_timeout, Duration::ZERO);
     assert_eq!(all.touch_timeout, Duration::from_secs(600));
-    assert_eq!(
-        all.profile_id.unwrap().as_str(),
-        "00112233445566778899aabbccddeeff"
-    );
-    assert_eq!(
-        all.profile.unwrap().to_str(),
-        Some("/nix/store/abc-vault.toml")
-    );
-    assert_eq!(
-        all.management_key,
-        Some(ManagementKeySource::FactoryDefault)
-    );
+    assert_eq!(all.profile_id.unwrap().as_str(), "00112233445566778899aabbccddeeff");
+    assert_eq!(all.profile.unwrap().to_str(), Some("/nix/store/abc-vault.toml"));
+    assert_eq!(all.management_key, Some(ManagementKeySource::FactoryDefault));
 }
 
 #[test]
@@ -156,19 +138,11 @@ fn a_card_may_have_its_own_pin_and_management_key() {
              {"guid": "00112233-4455-6677-8899-AABBCCDDEEFF"}
            ]"#,
     );
-    let [one, two] = &key.cards[..] else {
-        panic!("two cards")
-    };
-    assert_eq!(
-        key.pin_for(Some(one)),
-        Some(&PinSource::Credential("one.pin".parse().unwrap()))
-    );
+    let [one, two] = &key.cards[..] else { panic!("two cards") };
+    assert_eq!(key.pin_for(Some(one)), Some(&PinSource::Credential("one.pin".parse().unwrap())));
     assert_eq!(key.pin_for(Some(two)), Some(&PinSource::Ask));
     assert_eq!(key.pin_for(None), Some(&PinSource::Ask));
-    assert_eq!(
-        key.management_key_for(Some(one)),
-        Some(&ManagementKeySource::Protected)
-    );
+    assert_eq!(key.management_key_for(Some(one)), Some(&ManagementKeySource::Protected));
     assert_eq!(key.management_key_for(Some(two)), None);
 }
 
@@ -188,11 +162,7 @@ fn combinations_that_are_allowed() {
         r#""secrets": {"a": {"use": "x"}, "b": {"use": "x", "owner": "web"}, "A": {}}"#,
     ] {
         assert_eq!(read(&key(fields)), read(&key(fields)), "{fields}");
-        assert!(
-            read(&key(fields)).is_ok(),
-            "{fields}: {:?}",
-            read(&key(fields))
-        );
+        assert!(read(&key(fields)).is_ok(), "{fields}: {:?}", read(&key(fields)));
     }
     assert_eq!(read(r#"{"version": 1, "keys": {}}"#), Ok(Spec::default()));
 }

@@ -13,10 +13,8 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         ".{0,12}".prop_map(Value::from),
-        prop::sample::select(vec![
-            "9a", "9c", "never", "once", "/x", "0400", "raw", "true", "1"
-        ])
-        .prop_map(Value::from),
+        prop::sample::select(vec!["9a", "9c", "never", "once", "/x", "0400", "raw", "true", "1"])
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
@@ -28,13 +26,8 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 fn field() -> impl Strategy<Value = String> {
-    let known = vec![
-        "version", "keys", "slot", "pin", "file", "ask", "cards", "serial", "secrets",
-    ];
-    prop_oneof![
-        prop::sample::select(known).prop_map(String::from),
-        "[a-zA-Z./\u{0}-\u{20}]{0,8}",
-    ]
+    let known = vec!["version", "keys", "slot", "pin", "file", "ask", "cards", "serial", "secrets"];
+    prop_oneof![prop::sample::select(known).prop_map(String::from), "[a-zA-Z./\u{0}-\u{20}]{0,8}",]
 }
 
 /// Every place of the tree, by a path of steps.
@@ -65,11 +58,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
     match read(text) {
         Ok(spec) => {
             let again = serde_json::to_string(&spec).unwrap();
-            prop_assert_eq!(
-                read(&again),
-                Ok(spec),
-                "a spec that is written is read again"
-            );
+            prop_assert_eq!(read(&again), Ok(spec), "a spec that is written is read again");
         }
         Err(faults) => {
             prop_assert!(!faults.is_empty());

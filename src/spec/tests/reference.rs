@@ -24,11 +24,7 @@ fn every_example_of_the_reference_is_accepted() {
         .collect();
     assert!(examples.len() >= 3, "the reference has examples");
     for example in examples {
-        assert!(
-            read(example).is_ok(),
-            "{example}: {:#?}",
-            read(example).unwrap_err()
-        );
+        assert!(read(example).is_ok(), "{example}: {:#?}", read(example).unwrap_err());
     }
 }
 
@@ -60,16 +56,10 @@ fn every_field_is_in_the_reference() {
     let mut section = "";
     for line in REFERENCE.lines() {
         if let Some(title) = line.strip_prefix("## ") {
-            section = title
-                .rsplit_once('(')
-                .map_or("", |(_, name)| name.trim_end_matches(')'));
+            section = title.rsplit_once('(').map_or("", |(_, name)| name.trim_end_matches(')'));
         } else if let Some(row) = line.strip_prefix("| `") {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
-            found.insert((
-                section.to_owned(),
-                format!("`{}", cells[0]),
-                cells[2].to_owned(),
-            ));
+            found.insert((section.to_owned(), format!("`{}", cells[0]), cells[2].to_owned()));
         }
     }
     assert_eq!(found, wanted);

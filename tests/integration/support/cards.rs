@@ -112,10 +112,7 @@ pub trait TestCard: Sized {
     /// The APDUs so far, without GET RESPONSE.
     fn log(&self) -> Vec<Apdu> {
         let log = fs::read_to_string(self.dir().join("apdu.log")).unwrap_or_default();
-        log.lines()
-            .map(parse)
-            .filter(|apdu| apdu.ins() != "c0")
-            .collect()
+        log.lines().map(parse).filter(|apdu| apdu.ins() != "c0").collect()
     }
 
     /// What of the log came after `before`.
@@ -142,11 +139,7 @@ fn parse(line: &str) -> Apdu {
     while header.len() < 8 {
         header.push_str(rest.next().unwrap());
     }
-    let mut apdu = Apdu {
-        header,
-        data: false,
-        status: String::new(),
-    };
+    let mut apdu = Apdu { header, data: false, status: String::new() };
     for field in rest {
         match field.split_once('=') {
             Some(("in", length)) => apdu.data = length.parse::<usize>().unwrap() > 5,
@@ -171,11 +164,7 @@ pub fn virtual_card() -> PathBuf {
         || Path::new(env!("CARGO_BIN_EXE_nixos-cryptkey")).with_file_name("virtual-card"),
         PathBuf::from,
     );
-    assert!(
-        path.exists(),
-        "{} is missing: cargo build --package virtual-card",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: cargo build --package virtual-card", path.display());
     path
 }
 
@@ -196,11 +185,7 @@ impl Yubikey {
         all.extend(args);
         let server =
             Server::start(&virtual_card(), &machine.pcscd, reader, dir.path(), &all).unwrap();
-        Self {
-            server,
-            dir,
-            reader,
-        }
+        Self { server, dir, reader }
     }
 
     /// What the card remembers.
@@ -237,10 +222,7 @@ impl TestCard for Yubikey {
 
     fn private_key(&self, slot: &str) -> String {
         let memory = self.memory();
-        memory["slots"][slot]["private_key"]
-            .as_str()
-            .unwrap()
-            .into()
+        memory["slots"][slot]["private_key"].as_str().unwrap().into()
     }
 
     fn insert(&self) {
@@ -267,11 +249,7 @@ pub fn nitrokey_card() -> PathBuf {
         },
         PathBuf::from,
     );
-    assert!(
-        path.exists(),
-        "{} is missing: `make test` builds it",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: `make test` builds it", path.display());
     path
 }
 

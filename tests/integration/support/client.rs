@@ -28,11 +28,7 @@ impl Client {
             .expect("apt-get install python3");
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut client = Self {
-            child,
-            stdin,
-            stdout,
-        };
+        let mut client = Self { child, stdin, stdout };
         assert_eq!(client.line(), "ready", "apt-get install python3-pyscard");
         client
     }
@@ -53,9 +49,7 @@ impl Client {
     pub fn ask(&mut self, request: &str) -> String {
         let answer = self.try_ask(request);
         let done = answer.strip_prefix("ok");
-        done.unwrap_or_else(|| panic!("{request}: {answer}"))
-            .trim()
-            .into()
+        done.unwrap_or_else(|| panic!("{request}: {answer}")).trim().into()
     }
 
     /// Sends a request and does not wait for the answer, which [`Self::line`] gives.

@@ -34,10 +34,7 @@ impl Secrets {
             let padded = [&vec![0; padding][..], secret].concat();
             // The characters that depend on what is around it are left out.
             let skip = [0, 2, 3][padding];
-            for text in [
-                Base64::encode_string(&padded),
-                Base64Url::encode_string(&padded),
-            ] {
+            for text in [Base64::encode_string(&padded), Base64Url::encode_string(&padded)] {
                 let whole = text.trim_end_matches('=');
                 let end = padded.len() * 8 / 6;
                 if end >= skip + CHARACTERS {
@@ -92,11 +89,7 @@ fn finds_what_was_planted_and_nothing_else() {
     ];
     for text in planted {
         let log = [b"trace: [", &text[..], b"] end\n"].concat();
-        assert!(
-            secrets.found_in(&log).is_some(),
-            "{:?}",
-            String::from_utf8_lossy(&log)
-        );
+        assert!(secrets.found_in(&log).is_some(), "{:?}", String::from_utf8_lossy(&log));
     }
     let innocent = "trace: 00 20 00 80 08 73510 5 3733353130 SHA256:AbCdEfGhIjKlMnOpQrStUvWxYz\n";
     assert_eq!(secrets.found_in(innocent.as_bytes()), None);

@@ -107,12 +107,7 @@ impl Machine {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.pcscd.command(env!("CARGO_BIN_EXE_nixos-cryptkey"));
         command.args(args);
-        for variable in [
-            "NOTIFY_SOCKET",
-            "CREDENTIALS_DIRECTORY",
-            "JOURNAL_STREAM",
-            "COLUMNS",
-        ] {
+        for variable in ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "COLUMNS"] {
             command.env_remove(variable);
         }
         if !["cards", "schema", "--help", "--version"].contains(&args[0]) {
@@ -216,10 +211,7 @@ impl Machine {
             command.args(["--private-key", private_key]);
         }
         let output = command.args(args).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{output:?} (apt-get install python3-cryptography)"
-        );
+        assert!(output.status.success(), "{output:?} (apt-get install python3-cryptography)");
         output.stdout
     }
 }

@@ -56,15 +56,8 @@ impl Output {
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            code,
-            stdout,
-            stderr,
-        } = self;
-        write!(
-            f,
-            "exit code {code:?}\n--- stdout\n{stdout}--- stderr\n{stderr}"
-        )
+        let Self { code, stdout, stderr } = self;
+        write!(f, "exit code {code:?}\n--- stdout\n{stdout}--- stderr\n{stderr}")
     }
 }
 
@@ -98,12 +91,7 @@ impl Running {
                 drop(sender.send(line.unwrap()));
             }
         });
-        Self {
-            child,
-            lines,
-            stderr: String::new(),
-            stdout: Some(stdout),
-        }
+        Self { child, lines, stderr: String::new(), stdout: Some(stdout) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -113,11 +101,7 @@ impl Running {
     /// Waits for a line on standard error with `part` in it.
     #[track_caller]
     pub fn wait_for(&mut self, part: &str) {
-        assert!(
-            self.says(part),
-            "it ended without {part:?}:\n{}",
-            self.stderr
-        );
+        assert!(self.says(part), "it ended without {part:?}:\n{}", self.stderr);
     }
 
     /// The same; false where it ended without.
@@ -146,11 +130,7 @@ impl Running {
         }
         let code = self.child.wait().unwrap().code();
         let stderr = std::mem::take(&mut self.stderr);
-        Output {
-            code,
-            stdout,
-            stderr,
-        }
+        Output { code, stdout, stderr }
     }
 }
 

@@ -27,11 +27,8 @@ pub enum Backend {
 }
 
 /// The order in which a request is offered.
-pub const BACKENDS: &[BackendId<Backend>] = &[
-    BackendId::Custom(Backend::Staging),
-    BackendId::Custom(Backend::Auth),
-    BackendId::Core,
-];
+pub const BACKENDS: &[BackendId<Backend>] =
+    &[BackendId::Custom(Backend::Staging), BackendId::Custom(Backend::Auth), BackendId::Core];
 
 /// What the backends remember between two requests.
 #[derive(Default)]

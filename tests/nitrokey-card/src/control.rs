@@ -57,9 +57,7 @@ impl Control {
 
     /// Waits while `condition` holds; false means that it still does.
     fn wait(&self, time: Duration, condition: impl Fn(&State) -> bool) -> bool {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), time, |state| condition(state));
+        let waited = self.changed.wait_timeout_while(self.lock(), time, |state| condition(state));
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
@@ -104,10 +102,7 @@ impl Control {
         let (data, status) = answer.split_at(answer.len().saturating_sub(2));
         let status: String = status.iter().map(|b| format!("{b:02x}")).collect();
         let (sequence, lc, length) = (state.sequence, lc(command), data.len());
-        writeln!(
-            state.log,
-            "{sequence:06} {header} lc={lc} answer={length} sw={status}"
-        )
+        writeln!(state.log, "{sequence:06} {header} lc={lc} answer={length} sw={status}")
     }
 
     /// Serves one client of the control socket: a line in, a line out.

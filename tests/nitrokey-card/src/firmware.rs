@@ -57,10 +57,7 @@ impl<'a> Platform for Machine<'a> {
     }
 }
 
-type Trussed<'a> = (
-    Service<Machine<'a>, Backends>,
-    [ServiceEndpoint<'a, Backend, Contexts>; 1],
-);
+type Trussed<'a> = (Service<Machine<'a>, Backends>, [ServiceEndpoint<'a, Backend, Contexts>; 1]);
 
 /// A system call is served at once, on the caller's stack: no second thread, no polling.
 pub struct Direct<'a>(Rc<RefCell<Trussed<'a>>>);
@@ -83,11 +80,7 @@ pub fn with_trussed<R>(dir: &Path, f: impl FnOnce(Store<'_>, Client<'_>) -> R) -
         volatile: StorageConfig::ram(),
     };
     flash.with_store(|store| {
-        let machine = Machine {
-            rng: OsRng,
-            store,
-            ui: UserInterface::new(),
-        };
+        let machine = Machine { rng: OsRng, store, ui: UserInterface::new() };
         let channel = TrussedChannel::new();
         let (requester, responder) = channel.split().expect("a new channel");
         let service = Service::with_dispatch(machine, Backends::default());

@@ -21,9 +21,8 @@ pub fn private_key(dir: &Path, slot: u8, pin: &str) -> Result<[u8; 32], String> 
     let copy = dir.with_extension(format!("copy.{}", std::process::id()));
     let failed = |error| format!("cannot copy {}: {error}", dir.display());
     fs::create_dir(&copy).map_err(failed)?;
-    let copied = IMAGES
-        .iter()
-        .try_for_each(|image| fs::copy(dir.join(image), copy.join(image)).map(drop));
+    let copied =
+        IMAGES.iter().try_for_each(|image| fs::copy(dir.join(image), copy.join(image)).map(drop));
     let key = copied.map_err(failed).and_then(|()| open(&copy, slot, pin));
     fs::remove_dir_all(&copy).map_err(failed)?;
     key
@@ -57,12 +56,9 @@ fn open(dir: &Path, slot: u8, pin: &str) -> Result<[u8; 32], String> {
 /// Reads a secret key where trussed's key store has it: `sec/<id>` under the client's name.
 fn scalar_of(flash: Store<'_>, id: KeyId) -> Option<[u8; 32]> {
     let file = CLIENT.join(path!("sec")).join(&id.legacy_hex_path());
-    [Location::Volatile, Location::External]
-        .into_iter()
-        .find_map(|location| {
-            let stored: Bytes<MAX_SERIALIZED_KEY_LENGTH> =
-                store::read(&flash, location, &file).ok()?;
-            let key = Key::try_deserialize(&stored).ok()?;
-            (key.kind == Kind::P256).then(|| key.material.as_slice().try_into().ok())?
-        })
+    [Location::Volatile, Location::External].into_iter().find_map(|location| {
+        let stored: Bytes<MAX_SERIALIZED_KEY_LENGTH> = store::read(&flash, location, &file).ok()?;
+        let key = Key::try_deserialize(&stored).ok()?;
+        (key.kind == Kind::P256).then(|| key.material.as_slice().try_into().ok())?
+    })
 }

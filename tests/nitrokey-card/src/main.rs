@@ -89,15 +89,11 @@ const CARD: &str = "card";
 fn run(state: &Path, host: &str, port: u16) -> Result<()> {
     fs::create_dir_all(state)?;
     let lock = File::create(state.join("lock"))?;
-    lock.try_lock()
-        .map_err(|error| format!("another one has {}: {error}", state.display()))?;
+    lock.try_lock().map_err(|error| format!("another one has {}: {error}", state.display()))?;
     let card = state.join(CARD);
     firmware::manufacture(&card)?;
 
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(state.join("apdu.log"))?;
+    let log = File::options().create(true).append(true).open(state.join("apdu.log"))?;
     let control = Arc::new(Control::new(log));
     listen(&state.join("control.sock"), &control)?;
     let mut ready = false;

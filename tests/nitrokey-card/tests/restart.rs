@@ -29,17 +29,14 @@ fn insert(state: &Path) -> (Child, TcpStream) {
     let atr = exchange(&mut slot, &[4]);
     assert!(atr.starts_with(b"\x3b") && atr.windows(8).any(|w| w == b"Nitrokey"));
     let mut line = String::new();
-    BufReader::new(card.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(card.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     (card, slot)
 }
 
 fn exchange(slot: &mut TcpStream, message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap();
-    slot.write_all(&[&length.to_be_bytes(), message].concat())
-        .unwrap();
+    slot.write_all(&[&length.to_be_bytes(), message].concat()).unwrap();
     let mut length = [0; 2];
     slot.read_exact(&mut length).unwrap();
     let mut answer = vec![0; u16::from_be_bytes(length).into()];
@@ -66,17 +63,11 @@ fn the_card_outlives_its_process() {
 
     let mut control = UnixStream::connect(state.join("control.sock")).unwrap();
     control.write_all(b"count\nquit\n").unwrap();
-    let answers: Vec<_> = BufReader::new(control)
-        .lines()
-        .map(Result::unwrap)
-        .collect();
+    let answers: Vec<_> = BufReader::new(control).lines().map(Result::unwrap).collect();
     assert_eq!(answers, [r#"{"total":3,"without_get_response":3}"#, "ok"]);
     assert!(card.wait().unwrap().success());
     let log = fs::read_to_string(state.join("apdu.log")).unwrap();
-    assert!(
-        log.contains("000004 00200080 lc=8 answer=0 sw=63c2\n"),
-        "{log}"
-    );
+    assert!(log.contains("000004 00200080 lc=8 answer=0 sw=63c2\n"), "{log}");
     assert!(!log.contains("3030"));
 
     let key = Command::new(env!("CARGO_BIN_EXE_nitrokey-card"))

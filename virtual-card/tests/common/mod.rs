@@ -115,9 +115,7 @@ impl Host {
     pub fn generate(&mut self, slot: u8, algorithm: u8, pin: u8, touch: u8) -> Vec<u8> {
         let wanted = [0xAC, 9, 0x80, 1, algorithm, 0xAA, 1, pin, 0xAB, 1, touch];
         let answer = self.ok(0x47, 0, slot, &wanted);
-        tlv::only(tlv::only(&answer, 0x7F49).unwrap(), 0x86)
-            .unwrap()
-            .to_vec()
+        tlv::only(tlv::only(&answer, 0x7F49).unwrap(), 0x86).unwrap().to_vec()
     }
 
     /// Key agreement with P-256.
@@ -127,12 +125,7 @@ impl Host {
         if sw != 0x9000 {
             return (answer, sw);
         }
-        (
-            tlv::only(tlv::only(&answer, 0x7C).unwrap(), 0x82)
-                .unwrap()
-                .to_vec(),
-            sw,
-        )
+        (tlv::only(tlv::only(&answer, 0x7C).unwrap(), 0x82).unwrap().to_vec(), sw)
     }
 
     pub fn get(&mut self, tag: &[u8]) -> (Vec<u8>, u16) {
@@ -147,9 +140,7 @@ impl Host {
     /// The elements of a slot's metadata.
     pub fn metadata(&mut self, slot: u8, tag: u32) -> Vec<u8> {
         let answer = self.ok(0xF7, 0, slot, &[]);
-        tlv::find(&tlv::elements(&answer).unwrap(), tag)
-            .unwrap()
-            .to_vec()
+        tlv::find(&tlv::elements(&answer).unwrap(), tag).unwrap().to_vec()
     }
 
     /// The private key of a slot, from the state file.
@@ -219,10 +210,7 @@ pub fn independent_agreement(scalar: &[u8], public: &[u8], peer: &[u8]) -> Vec<u
     std::fs::write(&peer_file, peer).unwrap();
     let (key_file, peer_file) = (key_file.to_str().unwrap(), peer_file.to_str().unwrap());
     let args = ["pkeyutl", "-derive", "-inkey", key_file, "-keyform", "DER"];
-    openssl(
-        &[&args[..], &["-peerkey", peer_file, "-peerform", "DER"]].concat(),
-        &[],
-    )
+    openssl(&[&args[..], &["-peerkey", peer_file, "-peerform", "DER"]].concat(), &[])
 }
 
 /// Runs openssl and gives what it wrote.
