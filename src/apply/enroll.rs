@@ -21,6 +21,13 @@ use crate::{
 const LONGEST_FILE: usize = 80;
 
 impl Work<'_> {
+    /// Asks what is in the slot, without the PIN.
+    pub(super) fn inspect_slot(&mut self) -> Attempt {
+        let slot = self.key.slot;
+        let state = self.with_card("looking at the slot", |piv| piv.inspect(slot))?;
+        self.learn_slot(state)
+    }
+
     /// Finds out by key agreements what is in the slot.
     pub(super) fn probe_slot(&mut self) -> Attempt {
         let slot = self.key.slot;
@@ -30,16 +37,21 @@ impl Work<'_> {
         let state = state.map_err(|fault| self.agreement_failure(fault, tried))?;
         // With PIN policy "always", the probe took what the PIN had allowed.
         self.pin_is_fresh = false;
+        self.session()?.1.probed = true;
+        self.learn_slot(state)
+    }
+
+    /// Notes what is in the slot, and what the planner has to know besides.
+    fn learn_slot(&mut self, state: SlotState) -> Attempt {
         if state == SlotState::Empty && self.session()?.1.management_key.is_none() {
-            let known =
-                self.with_card("asking for the management key", Piv::management_metadata)?;
-            self.session()?.1.factory_management_key = known.map(|known| known.factory_default);
+            let what = "asking for the management key";
+            let told = self.with_card(what, Piv::management_metadata)?;
+            self.session()?.1.factory_management_key = told.map(|told| told.factory_default);
         }
         // A profile may be sealed to the key that was found, whatever name its card had then.
         let card = self.session()?.1.card;
-        let orphan = observe::orphan(&self.store, self.spec, slot, card, &state)?;
+        let orphan = observe::orphan(&self.store, self.spec, self.key.slot, card, &state)?;
         let (_, session) = self.session()?;
-        session.probed = true;
         session.orphan = orphan;
         session.slot = Some(state);
         Ok(())

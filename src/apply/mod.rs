@@ -330,24 +330,6 @@ impl Work<'_> {
         self.known.published = true;
         Ok(())
     }
-
-    /// The slot's state, found out without the PIN.
-    fn inspect_slot(&mut self) -> Attempt {
-        let slot = self.key.slot;
-        let state = self.with_card("looking at the slot", |piv| piv.inspect(slot))?;
-        if state == SlotState::Empty {
-            let metadata =
-                self.with_card("asking for the management key", Piv::management_metadata)?;
-            let (_, session) = self.session()?;
-            session.factory_management_key = metadata.map(|metadata| metadata.factory_default);
-        }
-        let card = self.session()?.1.card;
-        let orphan = observe::orphan(&self.store, self.spec, slot, card, &state)?;
-        let (_, session) = self.session()?;
-        session.orphan = orphan;
-        session.slot = Some(state);
-        Ok(())
-    }
 }
 
 /// A step came before what it rests on: a fault of the planner.
