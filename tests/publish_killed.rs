@@ -19,7 +19,7 @@ use std::{
     slice,
 };
 
-use cryptkey::publish::{Outcome, publish, scrub};
+use cryptkey::publish::{Outcome, scrub};
 use nix::{
     sys::{
         ptrace,
@@ -27,7 +27,7 @@ use nix::{
     },
     unistd::{Pid, gettid},
 };
-use published::{contents, expected, generations, set, tree};
+use published::{contents, expected, generations, publish, set, tree};
 use ram::Ram;
 
 const OLD: [(&str, &str); 3] = [("a", "old a"), ("b", "old b"), ("d", "same")];

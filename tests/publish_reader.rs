@@ -17,9 +17,8 @@ use std::{
     thread,
 };
 
-use cryptkey::publish::publish;
 use nix::sys::stat::fstat;
-use published::set;
+use published::{publish, set};
 use ram::Ram;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];

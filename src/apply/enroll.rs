@@ -48,12 +48,13 @@ impl Work<'_> {
             let told = self.with_card(what, Piv::management_metadata)?;
             self.session()?.1.factory_management_key = told.map(|told| told.factory_default);
         }
-        // A profile may be sealed to the key that was found, whatever name its card had then.
-        let card = self.session()?.1.card;
-        let orphan = observe::orphan(&self.store, self.spec, self.key.slot, card, &state)?;
-        let (_, session) = self.session()?;
-        session.orphan = orphan;
-        session.slot = Some(state);
+        if self.profile.is_none() {
+            // One may be sealed to the key that was found, whatever name its card had then.
+            let card = self.session()?.1.card;
+            let orphan = observe::orphan(&self.store, self.spec, self.key.slot, card, &state)?;
+            self.session()?.1.orphan = orphan;
+        }
+        self.session()?.1.slot = Some(state);
         Ok(())
     }
 
@@ -96,6 +97,7 @@ impl Work<'_> {
                 public: Ok(public),
                 policies: None,
                 source: KeySource::KeyAgreement,
+                is_generated: true,
             }),
         };
         self.session()?.1.slot = Some(state);

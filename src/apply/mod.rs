@@ -24,7 +24,7 @@ use crate::{
     },
     publish::{self, Entry, Outcome},
     spec::{Account, Key, Spec},
-    system::{Deadline, lock, notify, users},
+    system::{Deadline, lock, notify, runtime_dir::RuntimeDir, users},
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.
@@ -37,6 +37,8 @@ pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
 pub struct Run {
     pins: Vec<Presented>,
     accepted: Vec<(CardName, Pin)>,
+    /// Whether a touch did not come in time, so that a card may still be waiting for it.
+    awaits_touch: bool,
 }
 
 /// What was done for a key.
@@ -55,7 +57,7 @@ pub struct Report {
 /// Every class but `internal` has its meaning here; see `docs/exit-codes.md`.
 pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report> {
     // The RAM file system is looked at first: no PIN is spent on what can't be published.
-    if let Some(warning) = crate::system::runtime_dir::RuntimeDir::check(&spec.runtime_dir)? {
+    if let Some(warning) = RuntimeDir::check(&spec.runtime_dir)? {
         tracing::warn!("key {name}: {warning}");
     }
     let _sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
@@ -109,7 +111,7 @@ impl<'a> Work<'a> {
         let store = Store::open(&spec.state_dir)?;
         let profile = observe::profile(&store, name, key)?;
         let known = Known {
-            profile: profile.as_ref().map(observe::sealed),
+            profile: profile.as_ref().map(|profile| observe::sealed(profile, key)),
             state_is_in_ram: profile.is_none() && store.is_in_ram(),
             pins: run.pins.clone(),
             ..Known::default()
@@ -183,7 +185,18 @@ impl Work<'_> {
         if self.profile.is_none() {
             self.store.check_writable(self.name)?;
         }
-        let held = observe::find(self.name, self.key, &self.known, self.deadline)?;
+        let held = observe::find(self.name, self.key, &self.known, self.deadline);
+        let held = held.map_err(|error| match error.class {
+            // It is not another program that holds the card: the thread that waits for the touch is
+            // still there.
+            Class::Busy if self.run.awaits_touch => Error::new(
+                Class::NoAnswer,
+                error.tried,
+                "the card still waits for the touch that a key before this one asked for",
+                "Start the unit again and touch the card when it blinks.",
+            ),
+            _ => error,
+        })?;
         tracing::debug!("key {}: {} in {:?}", self.name, held.facts.card, held.facts.reader);
         self.piv = Some(held.piv);
         self.known.session = Some(held.facts);
@@ -238,7 +251,8 @@ impl Work<'_> {
 
     /// What it means that the card did not agree on a key. It has one status word for a missing
     /// touch and a missing PIN.
-    fn agreement_failure(&self, fault: Fault, tried: String) -> Failure {
+    fn agreement_failure(&mut self, fault: Fault, tried: String) -> Failure {
+        let limit = self.key.touch_timeout.as_secs();
         let wants_touch = self.key.touch_policy != TouchPolicy::Never;
         let session = self.known.session.as_ref();
         let pin_is_settled = session.is_some_and(|session| {
@@ -246,9 +260,12 @@ impl Work<'_> {
             session.verified || told
         });
         match fault {
-            Fault::TimedOut if wants_touch => Failure::Final(self.no_touch(tried)),
+            Fault::TimedOut if wants_touch => {
+                self.run.awaits_touch = true;
+                no_touch(tried, format!("no touch came within {limit} s"))
+            }
             Fault::Status(StatusWord::SECURITY_STATUS) if wants_touch && pin_is_settled => {
-                Failure::Final(self.no_touch(tried))
+                no_touch(tried, "no touch came before the card gave up".into())
             }
             Fault::Status(StatusWord::SECURITY_STATUS) => Failure::Final(Error::new(
                 Class::KeyChanged,
@@ -276,12 +293,6 @@ impl Work<'_> {
         notify::extend_timeout(limit * 2);
         tracing::info!("key {}: touch {card} now (within {} s)", self.name, limit.as_secs());
         (tried, limit)
-    }
-
-    fn no_touch(&self, tried: String) -> Error {
-        let limit = self.key.touch_timeout.as_secs();
-        let advice = "Start the unit again and touch the card when it blinks.";
-        Error::new(Class::NoAnswer, tried, format!("no touch came within {limit} s"), advice)
     }
 
     /// The open session. That there is one is the planner's doing.
@@ -326,10 +337,17 @@ impl Work<'_> {
                 mode: secret.mode.0,
             });
         }
-        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set)?);
+        // A run that was killed before it could sync may have left the profile (rule 2).
+        let sync = || if self.key.profile.is_none() { self.store.sync() } else { Ok(()) };
+        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
         self.known.published = true;
         Ok(())
     }
+}
+
+fn no_touch(tried: String, found: String) -> Failure {
+    let advice = "Start the unit again and touch the card when it blinks.";
+    Failure::Final(Error::new(Class::NoAnswer, tried, found, advice))
 }
 
 /// A step came before what it rests on: a fault of the planner.

@@ -8,6 +8,7 @@ use crate::{
     error::{Class, Error, Result},
     plan::{self, MIN_TRIES, Next, Step},
     spec::{Key, Spec},
+    system::runtime_dir::RuntimeDir,
 };
 
 /// A plan, as far as it is certain.
@@ -39,6 +40,9 @@ pub fn preview(spec: &Spec, name: &str, key: &Key) -> Preview {
 
 impl Preview {
     fn run(&mut self, spec: &Spec, name: &str, key: &Key) -> Result<()> {
+        if let Some(warning) = RuntimeDir::check(&spec.runtime_dir)? {
+            self.facts.push(warning);
+        }
         let mut run = Run::default();
         let mut work = Work::new(&mut run, spec, name, key)?;
         self.facts.push(match &work.profile {
@@ -56,7 +60,12 @@ impl Preview {
                 Step::CountTries => self.count_tries(&mut work),
                 _ => {
                     self.steps.push(step.to_string());
-                    if step.assume(&mut work.known) {
+                    let is_certain = step.assume(&mut work.known);
+                    if work.known.session.is_none() {
+                        // What comes next is another card, or the same one again.
+                        work.end_session();
+                    }
+                    if is_certain {
                         continue;
                     }
                     self.hangs_on = Some(step.to_string());

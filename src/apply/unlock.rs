@@ -20,14 +20,20 @@ const LONGEST_FILE: usize = 64;
 impl Work<'_> {
     pub(super) fn count_tries(&mut self) -> Attempt {
         let what = "asking for the PIN's tries";
+        let mut was_reset = false;
         let tries = self.with_card(what, |piv| match piv.pin_tries()? {
             // Somebody left the PIN verified, which hides the counter: the card is made to forget.
             PinTries::Verified => {
+                was_reset = true;
                 piv.reset()?;
                 piv.pin_tries()
             }
             counted @ PinTries::Left(_) => Ok(counted),
         });
+        if was_reset {
+            // The transaction was over for a moment, in which others may have changed the slot.
+            self.session()?.1.slot = None;
+        }
         let left = match tries {
             Ok(PinTries::Left(left)) => left,
             Ok(PinTries::Verified) => {
@@ -172,7 +178,10 @@ impl Work<'_> {
             Some(pin) => Ok((pin, origin)),
             None => Err(refused(
                 &origin,
-                format!("it has {} characters, and a PIN has 6 to 8", bytes.len()),
+                format!(
+                    "it has {} characters, and a PIN has 6 to 8, no blank or line end among them",
+                    bytes.len()
+                ),
                 "Nothing was presented. Correct the PIN.",
             )),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{Fault, StatusWord};
+use crate::system::Deadline;
 
 /// How long a card may take for anything that needs no touch. Key generation, the slowest, takes
 /// under 2 s on real cards.
@@ -100,8 +101,9 @@ pub fn exchange(card: &mut dyn Transport, command: &Command) -> Result<Response,
         let header = [0x00, command.ins, command.p1, command.p2];
         answer = send(card, header, command.data, le, command.limit)?;
     }
+    let rest = Deadline::after(ANSWER_LIMIT);
     while let [0x61, more] = answer.status.0.to_be_bytes() {
-        let part = send(card, [0x00, 0xc0, 0x00, 0x00], &[], more, ANSWER_LIMIT)?;
+        let part = send(card, [0x00, 0xc0, 0x00, 0x00], &[], more, rest.remaining())?;
         if part.data.is_empty() && part.status.0 >> 8 == 0x61 {
             return Err(Fault::Garbage("it promises more and sends nothing"));
         }

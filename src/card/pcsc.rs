@@ -9,15 +9,13 @@ use std::{
 
 use pcsc::{Context, ReaderState, Scope, State};
 
-use super::{
-    Fault,
-    apdu::Transport,
-    transaction::{Beginning, END_LIMIT},
-};
+use super::{Fault, apdu::Transport, transaction::Beginning};
 use crate::system::{Deadline, bounded};
 
 /// How long pcscd itself may take for what depends on no card.
 const SERVICE_LIMIT: Duration = Duration::from_secs(5);
+/// As many readers as pcscd has, and as one call can ask for.
+const MOST_READERS: usize = 16;
 /// pcscd tells of a reader that becomes free only sometimes: ask again after this long.
 const HELD_RETRY: Duration = Duration::from_millis(250);
 
@@ -61,6 +59,12 @@ impl Pcsc {
             if !self.states.iter().any(|state| *state.name() == *name) {
                 self.states.push(ReaderState::new(name, State::UNAWARE));
             }
+        }
+        // With all the readers that pcscd can have there is no room for the notification, and no
+        // other reader to be told of.
+        self.states.retain(|state| !is_notification(state));
+        if self.states.len() < MOST_READERS {
+            self.states.insert(0, ReaderState::new(pcsc::PNP_NOTIFICATION(), State::UNAWARE));
         }
         self.refresh(Duration::ZERO)?;
         let readers = self.states.iter().filter(|state| !is_notification(state));
@@ -123,7 +127,7 @@ impl Pcsc {
                 Some(waiting) => waiting,
                 None => Beginning::start(&name)?,
             };
-            match beginning.result.recv_timeout(deadline.remaining().max(END_LIMIT)) {
+            match beginning.result.recv_timeout(deadline.remaining()) {
                 Ok(Ok(())) => return Ok(Box::new(beginning.transport)),
                 Ok(Err(Fault::Held)) if !deadline.passed() => self.wait_until_free(&name, deadline),
                 Ok(Err(fault)) => return Err(fault),

@@ -6,7 +6,7 @@ use p256::{PublicKey, elliptic_curve::sec1::ToSec1Point};
 use zeroize::Zeroizing;
 
 use super::{
-    Fault, Guid, PinPolicy, Serial, Slot, StatusWord, TouchPolicy,
+    CardName, Fault, Guid, PinPolicy, Serial, Slot, StatusWord, TouchPolicy,
     apdu::{Command, Response, Transport, exchange},
     tlv,
 };
@@ -41,11 +41,13 @@ pub enum Verdict {
 pub struct Pin(Zeroizing<[u8; 8]>);
 
 impl Pin {
-    /// A PIN of 6 to 8 bytes; none of any other length, which no card would accept.
+    /// A PIN of 6 to 8 bytes; none of any other length, which no card would accept, nor one with
+    /// blanks or control characters, which is a slip of whoever wrote the file.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut padded = Zeroizing::new([0xff; 8]);
-        (6..=8).contains(&bytes.len()).then(|| {
+        let is_plain = bytes.iter().all(|byte| !matches!(byte, 0x00..=0x20 | 0x7f | 0xff));
+        (is_plain && (6..=8).contains(&bytes.len())).then(|| {
             padded[..bytes.len()].copy_from_slice(bytes);
             Self(padded)
         })
@@ -109,6 +111,11 @@ impl Piv {
         Ok(guid.and_then(Guid::new))
     }
 
+    /// What the card is known by.
+    pub fn name(&mut self) -> Result<CardName, Fault> {
+        Ok(CardName { serial: self.serial()?, guid: self.guid()? })
+    }
+
     /// The contents of a data object (tag 53); none where it is missing or empty. `tag` is the
     /// object's BER tag.
     pub(super) fn object(&mut self, tag: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Fault> {
@@ -160,8 +167,13 @@ impl Piv {
         let answer = self.authenticate_with(P256, slot, &request, limit)?.ok()?;
         let template = tlv::require(&answer, 0x7c, "a key agreement lacks tag 7C")?;
         let x = tlv::require(template, 0x82, "a key agreement lacks tag 82")?;
-        let x = x.try_into().map_err(|_| Fault::Garbage("a key agreement is not 32 bytes"))?;
-        Ok(Zeroizing::new(x))
+        // Straight into the buffer that is wiped: an array would be copied on the way.
+        let mut shared = Zeroizing::new([0; 32]);
+        if x.len() != shared.len() {
+            return Err(Fault::Garbage("a key agreement is not 32 bytes"));
+        }
+        shared.copy_from_slice(x);
+        Ok(shared)
     }
 
     /// GENERAL AUTHENTICATE with any algorithm: its raw answer.

@@ -52,6 +52,8 @@ pub struct SlotKey {
     pub policies: Option<(PinPolicy, TouchPolicy)>,
     /// What told.
     pub source: KeySource,
+    /// Whether the card says that it made the key itself, so that no other card has it.
+    pub is_generated: bool,
 }
 
 /// The base point G of P-256: the public key of the private key 1.
@@ -123,7 +125,9 @@ impl Piv {
             other => Err(algorithm_name(other)),
         };
         let policies = tlv::find(&answer.data, 0x02)?.and_then(policies);
-        Ok(SlotState::Key(SlotKey { public, policies, source: KeySource::Metadata }))
+        let is_generated = tlv::find(&answer.data, 0x03)? == Some(&[1]);
+        let source = KeySource::Metadata;
+        Ok(SlotState::Key(SlotKey { public, policies, source, is_generated }))
     }
 
     /// The attestation of the slot's key (Yubico). There is none of an imported key, so that a
@@ -144,7 +148,12 @@ impl Piv {
             .find(|extension| extension.extn_id == POLICIES)
             .and_then(|extension| policies(extension.extn_value.as_bytes()));
         let public = certified_key(&certificate)?;
-        Ok(SlotState::Key(SlotKey { public, policies, source: KeySource::Attestation }))
+        Ok(SlotState::Key(SlotKey {
+            public,
+            policies,
+            source: KeySource::Attestation,
+            is_generated: true,
+        }))
     }
 
     /// The certificate stored with the slot. Only a P-256 one tells anything, and a missing one
@@ -165,6 +174,7 @@ impl Piv {
                 public: Ok(key),
                 policies: None,
                 source: KeySource::Certificate,
+                is_generated: false,
             })
         }))
     }
@@ -172,30 +182,37 @@ impl Piv {
     /// What key agreements tell of a slot of which nothing else could. The PIN comes first; a touch
     /// may be wanted, up to `limit`.
     ///
-    /// An answer to the agreement with the base point tells the key, see [`even_key`]. "Empty" takes every kind of key being refused as missing.
+    /// An answer to the agreement with the base point tells the key, see [`even_key`]. "Empty" takes the
+    /// kinds of keys that such cards have, P-256, RSA 2048 and P-384, being refused as missing, and
+    /// with one and the same status word: a key of another kind is refused with another word.
     pub fn probe(&mut self, slot: Slot, limit: Duration) -> Result<SlotState, Fault> {
         const NO_KEY: [StatusWord; 2] =
             [StatusWord::CONDITIONS_OF_USE, StatusWord::NO_REFERENCE_DATA];
         /// RSA 2048 and P-384, and where each input goes and how long it is.
         const OTHERS: [(u8, u8, usize); 2] = [(0x07, 0x81, 256), (0x14, 0x85, 97)];
-        match self.key_agreement(slot, &base_point(), limit) {
+        let no_key = match self.key_agreement(slot, &base_point(), limit) {
             Ok(x) => {
                 let public =
                     even_key(&x).ok_or(Fault::Garbage("a key agreement is no x-coordinate"))?;
                 let source = KeySource::KeyAgreement;
-                return Ok(SlotState::Key(SlotKey { public: Ok(public), policies: None, source }));
+                return Ok(SlotState::Key(SlotKey {
+                    public: Ok(public),
+                    policies: None,
+                    source,
+                    is_generated: false,
+                }));
             }
-            Err(Fault::Status(word)) if NO_KEY.contains(&word) => {}
+            Err(Fault::Status(word)) if NO_KEY.contains(&word) => word,
             Err(Fault::Status(word)) if word != StatusWord::SECURITY_STATUS => {
                 return Ok(SlotState::Unknown);
             }
             Err(other) => return Err(other),
-        }
+        };
         for (algorithm, tag, length) in OTHERS {
             let mut template = tlv::element(0x82, &[]);
             template.extend_from_slice(&tlv::element(tag, &vec![0x04; length]));
             let answer = self.authenticate_with(algorithm, slot, &template, limit)?;
-            if !NO_KEY.contains(&answer.status) {
+            if answer.status != no_key {
                 return Ok(SlotState::Unknown);
             }
         }
@@ -238,6 +255,7 @@ fn algorithm_name(reference: &[u8]) -> String {
         [0x14] => "P-384".into(),
         [0xe0] => "Ed25519".into(),
         [0xe1] => "X25519".into(),
-        other => format!("algorithm {other:02x?}"),
+        [other] => format!("algorithm {other:02x}"),
+        _ => "an unknown algorithm".into(),
     }
 }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{Fault, apdu::Transport};
 
 /// How long the end of a session may take, a reset of the card included.
-pub(super) const END_LIMIT: Duration = Duration::from_secs(3);
+const END_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the thread that owns the card is asked for; each is answered once.
 enum Request {
@@ -127,14 +127,15 @@ impl Worker {
                 return;
             }
         };
-        self.serve(&mut card, begun);
-        // Without this, dropping the card would reset it even where nothing was presented, and
+        // Without a word, dropping the card would reset it even where nothing was presented, and
         // disturb whoever else uses it.
-        let _ = card.disconnect(Disposition::LeaveCard);
+        let disposition = self.serve(&mut card, begun);
+        let _ = card.disconnect(disposition);
     }
 
     /// One transaction after another, the next one after each reset, until nobody asks any more.
-    fn serve(self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) {
+    /// Returns what is still to be done with the card.
+    fn serve(self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) -> Disposition {
         let mut begun = begun.clone();
         loop {
             let transaction = loop {
@@ -150,12 +151,12 @@ impl Worker {
                         );
                         if let Err(error) = again {
                             let _ = begun.send(Err(error.into()));
-                            return;
+                            return Disposition::LeaveCard;
                         }
                     }
                     Err((_, error)) => {
                         let _ = begun.send(Err(error.into()));
-                        return;
+                        return Disposition::LeaveCard;
                     }
                 }
             };
@@ -174,13 +175,20 @@ impl Worker {
             } else {
                 Disposition::LeaveCard
             };
-            if let Err((_, error)) = transaction.end(disposition) {
-                tracing::debug!("ending the transaction: {error}");
-            }
-            match reset {
+            let ended = transaction.end(disposition).map_err(|(_, error)| error);
+            match (reset, ended) {
                 // The next turn answers, once the card is ours again.
-                Some(reply) => begun = reply,
-                None => return,
+                (Some(reply), Ok(())) => begun = reply,
+                (Some(reply), Err(error)) => {
+                    let _ = reply.send(Err(error.into()));
+                    return disposition;
+                }
+                (None, Ok(())) => return Disposition::LeaveCard,
+                // A PIN must not stay verified: what is left is to reset it on the way out.
+                (None, Err(error)) => {
+                    tracing::debug!("ending the transaction: {error}");
+                    return disposition;
+                }
             }
         }
     }

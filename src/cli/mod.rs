@@ -61,9 +61,7 @@ enum Command {
     Status(SpecArgs),
     /// Show every reader, its card and the keys in its slots; presents no PIN
     Cards,
-    /// Remove the published secrets
-    ///
-    /// Without --key, also those of keys that the spec no longer names.
+    /// Remove the published secrets of the spec's keys
     Scrub(SpecArgs),
     /// Print the JSON Schema of the spec
     Schema,

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::{Ended, SpecArgs, print};
 use crate::{
-    card::CardName,
     error::{Error, Result},
     observe::{self, ReaderView, scan},
     profile::{ProviderKind, store::Store},
@@ -113,7 +112,7 @@ fn provider(provider: &crate::profile::Provider, readers: Option<&[ReaderView]>)
     let ProviderKind::Piv(params) = provider.kind() else {
         return ProviderStatus { id, kind, card: None, slot: None, present: None };
     };
-    let wanted = CardName { serial: params.serial, guid: params.guid };
+    let wanted = params.card();
     let present = readers.map(|readers| readers.iter().any(|reader| reader.holds(&wanted)));
     let (card, slot) = (Some(wanted.to_string()), Some(params.slot.to_string()));
     ProviderStatus { id, kind, card, slot, present }

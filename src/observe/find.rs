@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::{
     Held,
-    recognize::{Why, candidates, examine, name_of},
+    recognize::{Why, candidates, examine},
     service,
 };
 use crate::{
@@ -57,13 +57,18 @@ enum Look {
 
 impl Search<'_> {
     fn run(mut self) -> Result<Held> {
+        let silent = Deadline::after(SILENT);
         if let Some(held) = self.usual_reader() {
             return Ok(held);
         }
-        let silent = Deadline::after(SILENT);
         let mut limit = FIRST_LOOK;
         let mut told = false;
         loop {
+            if silent.passed() && !self.deadline.passed() {
+                self.tell_wait(!told);
+                told = true;
+                limit = self.deadline.remaining().clamp(FIRST_LOOK, LOOK);
+            }
             let look = self.look(limit)?;
             if let Look::Found(held) = look {
                 return Ok(*held);
@@ -76,11 +81,6 @@ impl Search<'_> {
                 // What ends the wait early is seen by the next look.
                 Look::NoService => drop(service::wait(slice)),
                 _ => drop(self.pcsc.wait(slice)),
-            }
-            if silent.passed() && !self.deadline.passed() {
-                self.tell_wait(!told);
-                told = true;
-                limit = self.deadline.remaining().clamp(FIRST_LOOK, LOOK);
             }
         }
     }
@@ -120,32 +120,26 @@ impl Search<'_> {
         });
         // Where the spec or the profile names the card, the first match is it.
         let named = self.known.profile.is_some() || !self.key.cards.is_empty();
-        let mut seen = Vec::new();
-        let mut found: Option<Held> = None;
+        let (mut seen, mut found) = (Vec::new(), Vec::new());
         for (reader, present) in readers {
             let examined = if present {
                 examine(&mut self.pcsc, &reader, self.key, self.known, limit)
             } else {
                 Err(Why::Empty)
             };
-            match (examined, found.take()) {
-                (Ok(held), None) if named => return Ok(Look::Found(Box::new(held))),
-                (Ok(held), None) => found = Some(held),
-                (Ok(second), Some(first)) => return Err(self.ambiguous(first, second)),
-                (Err(Why::Fault(fault @ Fault::Denied)), _) => {
-                    return Err(fault.error(self.tried()));
-                }
-                (Err(why), first) => {
-                    seen.push((reader, why));
-                    found = first;
-                }
+            match examined {
+                Ok(held) if named => return Ok(Look::Found(Box::new(held))),
+                Ok(held) => found.push(held),
+                Err(Why::Fault(fault @ Fault::Denied)) => return Err(fault.error(self.tried())),
+                Err(Why::Empty) if present => seen.push((reader, Why::Mute)),
+                Err(why) => seen.push((reader, why)),
             }
         }
-        Ok(match found {
-            // Whether another reader has a card with PIV too is not known: wait until it can be told.
-            Some(held) if !seen.iter().any(|(_, why)| matches!(why, Why::Held | Why::Fault(_))) => {
-                Look::Found(Box::new(held))
-            }
+        // Whether another reader has a card with PIV too may not be known: wait until it can be told.
+        let is_clear = |(_, why): &_| matches!(why, Why::Empty | Why::NoPiv | Why::Other(_));
+        Ok(match (found.len(), found.pop()) {
+            (1, Some(held)) if seen.iter().all(is_clear) => Look::Found(Box::new(held)),
+            (2.., Some(last)) => return Err(self.ambiguous(found, last)),
             _ => Look::Missing(seen),
         })
     }
@@ -180,6 +174,7 @@ impl Search<'_> {
                 Why::Empty | Why::Held | Why::Fault(_) => continue,
                 Why::Other(card) => format!("holds {card}"),
                 Why::NoPiv => "holds a card without PIV".into(),
+                Why::Mute => "holds a card that does not answer".into(),
             };
             // Writing to a string never fails.
             let _ = write!(found, "; reader {reader:?}: {what}");
@@ -193,17 +188,18 @@ impl Search<'_> {
         Error::new(Class::NoCard, self.tried(), found, advice)
     }
 
-    /// Two cards, and nothing that says which.
-    fn ambiguous(&self, first: Held, second: Held) -> Error {
+    /// Several cards, and nothing that says which.
+    fn ambiguous(&self, mut found: Vec<Held>, last: Held) -> Error {
         let Self { name, key, .. } = self;
-        let describe = |Held { mut piv, facts }: Held| {
+        found.push(last);
+        let described = found.into_iter().map(|Held { mut piv, facts }| {
             let state = piv.inspect(key.slot).map_or_else(|f| f.to_string(), |s| s.to_string());
             format!("{} in {:?} (slot {}: {state})", facts.card, facts.reader, key.slot)
-        };
+        });
         Error::new(
             Class::Spec,
             format!("key {name}: choosing a card to enroll"),
-            format!("there are several: {}, {}", describe(first), describe(second)),
+            format!("there are several: {}", described.collect::<Vec<_>>().join(", ")),
             format!(
                 "Say which with security.cryptkey.keys.{name}.cards = [ {{ serial = \"…\"; }} ], or \
                  remove the others."
@@ -215,7 +211,7 @@ impl Search<'_> {
 /// What is looked for, for people.
 fn describe(key: &Key, known: &Known) -> String {
     let names: Vec<_> = match &known.profile {
-        Some(_) => candidates(known).map(|(_, provider)| name_of(provider).to_string()).collect(),
+        Some(_) => candidates(known).map(|(_, provider)| provider.card().to_string()).collect(),
         None => key.cards.iter().map(|card| card.name().to_string()).collect(),
     };
     if names.is_empty() { "a card".into() } else { names.join(" or ") }

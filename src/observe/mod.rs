@@ -45,14 +45,19 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
         None => own,
     };
     for (_, provider) in profile.iter().flat_map(Profile::piv_providers) {
-        let card = CardName { serial: provider.serial, guid: provider.guid };
-        if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
+        let card = provider.card();
+        if !is_listed(key, &card) {
             tracing::warn!(
                 "key {name}: its profile is sealed to {card}, which `cards` does not list"
             );
         }
     }
     Ok(profile)
+}
+
+/// Whether the spec lets the card open the key.
+fn is_listed(key: &Key, card: &CardName) -> bool {
+    key.cards.is_empty() || key.cards.iter().any(|declared| card.may_be(&declared.name()))
 }
 
 /// The shipped profile at `path`, beside which the state directory's must not be another one.
@@ -80,8 +85,9 @@ fn shipped(store: &Store, name: &str, path: &Path, own: Option<Profile>) -> Resu
 
 /// What the planner has to know of a profile.
 #[must_use]
-pub fn sealed(profile: &Profile) -> Sealed {
-    let piv = profile.piv_providers().map(|(index, params)| (index, params.clone())).collect();
+pub fn sealed(profile: &Profile, key: &Key) -> Sealed {
+    let (piv, unlisted): (Vec<_>, Vec<_>) =
+        profile.piv_providers().partition(|(_, provider)| is_listed(key, &provider.card()));
     let others = profile
         .providers()
         .iter()
@@ -89,10 +95,11 @@ pub fn sealed(profile: &Profile) -> Sealed {
         .map(|provider| provider.kind().type_name().to_owned())
         .collect();
     Sealed {
-        is_version_1: profile.version() == Version::V1,
         id: profile.id(),
+        is_version_1: profile.version() == Version::V1,
         threshold: profile.threshold().into(),
-        piv,
+        piv: piv.into_iter().map(|(index, params)| (index, params.clone())).collect(),
+        unlisted: unlisted.into_iter().map(|(_, provider)| provider.card()).collect(),
         others,
     }
 }
@@ -114,7 +121,7 @@ pub fn orphan(
         }
         let profile = loaded?.profile;
         let sealed_here = profile.piv_providers().any(|(_, provider)| {
-            let named = CardName { serial: provider.serial, guid: provider.guid };
+            let named = provider.card();
             let same_key = matches!(state, SlotState::Key(found)
                 if found.public.as_ref().is_ok_and(|key| piv::same_key(key, &provider.public_key)));
             // A card's GUID may change: some tools write a new one with each certificate.

@@ -12,6 +12,8 @@ use std::time::Duration;
 /// Why a reader's card is not the one.
 pub(super) enum Why {
     Empty,
+    /// There is one, and it does not answer.
+    Mute,
     Held,
     Other(String),
     NoPiv,
@@ -34,11 +36,6 @@ pub(super) fn candidates(known: &Known) -> impl Iterator<Item = (usize, &Params)
     providers.map(|(&index, params)| (index, params)).filter(|(i, _)| !known.opened.contains(i))
 }
 
-/// What a provider's card is known by.
-pub(super) fn name_of(provider: &Params) -> CardName {
-    CardName { serial: provider.serial, guid: provider.guid }
-}
-
 /// Begins a session with the card in a reader, if that is one that is wanted. `limit` bounds the
 /// wait for another program that holds it.
 pub(super) fn examine(
@@ -53,7 +50,7 @@ pub(super) fn examine(
         other => other?,
     };
     if known.profile.is_none() {
-        let card = CardName { serial: piv.serial()?, guid: piv.guid()? };
+        let card = piv.name()?;
         if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
             return Err(Why::Other(card.to_string()));
         }
@@ -64,12 +61,7 @@ pub(super) fn examine(
     for (index, provider) in candidates(known) {
         match recognize(&mut piv, key, provider) {
             Ok(slot) => {
-                // A copy of the key in another card opens the share too, but has a PIN of its own.
-                let card = if key.cards.iter().any(|declared| declared.pin.is_some()) {
-                    CardName { serial: piv.serial()?, guid: piv.guid()? }
-                } else {
-                    name_of(provider)
-                };
+                let card = if may_be_a_copy(key, &slot) { piv.name()? } else { provider.card() };
                 let facts = session(reader, key, card, Some((index, slot)));
                 return Ok(Held { piv, facts });
             }
@@ -78,6 +70,14 @@ pub(super) fn examine(
         }
     }
     Err(why)
+}
+
+/// Whether the card has to be asked which one it is, though it holds the provider's key: another one
+/// with a copy of that key has a PIN of its own.
+fn may_be_a_copy(key: &Key, slot: &SlotState) -> bool {
+    let generated = matches!(slot, SlotState::Key(found) if found.is_generated);
+    !generated
+        && key.cards.iter().any(|card| key.pin_for(Some(card)) != key.pin_for(key.cards.first()))
 }
 
 /// What is in the slot, if this is the provider's card.
@@ -96,7 +96,7 @@ fn recognize(piv: &mut Piv, key: &Key, provider: &Params) -> Result<SlotState, W
         return Ok(told);
     }
     // No key or another key: another card, or the right one with its key replaced.
-    let wanted = name_of(provider);
+    let wanted = provider.card();
     let card = ask_name(piv, provider.key_source, wanted)?;
     if card != wanted {
         return Err(Why::Other(card.to_string()));

@@ -8,6 +8,7 @@ use super::service::{likely_holder, no_service};
 use crate::{
     card::{CardName, Fault, Pcsc, PinTries, Piv, Slot, SlotState},
     error::Result,
+    profile::plain_text,
 };
 
 /// How long a reader that is held is waited for.
@@ -37,7 +38,7 @@ pub struct CardView {
     pub pin_tries: Option<u8>,
     /// Whether its management key is the maker's, where it tells.
     pub factory_management_key: Option<bool>,
-    /// The slots that were asked for, but for empty ones.
+    /// The slots that were asked for.
     pub slots: Vec<SlotView>,
 }
 
@@ -94,7 +95,7 @@ fn look(pcsc: &mut Pcsc, reader: &str, slots: &[Slot]) -> std::result::Result<Ca
 }
 
 fn card(piv: &mut Piv, slots: &[Slot]) -> std::result::Result<CardView, Fault> {
-    let name = CardName { serial: piv.serial()?, guid: piv.guid()? };
+    let name = piv.name()?;
     let pin_tries = match piv.pin_tries()? {
         PinTries::Left(left) => Some(left),
         PinTries::Verified => None,
@@ -102,20 +103,20 @@ fn card(piv: &mut Piv, slots: &[Slot]) -> std::result::Result<CardView, Fault> {
     let factory_management_key = piv.management_metadata()?.map(|known| known.factory_default);
     let mut views = Vec::new();
     for &slot in slots {
-        let state = piv.inspect(slot)?;
+        let state = piv.inspect(slot);
         let policies = match &state {
-            SlotState::Empty => continue,
-            SlotState::Key(key) => key.policies,
-            SlotState::Unknown => None,
+            Ok(SlotState::Key(key)) => key.policies,
+            _ => None,
         };
-        views.push(SlotView { slot, state: state.to_string(), policies });
+        let state = state.map_or_else(|fault| fault.to_string(), |state| state.to_string());
+        views.push(SlotView { slot, state, policies });
     }
     Ok(CardView { name, pin_tries, factory_management_key, slots: views })
 }
 
 impl fmt::Display for ReaderView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.reader)?;
+        write!(f, "{}: ", plain_text(&self.reader))?;
         match &self.card {
             Some(card) => write!(f, "{card}"),
             None => writeln!(f, "{}", self.note.as_deref().unwrap_or_default()),

@@ -62,8 +62,10 @@ pub struct Sealed {
     pub id: String,
     /// Shares that open it.
     pub threshold: usize,
-    /// Its PIV providers, by index.
+    /// Its PIV providers whose cards the spec lists, by index.
     pub piv: BTreeMap<usize, piv::Params>,
+    /// The cards of its other PIV providers. They see no PIN of ours.
+    pub unlisted: Vec<CardName>,
     /// The types of its other providers.
     pub others: Vec<String>,
     /// Whether it is of version 1, which whoever reads it can take apart and make anew.
@@ -204,6 +206,9 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
     if key.profile_id.is_some() && sealed.is_version_1 {
         return Err(Refusal::PinnedVersion1);
     }
+    if sealed.piv.len() < sealed.threshold && !sealed.unlisted.is_empty() {
+        return Err(Refusal::Unlisted { cards: sealed.unlisted.clone() });
+    }
     if sealed.piv.len() < sealed.threshold {
         let (threshold, piv) = (sealed.threshold, sealed.piv.len());
         return Err(Refusal::OutOfReach { threshold, piv, others: sealed.others.clone() });
@@ -250,6 +255,9 @@ fn check_sealed_slot(key: &Key, provider: &piv::Params, slot: &SlotState) -> Res
 
 /// The slot of a card that is to be enrolled; whether a key has to be generated in it.
 fn check_new_slot(key: &Key, session: &Session, slot: &SlotState) -> Result<bool, Refusal> {
+    if session.card == CardName::default() {
+        return Err(Refusal::Nameless);
+    }
     if let Some(profile) = &session.orphan {
         return Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot });
     }

@@ -2,7 +2,7 @@
 
 use super::MIN_TRIES;
 use crate::{
-    card::{Fingerprint, PinPolicy, Slot, TouchPolicy},
+    card::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
     error::{Class, Error},
 };
 
@@ -38,6 +38,13 @@ pub enum Refusal {
         /// The types of its other providers.
         others: Vec<String>,
     },
+    /// The profile is sealed to cards that the spec does not list.
+    Unlisted {
+        /// Those cards.
+        cards: Vec<CardName>,
+    },
+    /// The card has neither a serial nor a GUID.
+    Nameless,
     /// The profile is sealed to another slot than the declared one.
     OtherSlot {
         /// The spec's.
@@ -176,6 +183,21 @@ impl Refusal {
                 "This version opens cards only. Open the profile with a version that knows the \
                  other providers."
                     .into(),
+            ),
+            Self::Unlisted { cards } => (
+                Class::Spec,
+                "opening its profile",
+                format!(
+                    "it is sealed to {}, which `cards` does not list",
+                    cards.iter().map(CardName::to_string).collect::<Vec<_>>().join(" and ")
+                ),
+                format!("Add the card to {}, or restore the right profile.", option("cards")),
+            ),
+            Self::Nameless => (
+                Class::Card,
+                "enrolling",
+                "the card has neither a serial nor a GUID, by which it could be known again".into(),
+                "Write a CHUID to it (`ykman piv objects generate chuid`), and start over.".into(),
             ),
             Self::OtherSlot { declared, sealed } => (
                 Class::Spec,

@@ -66,7 +66,12 @@ impl Step {
             Self::Generate => {
                 let public = Ok(base_point());
                 let source = KeySource::KeyAgreement;
-                session.slot = Some(SlotState::Key(SlotKey { public, policies: None, source }));
+                session.slot = Some(SlotState::Key(SlotKey {
+                    public,
+                    policies: None,
+                    source,
+                    is_generated: true,
+                }));
             }
             Self::Enroll => known.open = true,
             Self::OpenShare(index) => {

@@ -29,7 +29,7 @@ use super::{
     seal::ProviderSecret,
 };
 use crate::{
-    card::{Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy},
+    card::{CardName, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy},
     error, kdf,
 };
 
@@ -229,6 +229,12 @@ impl Params {
         put("pin_policy", self.pin_policy.map(|policy| policy.to_string()));
         put("key_source", self.key_source.map(|source| source.to_string()));
         Some(raw)
+    }
+
+    /// What its card is known by.
+    #[must_use]
+    pub fn card(&self) -> CardName {
+        CardName { serial: self.serial, guid: self.guid }
     }
 
     /// The point P that the card multiplies.

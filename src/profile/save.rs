@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::{
-    fcntl::{AtFlags, OFlag, openat},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, openat},
     sys::stat::Mode,
     unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat},
 };
@@ -94,18 +94,35 @@ impl Store {
     }
 
     /// Asks whether a profile of this name could be written, before a PIN is spent and a key made
-    /// for it. A directory that is not there yet is found out when it is created.
+    /// for it. Where it is not there yet, its parent counts.
     ///
     /// # Errors
     /// The directory is read-only.
     pub fn check_writable(&self, name: &str) -> Result<()> {
+        let tried = || format!("writing profile {}", self.file(name).display());
+        let mode = AccessFlags::W_OK;
+        let checked = if let Some(dir) = &self.dir {
+            faccessat(dir, ".", mode, AtFlags::AT_EACCESS)
+        } else {
+            // It is created below its parent, once there is something to write.
+            let parent = self.path.parent().unwrap_or(&self.path);
+            faccessat(AT_FDCWD, parent, mode, AtFlags::AT_EACCESS)
+        };
+        checked.map_err(|errno| failed(tried(), io::Error::from(errno), WRITABLE))
+    }
+
+    /// Has the directory and what is in it on the disk before this returns.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn sync(&self) -> Result<()> {
         let Some(dir) = &self.dir else {
             return Ok(());
         };
-        faccessat(dir, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS).map_err(|errno| {
-            let tried = format!("writing profile {}", self.file(name).display());
-            failed(tried, io::Error::from(errno), WRITABLE)
-        })
+        let parent = self.path.parent().unwrap_or(&self.path);
+        dir.sync_all()
+            .and_then(|()| File::open(parent)?.sync_all())
+            .map_err(|error| failed(format!("syncing {}", self.path.display()), error, WRITABLE))
     }
 
     /// Creates the directory if it is absent, and opens it.

@@ -30,7 +30,7 @@ pub use format::{Format, encode};
 
 use crate::{
     error::{Class, Error, Result},
-    system::runtime_dir::{RuntimeDir, io_advice, is, names},
+    system::runtime_dir::{RuntimeDir, io_advice, is},
 };
 use generation::{GENERATIONS, Generations};
 
@@ -80,14 +80,20 @@ pub struct PublishedFile {
 }
 
 /// Makes `set` the published set of `key` below `runtime_dir`, which is created (0751) where it
-/// does not exist. An empty set is one too.
+/// does not exist. An empty set is one too. Before anything is written, `before` is run; if it fails,
+/// nothing is.
 ///
 /// # Errors
 /// `Class::Publish`, and the set that was published before still stands: where the directory can't
 /// be used (see [`RuntimeDir`]), `<key>` is something that this program did not make, or the new set
 /// can't be written. Only where the error says so does the new set stand: when what it replaced
 /// could not be removed.
-pub fn publish(runtime_dir: &Path, key: &str, set: &[Entry]) -> Result<Outcome> {
+pub fn publish(
+    runtime_dir: &Path,
+    key: &str,
+    set: &[Entry],
+    before: impl FnOnce() -> Result<()>,
+) -> Result<Outcome> {
     let tried = format!("publishing key {key} in {}", runtime_dir.display());
     let fault = |found: String, errno| {
         Error::new(Class::Publish, &*tried, found, io_advice(errno, runtime_dir))
@@ -109,6 +115,7 @@ pub fn publish(runtime_dir: &Path, key: &str, set: &[Entry]) -> Result<Outcome> 
     else {
         return Ok(Outcome::Unchanged);
     };
+    before()?;
     let new = generations.write(set).map_err(|(what, errno)| {
         let found = format!("{}{}", cannot(&what, errno), room(&dir, errno, set));
         fault(format!("{found}; what was published before still stands"), errno)
@@ -182,32 +189,6 @@ pub fn published(runtime_dir: &Path, key: &str) -> Result<Option<Vec<PublishedFi
             Err(Error::new(Class::Publish, tried, errno.desc(), io_advice(errno, runtime_dir)))
         }
     }
-}
-
-/// The keys of which something is published, sorted: also those that no spec names any more.
-///
-/// # Errors
-/// `Class::Publish` where it can't be told.
-pub fn published_keys(runtime_dir: &Path) -> Result<Vec<String>> {
-    let tried = format!("looking for published keys in {}", runtime_dir.display());
-    let Some(dir) = RuntimeDir::open(runtime_dir)? else {
-        return Ok(Vec::new());
-    };
-    let failed = |errno: Errno| {
-        let advice = io_advice(errno, runtime_dir);
-        Error::new(Class::Publish, &*tried, errno.desc(), advice)
-    };
-    let mut keys = Vec::new();
-    for name in names(&dir).map_err(failed)? {
-        // What is not UTF-8 is no name of ours.
-        let Ok(name) = name.into_string() else {
-            continue;
-        };
-        if let Named::Generation(_) = look(&dir, &name).map_err(failed)? {
-            keys.push(name);
-        }
-    }
-    Ok(keys)
 }
 
 /// What `RUNTIMEDIR/<key>` is.

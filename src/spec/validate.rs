@@ -41,7 +41,6 @@ pub(super) fn validate(spec: &Spec, faults: &mut Faults) {
         let at = keys.field(name);
         cards(key, &at, faults);
         pins(key, &at, faults);
-        lengths(key, &at, faults);
     }
     policies(spec, &keys, faults);
 }
@@ -159,36 +158,6 @@ fn pin(key: &Key, card: Option<&Card>, own: &Path, at: &Path, faults: &mut Fault
             if of_card { own } else { at }.field("managementKey"),
             "found the same file as for the pin; allowed is a file of its own",
         );
-    }
-}
-
-/// Secrets of one use are the same bytes, and the shorter one is the beginning of the longer one.
-/// Whoever may read one should not learn half of another.
-fn lengths(key: &Key, at: &Path, faults: &mut Faults) {
-    let at = at.field("secrets");
-    let secrets: Vec<_> = key.secrets.iter().collect();
-    for (index, (name, secret)) in secrets.iter().enumerate() {
-        let twin = secrets[..index]
-            .iter()
-            .find(|(_, other)| other.usage == secret.usage && other.length != secret.length);
-        let Some((twin, other)) = twin else {
-            continue;
-        };
-        let paths = [at.field(name), at.field(twin)];
-        let fields = paths.iter().flat_map(|path| [path.field("use"), path.field("length")]);
-        if !fields.into_iter().any(|field| faults.touch(&field)) {
-            faults.add(
-                paths[0].field("length"),
-                format!(
-                    "found {}, while {} has {} for the same use {}, so that one is the beginning \
-                     of the other; allowed is one length for both, or another use",
-                    secret.length,
-                    paths[1],
-                    other.length,
-                    quoted(&secret.usage)
-                ),
-            );
-        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes of stack for a helper thread. The calls it makes are shallow, and with locked memory every
-/// page of a stack that is touched stays resident.
-const STACK_BYTES: usize = 256 * 1024;
+/// Bytes of stack for a helper thread: look-ups of users run modules of libc. Pages that are never
+/// touched cost nothing, with locked memory either.
+const STACK_BYTES: usize = 1024 * 1024;
 
 /// Runs `f` on a helper thread and waits for it at most `limit`. `None`: it did not end in time (or
 /// the system gave no thread, which is logged).

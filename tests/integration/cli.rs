@@ -46,44 +46,44 @@ fn help() {
         &machine,
         &output,
         &expect![[r#"
-        exit code 0
-        Secrets for services that only a smart card in the machine can unlock.
+            exit code 0
+            Secrets for services that only a smart card in the machine can unlock.
 
-        A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
-        card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
-        file system. Only `apply`, and `scrub`, which removes the secrets again, change anything.
+            A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
+            card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
+            file system. Only `apply`, and `scrub`, which removes the secrets again, change anything.
 
-        Usage: nixos-cryptkey [OPTIONS] <COMMAND>
+            Usage: nixos-cryptkey [OPTIONS] <COMMAND>
 
-        Commands:
-          apply   Enroll or verify the keys of a spec, and publish their secrets
-          check   Find all faults of a spec; needs no card and no pcscd
-          plan    Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
-          status  Show the keys' profiles and providers, the cards and their PIN tries, and what is
-                  published
-          cards   Show every reader, its card and the keys in its slots; presents no PIN
-          scrub   Remove the published secrets
-          schema  Print the JSON Schema of the spec
-          help    Print this message or the help of the given subcommand(s)
+            Commands:
+              apply   Enroll or verify the keys of a spec, and publish their secrets
+              check   Find all faults of a spec; needs no card and no pcscd
+              plan    Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
+              status  Show the keys' profiles and providers, the cards and their PIN tries, and what is
+                      published
+              cards   Show every reader, its card and the keys in its slots; presents no PIN
+              scrub   Remove the published secrets of the spec's keys
+              schema  Print the JSON Schema of the spec
+              help    Print this message or the help of the given subcommand(s)
 
-        Options:
-          -v, --verbose...
-                  Says more: once each step, twice each APDU too (never a secret)
+            Options:
+              -v, --verbose...
+                      Says more: once each step, twice each APDU too (never a secret)
 
-              --json
-                  Prints JSON instead of text on standard output
+                  --json
+                      Prints JSON instead of text on standard output
 
-          -h, --help
-                  Print help (see a summary with '-h')
+              -h, --help
+                      Print help (see a summary with '-h')
 
-          -V, --version
-                  Print version
+              -V, --version
+                      Print version
 
-        Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card
-        busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged
-        or lost, 18 permission, 19 card failed, 20 not published. docs/exit-codes.md says what to do about
-        each.
-    "#]],
+            Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card
+            busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged
+            or lost, 18 permission, 19 card failed, 20 not published. docs/exit-codes.md says what to do about
+            each.
+        "#]],
     );
 }
 
@@ -265,15 +265,16 @@ fn cards_of_two_makers() {
         &machine,
         &output,
         &expect![[r#"
-        exit code 0
-        Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
-          9a: P-384 key, PIN once, touch never
-          9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
-        Yubico YubiKey CCID 0 00 01: empty
-        Yubico YubiKey CCID 1 00 00: card 5437251, GUID ID, 3 PIN tries left
-          9a 9d 9e 82 83 84 85 86 87 88 89 8a 8b 8c 8d 8e 8f 90 91 92 93 94 95: not told without the PIN
-        Yubico YubiKey CCID 1 00 01: empty
-    "#]],
+            exit code 0
+            Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
+              9a: P-384 key, PIN once, touch never
+              9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
+              9e 82 83 84 85 86 87 88 89 8a 8b 8c 8d 8e 8f 90 91 92 93 94 95: empty
+            Yubico YubiKey CCID 0 00 01: empty
+            Yubico YubiKey CCID 1 00 00: card 5437251, GUID ID, 3 PIN tries left
+              9a 9d 9e 82 83 84 85 86 87 88 89 8a 8b 8c 8d 8e 8f 90 91 92 93 94 95: not told without the PIN
+            Yubico YubiKey CCID 1 00 01: empty
+        "#]],
     );
     assert_eq!((card.presented(), other.presented()), (0, 0));
 }

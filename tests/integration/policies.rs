@@ -139,6 +139,27 @@ fn a_touch_that_does_not_come_is_no_answer() {
     assert_eq!(card.tries(), 3);
 }
 
+/// The card still waits for the touch of the first key when the second one wants it: nobody else
+/// holds it, so that this is as soft as the first.
+#[test]
+fn a_touch_that_does_not_come_is_soft_for_the_next_key_too() {
+    let machine = Machine::new(1);
+    let card = Yubikey::with(&machine, 0, &["--touch-timeout-ms", "600000"]);
+    card.tell("touch give");
+    let extra = json!({
+        "touchPolicy": "always", "touchTimeoutSec": 1, "cardTimeoutSec": 1, "softFail": true
+    });
+    machine.spec(json!({
+        "one": machine.key(&card, extra.clone()),
+        "two": machine.key(&card, extra),
+    }));
+    machine.apply().exits(0);
+    card.tell("touch wait");
+    let output = machine.apply().exits(0);
+    assert_eq!((output.result("one"), output.result("two")), ("skipped".into(), "skipped".into()));
+    card.tell("touch withhold");
+}
+
 #[test]
 fn a_touch_that_the_card_gives_up_on_is_no_answer() {
     let machine = Machine::new(1);

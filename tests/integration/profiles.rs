@@ -69,6 +69,25 @@ fn another_profile_than_the_declared_one_is_refused() {
 }
 
 #[test]
+fn a_card_that_the_spec_does_not_list_sees_no_pin() {
+    let (machine, card, _) = enrolled();
+    machine.vault(&card, json!({ "cards": [{ "serial": "55555555" }] }));
+    let before = card.presented();
+    machine.apply().exits(10).says(&["sealed to card", "does not list"]);
+    assert_eq!(card.presented(), before);
+}
+
+#[test]
+fn a_state_directory_that_can_not_be_made_is_found_before_the_pin() {
+    let mut machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.state = machine.dir().join("not-mounted/state");
+    machine.vault(&card, json!({}));
+    machine.apply().exits(17).says(&["not-mounted/state"]);
+    assert_eq!((card.presented(), card.generated()), (0, 0));
+}
+
+#[test]
 fn enroll_never_enrolls_nothing() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);

@@ -163,8 +163,12 @@ fn scrub_removes_what_was_published_and_nothing_else() {
     assert_eq!(output.stdout, "one: scrubbed\n");
     assert!(!machine.runtime.join("one").exists());
     assert_eq!(machine.secret("two", "backup"), two);
-    // Also a key that the spec no longer names; and the profiles stay.
+    // A key that the spec does not name may be another unit's. And the profiles stay.
     machine.spec(json!({ "one": keys["one"] }));
+    let output = machine.run(&["scrub"]).exits(0);
+    assert_eq!(output.stdout, "Nothing was published.\n");
+    assert_eq!(machine.secret("two", "backup"), two);
+    machine.spec(keys.clone());
     let output = machine.run(&["scrub"]).exits(0);
     assert_eq!(output.stdout, "two: scrubbed\n");
     assert!(machine.published().is_empty());

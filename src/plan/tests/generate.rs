@@ -77,7 +77,12 @@ pub fn slot() -> impl Strategy<Value = SlotState> {
         1 => Just(Err("P-384".into())),
     ];
     let key = (public, option::of(policies())).prop_map(|(public, policies)| {
-        SlotState::Key(SlotKey { public, policies, source: KeySource::Metadata })
+        SlotState::Key(SlotKey {
+            public,
+            policies,
+            source: KeySource::Metadata,
+            is_generated: true,
+        })
     });
     prop_oneof![key, Just(SlotState::Empty), Just(SlotState::Unknown)]
 }

@@ -6,7 +6,7 @@ use expect_test::{Expect, expect};
 
 use super::super::Refusal;
 use crate::{
-    card::{Fingerprint, PinPolicy, Slot, TouchPolicy},
+    card::{CardName, Fingerprint, PinPolicy, Serial, Slot, TouchPolicy},
     error::Class,
 };
 
@@ -59,6 +59,25 @@ fn before_a_card_is_looked_for() {
         tried: key vault: checking its profile
         found: the spec declares its id, and it is of version 1: whoever reads such a file can make another one with the same id
         advice: Restore the version 2 profile. For one of cryptkey's, remove security.cryptkey.keys.vault.profileId.
+    "#]],
+    );
+    let cards = vec![CardName { serial: Serial::new(12_345_678), guid: None }];
+    check(
+        &Refusal::Unlisted { cards },
+        Class::Spec,
+        &expect![[r#"
+        tried: key vault: opening its profile
+        found: it is sealed to card 12345678, which `cards` does not list
+        advice: Add the card to security.cryptkey.keys.vault.cards, or restore the right profile.
+    "#]],
+    );
+    check(
+        &Refusal::Nameless,
+        Class::Card,
+        &expect![[r#"
+        tried: key vault: enrolling
+        found: the card has neither a serial nor a GUID, by which it could be known again
+        advice: Write a CHUID to it (`ykman piv objects generate chuid`), and start over.
     "#]],
     );
     check(

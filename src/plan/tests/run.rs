@@ -144,7 +144,9 @@ impl Run<'_> {
     /// What the card says of its slot without the PIN.
     fn told(&self, card: usize) -> SlotState {
         let card = &self.cards[card];
-        let key = |public, policies, source| SlotState::Key(SlotKey { public, policies, source });
+        let key = |public, policies, source| {
+            SlotState::Key(SlotKey { public, policies, source, is_generated: true })
+        };
         match (card.tells, card.content) {
             (Tells::Nothing { .. }, _) => SlotState::Unknown,
             (Tells::Certificate(other), _) => key(Ok(KEYS[other]), None, KeySource::Certificate),
@@ -213,6 +215,7 @@ impl Run<'_> {
                         public: Ok(KEYS[own]),
                         policies: None,
                         source: KeySource::KeyAgreement,
+                        is_generated: false,
                     }),
                     (Content::Empty, Tells::Nothing { probe_tells_empty: true }) => {
                         SlotState::Empty
@@ -227,6 +230,7 @@ impl Run<'_> {
                     public: Ok(KEYS[3]),
                     policies: Some(truth.policies),
                     source: KeySource::Metadata,
+                    is_generated: true,
                 }));
             }
             Step::Enroll => match (&session.slot, truth.content) {

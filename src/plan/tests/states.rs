@@ -46,6 +46,7 @@ fn known() -> impl Strategy<Value = Known> {
         |([declared, old], threshold, piv)| Sealed {
             id: if declared { DECLARED } else { "another" }.into(),
             threshold,
+            unlisted: Vec::new(),
             is_version_1: old,
             piv: (0..piv).map(|i| (i, world::params(CardName::default(), i, true))).collect(),
             others: Vec::new(),

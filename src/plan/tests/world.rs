@@ -144,6 +144,7 @@ impl World {
         job.profile.as_ref().map(|profile| Sealed {
             id: if profile.id_is_declared { DECLARED } else { "another" }.into(),
             threshold: profile.threshold,
+            unlisted: Vec::new(),
             is_version_1: false,
             piv: profile
                 .enrolled
