@@ -160,11 +160,19 @@ pub struct Yubikey {
 
 /// The program `virtual-card`; cargo builds it beside ours.
 pub fn virtual_card() -> PathBuf {
-    let path = env::var_os("CRYPTKEY_VIRTUAL_CARD").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_nixos-cryptkey")).with_file_name("virtual-card"),
-        PathBuf::from,
-    );
-    assert!(path.exists(), "{} is missing: cargo build --package virtual-card", path.display());
+    program("CRYPTKEY_VIRTUAL_CARD", "virtual-card")
+}
+
+/// The program `nitrokey-card`, a workspace of its own, which `make` builds beside ours.
+pub fn nitrokey_card() -> PathBuf {
+    program("CRYPTKEY_NITROKEY_CARD", "nitrokey-card")
+}
+
+/// The program that the environment variable names, or else the one of that name beside ours.
+fn program(variable: &str, name: &str) -> PathBuf {
+    let beside = || Path::new(env!("CARGO_BIN_EXE_nixos-cryptkey")).with_file_name(name);
+    let path = env::var_os(variable).map_or_else(beside, PathBuf::from);
+    assert!(path.exists(), "{} is missing: `make test` builds it", path.display());
     path
 }
 
@@ -238,20 +246,6 @@ pub struct Nitrokey {
 
 /// A process that ends with its owner.
 struct Process(Child);
-
-/// The program `nitrokey-card`, a workspace of its own.
-pub fn nitrokey_card() -> PathBuf {
-    let path = env::var_os("CRYPTKEY_NITROKEY_CARD").map_or_else(
-        || {
-            Path::new(env!("CARGO_BIN_EXE_nixos-cryptkey"))
-                .with_file_name("")
-                .join("../nitrokey-card/debug/nitrokey-card")
-        },
-        PathBuf::from,
-    );
-    assert!(path.exists(), "{} is missing: `make test` builds it", path.display());
-    path
-}
 
 impl TestCard for Nitrokey {
     const NAME: &str = "Nitrokey";
