@@ -185,9 +185,16 @@ fn a_profile_of_cryptkey_v1_opens_with_two_cards() {
         let published = machine.secret("vault", usage);
         assert_eq!(published, expected.as_str().unwrap().as_bytes());
     }
-    for card in cards {
+    for card in &cards {
         assert_eq!(card.presented(), 1);
     }
+    // The plan lets go of the first card before it looks for the second.
+    let plan = machine.run(&["plan", "--json"]).exits(0).json();
+    assert_eq!(plan["keys"]["vault"]["hangsOn"], Value::Null, "{plan:#}");
+    let [_first, second] = cards;
+    drop(second.retire());
+    let plan = machine.run(&["plan", "--json"]).exits(0).json();
+    assert_eq!(plan["keys"]["vault"]["hangsOn"], "the card", "{plan:#}");
 }
 
 /// Threshold 1: either card is enough.

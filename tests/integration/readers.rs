@@ -37,6 +37,18 @@ fn the_reader_of_the_enrollment_is_enough_with_a_nitrokey() {
     three_readers::<Nitrokey>([1, 0, 2]);
 }
 
+/// pcscd has room for 16 readers, and a client can ask for as many at once.
+#[test]
+fn a_card_among_all_the_readers_that_pcscd_has_is_found() {
+    let machine = Machine::new(8);
+    let card = Yubikey::new(&machine, 7);
+    machine.vault(&card, json!({}));
+    machine.apply().exits(0);
+    assert_eq!(machine.apply().exits(0).result("vault"), "verified");
+    let output = machine.run(&["cards", "--json"]).exits(0);
+    assert_eq!(output.json()["readers"].as_array().unwrap().len(), 16);
+}
+
 /// The card moves to the last reader; the others are found out not to be it, without a PIN.
 fn moved<C: TestCard>() {
     let machine = Machine::new(3);
