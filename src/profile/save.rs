@@ -1,19 +1,18 @@
 //! Writing a profile: whole or not at all, once, and on the disk before anything is published.
 
 use std::{
-    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    fs::{self, DirBuilder, File, Permissions},
     io::{self, Write as _},
     os::unix::{
         ffi::OsStrExt as _,
         fs::{DirBuilderExt as _, PermissionsExt as _},
     },
     path::Path,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, AtFlags, OFlag, openat},
+    fcntl::{AT_FDCWD, AtFlags, Flock, OFlag, openat},
     sys::stat::Mode,
     unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat},
 };
@@ -22,7 +21,10 @@ use super::{
     Profile, Version,
     store::{Store, check_name, failed, names},
 };
-use crate::error::{Class, Error, Result};
+use crate::{
+    error::{Class, Error, Result},
+    system::{Deadline, lock::exclusive},
+};
 
 /// How long [`Store::save`] waits for another run that is writing. Writing takes milliseconds.
 const LOCK_DEADLINE: Duration = Duration::from_secs(5);
@@ -159,35 +161,17 @@ fn write(dir: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The lock on the directory under which its files are written; given back when dropped.
-struct Lock<'a>(&'a File);
-
-impl Drop for Lock<'_> {
-    fn drop(&mut self) {
-        // It goes with the descriptor in any case.
-        let _ = self.0.unlock();
-    }
-}
-
-fn lock<'a>(dir: &'a File, tried: &str) -> Result<Lock<'a>> {
-    let start = Instant::now();
-    loop {
-        match dir.try_lock() {
-            Ok(()) => return Ok(Lock(dir)),
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_DEADLINE => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    Class::Busy,
-                    tried,
-                    "another program holds the lock on the state directory",
-                    "Wait until the other run of nixos-cryptkey has ended, and try again.",
-                ));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(failed(tried.to_owned(), error, "Nothing was enrolled."));
-            }
-        }
-    }
+/// The lock on the directory under which its files are written, until it is dropped.
+fn lock(dir: &File, tried: &str) -> Result<Flock<File>> {
+    let failed = |error| failed(tried.to_owned(), error, "Nothing was enrolled.");
+    let dir = dir.try_clone().map_err(failed)?;
+    exclusive(dir, Deadline::after(LOCK_DEADLINE)).map_err(|waited| match waited {
+        Some(errno) => failed(errno.into()),
+        None => Error::new(
+            Class::Busy,
+            tried,
+            "another program holds the lock on the state directory",
+            "Wait until the other run of nixos-cryptkey has ended, and try again.",
+        ),
+    })
 }

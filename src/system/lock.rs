@@ -50,7 +50,7 @@ pub fn lock(runtime_dir: &Path, name: &str, limit: Duration) -> Result<Guard> {
         let locks = RuntimeDir::open_or_create(runtime_dir)?.subdir(LOCKS, Mode::S_IRWXU)?;
         let file = open(&locks, name).map_err(fault)?;
         let held = stat::fstat(&file).map_err(fault)?;
-        let guard = wait(file, deadline).map_err(|waited| match waited {
+        let guard = exclusive(file, deadline).map_err(|waited| match waited {
             Some(errno) => fault(errno),
             None => busy(&path, limit, &held),
         })?;
@@ -69,7 +69,10 @@ fn open(locks: &OwnedFd, name: &str) -> nix::Result<File> {
 
 /// Locks `file`; `Err(None)` where the deadline passed first. flock(2) knows no deadline, so where
 /// it must wait it does so on a thread that is left behind; a lock that comes late is dropped there.
-fn wait(file: File, deadline: Deadline) -> std::result::Result<Flock<File>, Option<Errno>> {
+pub fn exclusive(
+    file: File,
+    deadline: Deadline,
+) -> std::result::Result<Flock<File>, Option<Errno>> {
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(guard) => return Ok(guard),
         Err((file, Errno::EWOULDBLOCK)) => file,
