@@ -273,8 +273,7 @@ fn room(dir: &RuntimeDir, errno: Errno, set: &[Entry]) -> String {
     let block = system.fragment_size().max(1);
     let blocks = set.iter().map(|entry| (entry.bytes.len() as u64).div_ceil(block));
     format!(
-        " (the {} secrets need {} bytes beside the old ones, {} are free)",
-        set.len(),
+        " (the new set needs {} bytes beside the old one, {} are free)",
         blocks.sum::<u64>().saturating_mul(block),
         system.blocks_available().saturating_mul(block)
     )
