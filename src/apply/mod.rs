@@ -338,7 +338,8 @@ impl Work<'_> {
             });
         }
         // A run that was killed before it could sync may have left the profile (rule 2).
-        let sync = || if self.key.profile.is_none() { self.store.sync() } else { Ok(()) };
+        let is_synced = self.enrolled || self.key.profile.is_some();
+        let sync = || if is_synced { Ok(()) } else { self.store.sync() };
         self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
         self.known.published = true;
         Ok(())

@@ -18,8 +18,6 @@ impl StatusWord {
     pub const BLOCKED: Self = Self(0x6983);
     /// Conditions of use not satisfied; some cards say so of an empty slot.
     pub const CONDITIONS_OF_USE: Self = Self(0x6985);
-    /// Wrong data.
-    pub const WRONG_DATA: Self = Self(0x6a80);
     /// Parameters that the card does not know, P1 or P2.
     pub const WRONG_PARAMETERS: Self = Self(0x6a86);
     /// No such application or object.

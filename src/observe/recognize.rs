@@ -1,5 +1,7 @@
 //! Whether the card in a reader is one that is wanted. Nothing is presented to it.
 
+use std::time::Duration;
+
 use super::Held;
 use crate::{
     card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
@@ -7,7 +9,6 @@ use crate::{
     profile::piv::{Params, same_key},
     spec::Key,
 };
-use std::time::Duration;
 
 /// Why a reader's card is not the one.
 pub(super) enum Why {

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    card::Fault,
-    error::{Class, Error},
-};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+
+use crate::{
+    card::Fault,
+    error::{Class, Error},
 };
 
 /// No event tells that a socket began to be listened on: look again after this long.

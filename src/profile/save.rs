@@ -88,11 +88,7 @@ impl Store {
             return Err(refused(error));
         }
         remove().map_err(|errno| refused(errno.into()))?;
-        dir.sync_all().map_err(refused)?;
-        // Whoever made the directory need not have synced its name, or was killed before.
-        let resolved = fs::canonicalize(&self.path).map_err(refused)?;
-        let parent = resolved.parent().unwrap_or(Path::new("/"));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(refused)
+        self.sync_names(dir).map_err(refused)
     }
 
     /// Asks whether a profile of this name could be written, before a PIN is spent and a key made
@@ -113,7 +109,8 @@ impl Store {
         checked.map_err(|errno| failed(tried(), io::Error::from(errno), WRITABLE))
     }
 
-    /// Has the directory and what is in it on the disk before this returns.
+    /// Has the names in the directory on the disk before this returns: a run that was killed while
+    /// it saved may have left one that is not.
     ///
     /// # Errors
     /// The disk does not take it.
@@ -121,10 +118,17 @@ impl Store {
         let Some(dir) = &self.dir else {
             return Ok(());
         };
-        let parent = self.path.parent().unwrap_or(&self.path);
-        dir.sync_all()
-            .and_then(|()| File::open(parent)?.sync_all())
-            .map_err(|error| failed(format!("syncing {}", self.path.display()), error, WRITABLE))
+        let tried = || format!("syncing state directory {}", self.path.display());
+        let advice = "Nothing was published. See what the kernel says of the disk (journalctl -k).";
+        self.sync_names(dir).map_err(|error| failed(tried(), error, advice))
+    }
+
+    /// Syncs the directory, and its name in the one above: whoever made it need not have, or was
+    /// killed before.
+    fn sync_names(&self, dir: &File) -> io::Result<()> {
+        dir.sync_all()?;
+        let resolved = fs::canonicalize(&self.path)?;
+        File::open(resolved.parent().unwrap_or(Path::new("/")))?.sync_all()
     }
 
     /// Creates the directory if it is absent, and opens it.

@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// Whether the directory is there. If it isn't, there never was a profile in it, or it is not
-    /// mounted: which of the two, the caller must know.
+    /// mounted.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.dir.is_some()

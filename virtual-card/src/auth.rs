@@ -54,31 +54,33 @@ impl Cipher {
 
     /// Encrypts one block; `None` if key or block have the wrong length.
     pub(crate) fn encrypt(self, key: &[u8], block: &[u8]) -> Option<Vec<u8>> {
-        fn run<C: BlockCipherEncrypt + KeyInit>(key: &[u8], block: &[u8]) -> Option<Vec<u8>> {
-            let mut block = Block::<C>::try_from(block).ok()?;
-            C::new_from_slice(key).ok()?.encrypt_block(&mut block);
-            Some(block.to_vec())
-        }
-        match self {
-            Self::TripleDes => run::<des::TdesEde3>(key, block),
-            Self::Aes128 => run::<aes::Aes128>(key, block),
-            Self::Aes192 => run::<aes::Aes192>(key, block),
-            Self::Aes256 => run::<aes::Aes256>(key, block),
-        }
+        self.one_block(key, block, true)
     }
 
     /// Decrypts one block; `None` if key or block have the wrong length.
     pub(crate) fn decrypt(self, key: &[u8], block: &[u8]) -> Option<Vec<u8>> {
-        fn run<C: BlockCipherDecrypt + KeyInit>(key: &[u8], block: &[u8]) -> Option<Vec<u8>> {
+        self.one_block(key, block, false)
+    }
+
+    fn one_block(self, key: &[u8], block: &[u8], encrypt: bool) -> Option<Vec<u8>> {
+        fn run<C>(key: &[u8], block: &[u8], encrypt: bool) -> Option<Vec<u8>>
+        where
+            C: BlockCipherEncrypt + BlockCipherDecrypt + KeyInit,
+        {
             let mut block = Block::<C>::try_from(block).ok()?;
-            C::new_from_slice(key).ok()?.decrypt_block(&mut block);
+            let cipher = C::new_from_slice(key).ok()?;
+            if encrypt {
+                cipher.encrypt_block(&mut block);
+            } else {
+                cipher.decrypt_block(&mut block);
+            }
             Some(block.to_vec())
         }
         match self {
-            Self::TripleDes => run::<des::TdesEde3>(key, block),
-            Self::Aes128 => run::<aes::Aes128>(key, block),
-            Self::Aes192 => run::<aes::Aes192>(key, block),
-            Self::Aes256 => run::<aes::Aes256>(key, block),
+            Self::TripleDes => run::<des::TdesEde3>(key, block, encrypt),
+            Self::Aes128 => run::<aes::Aes128>(key, block, encrypt),
+            Self::Aes192 => run::<aes::Aes192>(key, block, encrypt),
+            Self::Aes256 => run::<aes::Aes256>(key, block, encrypt),
         }
     }
 }

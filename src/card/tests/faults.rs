@@ -42,7 +42,7 @@ fn faults_have_classes_and_only_absence_is_soft() {
         (Fault::Denied, Class::Permission),
         (Fault::TimedOut, Class::Card),
         (Fault::Lost, Class::Card),
-        (Fault::Status(StatusWord::WRONG_DATA), Class::Card),
+        (Fault::Status(StatusWord(0x6a80)), Class::Card),
         (Fault::Garbage("x"), Class::Card),
         (Fault::Pcsc(E::InternalError), Class::Card),
     ] {
