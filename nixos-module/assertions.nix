@@ -1,0 +1,251 @@
+# What can be known to go wrong, or likely does, while the configuration is evaluated; each message
+# says what to change. Pure, and needs no nixpkgs.
+{
+  cfg,
+  # What the rest of the machine is like: its file systems, services, users and groups, by name.
+  fileSystems,
+  services,
+  users,
+  groups,
+  mutableUsers,
+}:
+let
+  keys = (import ./spec.nix).keys cfg;
+  names = builtins.attrNames keys;
+  option = name: "security.cryptkey.keys.${name}";
+
+  # One entry for each element of a list.
+  each = f: builtins.concatMap (name: f name keys.${name}) names;
+  on = condition: message: if condition then [ message ] else [ ];
+
+  isGiven = source: source.file != null || source.credential != null || source.ask;
+  count = flags: builtins.length (builtins.filter (flag: flag) flags);
+  sourcesOf =
+    field: name: key:
+    builtins.filter (found: found.source != null) (
+      [
+        {
+          source = key.${field};
+          at = "${option name}.${field}";
+        }
+      ]
+      ++ map (card: {
+        source = card.${field};
+        at = "${option name}.cards.*.${field}";
+      }) key.cards
+    );
+
+  ## The state directory
+
+  isAbove =
+    path: dir:
+    path == "/"
+    || dir == path
+    || builtins.substring 0 (builtins.stringLength path + 1) dir == "${path}/";
+  # The file system of the state directory: of those that are mounted above it, the lowest.
+  stateFileSystem = builtins.foldl' (
+    found: path:
+    if
+      isAbove path cfg.stateDir
+      && (found == null || builtins.stringLength path > builtins.stringLength found)
+    then
+      path
+    else
+      found
+  ) null (builtins.attrNames fileSystems);
+  stateIsInRam =
+    stateFileSystem != null
+    && builtins.elem fileSystems.${stateFileSystem}.fsType [
+      "tmpfs"
+      "ramfs"
+    ];
+
+  ## Cards
+
+  cardName = card: if card.serial != null then card.serial else card.guid;
+  unique = builtins.foldl' (seen: x: if builtins.elem x seen then seen else seen ++ [ x ]) [ ];
+  knownCards = unique (each (_: key: map cardName key.cards));
+
+  ## Profiles
+
+  providers =
+    key:
+    if key.profile == null then
+      null
+    else
+      (builtins.fromTOML (builtins.readFile key.profile)).providers or [ ];
+  hasPassphrase = key: builtins.any (provider: provider.type or "" == "passphrase") (providers key);
+
+  ## Units
+
+  early = [
+    "basic.target"
+    "cryptsetup.target"
+    "dbus.service"
+    "dbus.socket"
+    "dbus-broker.service"
+    "local-fs-pre.target"
+    "local-fs.target"
+    "paths.target"
+    "pcscd.service"
+    "pcscd.socket"
+    "polkit.service"
+    "remote-cryptsetup.target"
+    "sockets.target"
+    "swap.target"
+    "sysinit.target"
+    "systemd-journald.service"
+    "systemd-sysusers.service"
+    "systemd-tmpfiles-setup.service"
+    "systemd-udevd.service"
+    "timers.target"
+  ];
+  isEarly =
+    unit:
+    builtins.elem unit early
+    || builtins.match "(systemd-cryptsetup@|initrd-).*" unit != null
+    || !((service unit).unitConfig.DefaultDependencies or true);
+  # A service without a command, of which a typo may be the reason.
+  isUndefined =
+    unit:
+    stem unit != null
+    && !((service unit).serviceConfig or { } ? ExecStart)
+    && (service unit).overrideStrategy or "" != "asDropin";
+  service = unit: if stem unit == null then { } else services.${stem unit} or { };
+  stem =
+    unit:
+    let
+      found = builtins.match "(.*)\\.service" unit;
+    in
+    if found == null then null else builtins.head found;
+
+  eachSecret =
+    f:
+    each (
+      name: key:
+      builtins.concatMap (secret: f "${option name}.secrets.${secret}" key.secrets.${secret}) (
+        builtins.attrNames key.secrets
+      )
+    );
+  undeclared =
+    what: known: at: account:
+    on (builtins.isString account && account != "root" && !builtins.elem account known) ''
+      ${at} names the ${what} ${account}, whom this configuration does not declare. If nobody adds it
+      by hand, none of this key's secrets will be published: declare users.${what}s.${account}, or use
+      the name of one that exists, or its number.'';
+  undeclaredAccounts = eachSecret (
+    at: secret:
+    undeclared "user" users "${at}.owner" secret.owner
+    ++ undeclared "group" groups "${at}.group" secret.group
+  );
+in
+{
+  # Messages of what can't work.
+  assertions =
+    each (
+      name: key:
+      on (builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}" name == null) ''
+        ${option name}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -, the first one no dot and
+        no dash. Rename the key.''
+      ++ builtins.concatMap (
+        found:
+        on (
+          count [
+            (found.source.file != null)
+            (found.source.credential != null)
+            found.source.ask
+          ] != 1
+        ) "${found.at}: set exactly one of file, credential and ask."
+      ) (sourcesOf "pin" name key)
+      ++ builtins.concatMap (
+        found:
+        on (
+          count [
+            (found.source.file != null)
+            found.source.protected
+            found.source.factoryDefault
+          ] != 1
+        ) "${found.at}: set exactly one of file, protected and factoryDefault."
+      ) (sourcesOf "managementKey" name key)
+      ++ on (builtins.any (card: card.serial == null && card.guid == null)
+        key.cards
+      ) "${option name}.cards: a card needs a serial or a guid; `nixos-cryptkey cards` prints them."
+      ++ on (key.enroll == "auto" && key.profile == null && stateIsInRam) ''
+        ${option name} would be enrolled into ${cfg.stateDir}, which is on the ${
+          fileSystems.${stateFileSystem}.fsType
+        }
+        ${stateFileSystem} and lost at each boot, and its secrets with it. Give security.cryptkey.stateDir
+        a file system that persists (fileSystems."${cfg.stateDir}", or a bind mount from one), or ship
+        the profile with ${option name}.profile.''
+      ++
+        on
+          (
+            key.pinPolicy != "never"
+            && key.pin == null
+            && builtins.any (card: card.pin == null) (
+              key.cards ++ (if key.cards == [ ] then [ { pin = null; } ] else [ ])
+            )
+          )
+          ''
+            ${option name}: no PIN for its card. Set ${option name}.pin.credential, .file or .ask; or, for a
+            key of the card that wants none, ${option name}.pinPolicy = "never".''
+    )
+    ++ eachSecret (
+      at: secret:
+      builtins.concatMap (
+        unit:
+        on (isEarly unit) ''
+          ${at}: ${unit} starts before pcscd can, so it can't wait for a secret from a card. Name a unit
+          with ordinary dependencies, or unlock what it needs in another way.''
+      ) (unique (secret.requiredBy ++ secret.before))
+    )
+    ++ (if mutableUsers then [ ] else undeclaredAccounts);
+
+  # Messages of what likely is not meant.
+  warnings =
+    each (
+      name: key:
+      on (key.cards == [ ] && key.profile == null && builtins.length knownCards > 1) ''
+        ${option name} names no card, while this configuration knows ${builtins.concatStringsSep " and " knownCards}.
+        If two are present, it will not be enrolled. Set ${option name}.cards.''
+      ++
+        on
+          (
+            key.touchPolicy != "never"
+            && !key.softFail
+            && !builtins.any (found: found.source.ask) (sourcesOf "pin" name key)
+          )
+          ''
+            ${option name} wants a touch at each boot. If nobody is there, it fails after ${toString key.touchTimeoutSec}
+            seconds, and what needs its secrets does not start. Set touchPolicy = "never" for a machine that
+            boots alone, or softFail = true.''
+      ++
+        on
+          (
+            !key.acceptSingleCard
+            && builtins.length key.cards < 2
+            && (key.profile == null || builtins.length (providers key) < 2)
+          )
+          ''
+            ${option name} is opened by one card and nothing else: if the card is lost or breaks, its secrets
+            are gone. Make sure that what they protect can be had in another way (another backup, a second
+            password), then set ${option name}.acceptSingleCard = true.''
+      ++ on (key.profile != null && hasPassphrase key) ''
+        ${option name}.profile has a passphrase provider and will be in the Nix store, where everybody can
+        read it and guess at the passphrase without limit. Put it in ${cfg.stateDir} instead, or ship a
+        profile without it.''
+      ++ on (key.profile != null && key.pinPolicy == "never") ''
+        ${option name}: with pinPolicy "never" and a shipped profile, all that keeps a user from the
+        secrets is who may reach the card: see security.cryptkey.pcsc.users.''
+    )
+    ++ eachSecret (
+      at: secret:
+      builtins.concatMap (
+        unit:
+        on (isUndefined unit) ''
+          ${at}.requiredBy: this configuration gives ${unit} nothing to run. If the name has a typo,
+          correct it; if a package brings the unit, set systemd.services."${stem unit}".overrideStrategy = "asDropin".''
+      ) secret.requiredBy
+    )
+    ++ (if mutableUsers then undeclaredAccounts else [ ]);
+}

@@ -1,0 +1,34 @@
+# What the units of nixos-cryptkey may do, and nothing else. docs/hardening.md says what each line
+# keeps out, and why others are missing.
+{
+  UMask = "0077";
+  NoNewPrivileges = true;
+  AmbientCapabilities = "";
+  LockPersonality = true;
+  MemoryDenyWriteExecute = true;
+  SystemCallArchitectures = "native";
+  KeyringMode = "private";
+  RemoveIPC = true;
+  RestrictNamespaces = true;
+  RestrictRealtime = true;
+  RestrictSUIDSGID = true;
+
+  ProtectSystem = "strict";
+  ProtectHome = "tmpfs";
+  PrivateTmp = true;
+  PrivateMounts = true;
+  PrivateDevices = true;
+  DevicePolicy = "closed";
+  ProtectProc = "invisible";
+  ProtectHostname = true;
+  ProtectClock = true;
+  ProtectKernelTunables = true;
+  ProtectKernelModules = true;
+  ProtectKernelLogs = true;
+  ProtectControlGroups = true;
+
+  PrivateNetwork = true;
+  PrivateIPC = true;
+  IPAddressDeny = "any";
+  RestrictAddressFamilies = "AF_UNIX";
+}

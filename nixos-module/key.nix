@@ -1,0 +1,195 @@
+# The options of a key, a submodule of security.cryptkey.keys.
+{ cfg, lib }:
+{ config, name, ... }:
+let
+  inherit (lib) literalExpression mkOption types;
+  sources = import ./sources.nix { inherit lib; };
+
+  card = {
+    options = {
+      serial = mkOption {
+        type = types.nullOr (
+          types.coercedTo types.ints.positive toString (types.strMatching "[1-9][0-9]*")
+        );
+        default = null;
+        example = "12345678";
+        description = "The serial in decimal, as `nixos-cryptkey cards` prints it.";
+      };
+      guid = mkOption {
+        type = types.nullOr (types.strMatching "[0-9A-Fa-f-]{32,36}");
+        default = null;
+        example = "8c4b2c4e53a24e0a9d6f0c1f1f0d7a35";
+        description = "The GUID, for cards without a serial and for makers who give all cards one serial.";
+      };
+      pin = sources.pin "this card, if not that of the key,";
+      managementKey = sources.managementKey "this card, if not that of the key,";
+    };
+  };
+in
+{
+  options = {
+    enable = mkOption {
+      type = types.bool;
+      default = true;
+      description = "Whether the machine has this key. Its profile stays where it is either way.";
+    };
+
+    cards = mkOption {
+      type = types.listOf (types.submodule card);
+      default = [ ];
+      example = literalExpression ''[ { serial = "12345678"; } ]'';
+      description = ''
+        The cards that may open the key. Empty: the only card present, whichever it is. A card that is
+        not listed sees no PIN.
+      '';
+    };
+
+    slot = mkOption {
+      type = types.enum (
+        [
+          "9a"
+          "9d"
+          "9e"
+        ]
+        ++ map (n: "8" + n) (lib.stringToCharacters "23456789abcdef")
+        ++ map (n: "9" + n) (lib.stringToCharacters "012345")
+      );
+      default = "9d";
+      description = "The slot of the card's key. 9c is not among them: its keys only sign.";
+    };
+
+    touchPolicy = mkOption {
+      type = types.enum [
+        "never"
+        "always"
+        "cached"
+      ];
+      default = "never";
+      description = ''
+        When the card wants a touch; `cached` lets one touch hold for 15 seconds. It is part of the
+        card's key: one that is there must have it, one that is generated gets it.
+      '';
+    };
+
+    pinPolicy = mkOption {
+      type = types.enum [
+        "never"
+        "once"
+        "always"
+      ];
+      default = "once";
+      description = ''
+        When the card wants the PIN, as for `touchPolicy`. With `never`, whoever reaches the card can
+        use its key.
+      '';
+    };
+
+    mode = mkOption {
+      type = types.enum [
+        "use-existing"
+        "overwrite"
+      ];
+      default = "use-existing";
+      description = ''
+        What enrollment does with a key that is in the slot already. An empty slot gets a new key
+        either way. This version overwrites nothing: with `overwrite` it refuses to enroll.
+      '';
+    };
+
+    overwrite.fingerprint = mkOption {
+      type = types.nullOr (types.strMatching "SHA256:[A-Za-z0-9+/]{43}");
+      default = null;
+      description = "With `mode = \"overwrite\"`: the key to destroy, as `nixos-cryptkey cards` prints it.";
+    };
+
+    enroll = mkOption {
+      type = types.enum [
+        "auto"
+        "never"
+      ];
+      default = "auto";
+      description = ''
+        `auto`: where there is no profile yet, a new key is made and sealed to the card. `never`: that
+        is an error.
+      '';
+    };
+
+    profileId = mkOption {
+      type = types.nullOr (types.strMatching "[0-9A-Fa-f]{32}");
+      default = null;
+      example = "00112233445566778899aabbccddeeff";
+      description = ''
+        The id of the profile that must be there. Enrollment prints it, as does
+        `nixos-cryptkey status`. Set it then: from there on a lost profile is an error, and never
+        leads to a new key, whose secrets would all be other ones.
+      '';
+    };
+
+    profile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = literalExpression "./vault.toml";
+      description = ''
+        A sealed profile that comes with the configuration, in place of the one in `stateDir`.
+        Nothing is enrolled beside it. It may be in the Nix store: only the card opens it.
+      '';
+    };
+
+    softFail = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether an absent card or reader, or a touch or an answer that did not come, is no failure:
+        the unit is started all the same, and units in `requiredBy` are skipped. A wrong PIN, a
+        changed key and a damaged or lost profile always fail.
+      '';
+    };
+
+    acceptSingleCard = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Silences the warning that the key hangs on one card: without it, its secrets are gone.
+      '';
+    };
+
+    pin = sources.pin "the cards";
+    managementKey = sources.managementKey "the cards";
+
+    cardTimeoutSec = mkOption {
+      type = types.ints.between 0 3600;
+      default = 30;
+      description = ''
+        How long to wait for the card, in seconds. 0: it is there or it is not. Waiting for another
+        key's turn on the same card does not count.
+      '';
+    };
+
+    touchTimeoutSec = mkOption {
+      type = types.ints.between 1 600;
+      default = 20;
+      description = "How long to wait for a touch, in seconds. Many cards give up after 15.";
+    };
+
+    secrets = mkOption {
+      type = types.attrsOf (
+        types.submodule (
+          import ./secret.nix {
+            inherit lib;
+            directory = "${cfg.runtimeDir}/${name}";
+          }
+        )
+      );
+      default = { };
+      description = "The published secrets, by name. The name is the name of the file.";
+    };
+
+    unit = mkOption {
+      type = types.str;
+      readOnly = true;
+      default = "cryptkey-${name}.service";
+      defaultText = literalExpression ''"cryptkey-''${name}.service"'';
+      description = "The key's unit, for other modules: its secrets are there once it is started.";
+    };
+  };
+}

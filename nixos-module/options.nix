@@ -1,0 +1,123 @@
+# The options of security.cryptkey.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) literalExpression mkOption types;
+  inherit (import ./types.nix { inherit lib; }) plainPath;
+  cfg = config.security.cryptkey;
+in
+{
+  options.security.cryptkey = {
+    enable = lib.mkEnableOption "secrets for services that only a smart card in the machine can unlock";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ../package.nix { };
+      defaultText = literalExpression "pkgs.callPackage ./package.nix { }";
+      description = "The package of nixos-cryptkey.";
+    };
+
+    keys = mkOption {
+      type = types.attrsOf (types.submodule (import ./key.nix { inherit cfg lib; }));
+      default = { };
+      description = ''
+        The keys, by name. A key is 32 random bytes that exist only sealed to a card; all its secrets
+        are made of them. Its unit is `cryptkey-NAME.service`. A name is 1 to 64 of the characters
+        `A-Z a-z 0-9 _ . -`, the first one no dot and no dash.
+      '';
+      example = literalExpression ''
+        {
+          vault = {
+            pin.credential = "/etc/credstore.encrypted/vault.pin";
+            secrets.restic = {
+              owner = "restic";
+              requiredBy = [ "restic-backups-home.service" ];
+            };
+          };
+        }
+      '';
+    };
+
+    stateDir = mkOption {
+      type = plainPath;
+      default = "/var/lib/cryptkey";
+      description = ''
+        The directory of the sealed keys (`KEY.toml`). It must keep its contents across boots: with a
+        lost profile, its secrets are lost. Nothing starts before its file system is mounted.
+      '';
+    };
+
+    runtimeDir = mkOption {
+      type = plainPath;
+      default = "/run/cryptkey";
+      description = "Where the published secrets are (`KEY/SECRET`): a RAM file system of its own.";
+    };
+
+    runtimeFileSystem = {
+      type = mkOption {
+        type = types.enum [
+          "ramfs"
+          "tmpfs"
+        ];
+        default = "ramfs";
+        description = ''
+          A `ramfs` is never swapped to a disk. Nor is the `tmpfs`, which is mounted with `noswap`
+          (Linux 6.4 or later) and has a size.
+        '';
+      };
+      size = mkOption {
+        type = types.strMatching "[1-9][0-9]*[kmg]?";
+        default = "8m";
+        description = "The size of the `tmpfs`. A `ramfs` has none.";
+      };
+    };
+
+    pcsc = {
+      enable = mkOption {
+        type = types.bool;
+        default = true;
+        description = "Whether to turn on pcscd and polkit, which decides who may reach the card.";
+      };
+
+      users = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [ "alice" ];
+        description = ''
+          Users who may reach cards and readers also without a local session, over SSH for instance.
+          Who reaches the card can use keys that want no PIN, and can spend PIN tries. Root and the
+          units of this module need not be listed.
+        '';
+      };
+
+      groups = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [ "wheel" ];
+        description = "Groups whose members may reach cards and readers, as for `users`.";
+      };
+
+      rule = mkOption {
+        type = types.enum [
+          "runtime"
+          "configuration"
+        ];
+        default =
+          if lib.versionAtLeast (pkgs.polkit.version or "0") "124" then "runtime" else "configuration";
+        defaultText = literalExpression ''
+          if lib.versionAtLeast pkgs.polkit.version "124" then "runtime" else "configuration"
+        '';
+        description = ''
+          Where the polkit rule for `users` and `groups` goes. `runtime`: a unit installs it in
+          `/run/polkit-1/rules.d`, and polkitd notices changes at once. `configuration`: into
+          `/etc/polkit-1/rules.d`, for versions of polkit that read nothing in `/run`; a change
+          restarts polkitd.
+        '';
+      };
+    };
+  };
+}

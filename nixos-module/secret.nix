@@ -1,0 +1,89 @@
+# The options of a secret, a submodule of security.cryptkey.keys.<name>.secrets.
+{ directory, lib }:
+{ name, ... }:
+let
+  inherit (lib) mkOption types;
+  inherit (import ./types.nix { inherit lib; }) account plainPath unitName;
+in
+{
+  options = {
+    use = mkOption {
+      type = types.strMatching "[^[:cntrl:]]{1,256}";
+      default = name;
+      defaultText = lib.literalExpression "name";
+      description = ''
+        What the secret is for. Secrets of one use are the same bytes, of another use others. With
+        the use written out, the secret can be renamed and stays the same.
+      '';
+    };
+
+    format = mkOption {
+      type = types.enum [
+        "raw"
+        "hex"
+        "base64"
+      ];
+      default = "raw";
+      description = "How the bytes are written: as they are, as lower-case hex, as base64 with padding.";
+    };
+
+    length = mkOption {
+      type = types.ints.between 1 1024;
+      default = 32;
+      description = "The number of bytes, before `format` is applied.";
+    };
+
+    newline = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether a newline follows.";
+    };
+
+    owner = mkOption {
+      type = account;
+      default = "root";
+      example = "restic";
+      description = "The user who owns the file, by name or number.";
+    };
+
+    group = mkOption {
+      type = account;
+      default = "root";
+      description = "The group of the file, by name or number.";
+    };
+
+    mode = mkOption {
+      type = types.strMatching "0?[0-7]{3}";
+      default = "0400";
+      description = "The permissions of the file, in octal.";
+    };
+
+    path = mkOption {
+      type = plainPath;
+      default = "${directory}/${name}";
+      defaultText = lib.literalExpression ''"''${config.security.cryptkey.runtimeDir}/KEY/SECRET"'';
+      example = "/var/lib/app/session.key";
+      description = ''
+        Where the secret is. With another path than the default, systemd-tmpfiles makes a symbolic
+        link there; what is there already is left as it is. Other modules read this option.
+      '';
+    };
+
+    requiredBy = mkOption {
+      type = types.listOf unitName;
+      default = [ ];
+      example = [ "restic-backups-home.service" ];
+      description = ''
+        Units that need the secret. They start after the key's unit; they do not start if it failed,
+        and are skipped if it failed softly (`softFail`) and the secret is not there.
+      '';
+    };
+
+    before = mkOption {
+      type = types.listOf unitName;
+      default = [ ];
+      example = [ "nginx.service" ];
+      description = "Units that start after the key's unit, whatever became of it.";
+    };
+  };
+}

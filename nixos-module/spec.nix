@@ -1,0 +1,140 @@
+# Options -> spec: the JSON that nixos-cryptkey reads. Pure, and needs no nixpkgs.
+let
+  given = builtins.filter (name: name != null);
+  # Fields that are not set are left out: to the program, null is a value like others.
+  set =
+    fields:
+    removeAttrs fields (builtins.filter (name: fields.${name} == null) (builtins.attrNames fields));
+
+  # The word true, or no field.
+  flag = value: if value then true else null;
+
+  # The name of the credential that holds a PIN: the key's, or one card's own.
+  credential = card: builtins.concatStringsSep "-" ([ "pin" ] ++ given [ (cardName card) ]);
+  cardName = card: if card.serial or null != null then card.serial else card.guid or null;
+
+  pin =
+    card: source:
+    if source == null then
+      null
+    else
+      set {
+        credential = if source.file != null || source.credential != null then credential card else null;
+        ask = flag source.ask;
+      };
+
+  managementKey =
+    source:
+    if source == null then
+      null
+    else
+      set {
+        inherit (source) file;
+        protected = flag source.protected;
+        factoryDefault = flag source.factoryDefault;
+      };
+
+  card =
+    card:
+    set {
+      inherit (card) serial guid;
+      pin = pin card card.pin;
+      managementKey = managementKey card.managementKey;
+    };
+
+  key =
+    key:
+    set {
+      inherit (key)
+        slot
+        touchPolicy
+        pinPolicy
+        mode
+        enroll
+        profileId
+        softFail
+        cardTimeoutSec
+        touchTimeoutSec
+        ;
+      cards = map card key.cards;
+      overwrite = if key.overwrite.fingerprint == null then null else key.overwrite;
+      # A path literal becomes a file of the Nix store.
+      profile = if key.profile == null then null else "${key.profile}";
+      pin = pin { } key.pin;
+      managementKey = managementKey key.managementKey;
+      secrets = builtins.mapAttrs (_: secret) key.secrets;
+    };
+
+  secret = secret: {
+    inherit (secret)
+      use
+      format
+      length
+      newline
+      owner
+      group
+      mode
+      ;
+  };
+
+  spec = cfg: keys: {
+    version = 1;
+    inherit (cfg) stateDir runtimeDir;
+    keys = builtins.mapAttrs (_: key) keys;
+  };
+
+  pcsc = cfg: { pcsc = { inherit (cfg.pcsc) users groups; }; };
+in
+rec {
+  # The keys that the machine has.
+  keys =
+    cfg:
+    removeAttrs cfg.keys (
+      builtins.filter (name: !cfg.keys.${name}.enable) (builtins.attrNames cfg.keys)
+    );
+
+  # The spec of the whole machine, for people.
+  machine = cfg: spec cfg (keys cfg) // pcsc cfg;
+
+  # The spec of one key, for its unit. It names the other keys in the same slot: what is sealed to it
+  # for them is no orphan. It names no more, as a unit whose spec changed is reloaded.
+  one =
+    cfg: name:
+    let
+      isSibling = other: other != name && (keys cfg).${other}.slot == cfg.keys.${name}.slot;
+    in
+    spec cfg { ${name} = cfg.keys.${name}; }
+    // {
+      otherKeys = builtins.filter isSibling (builtins.attrNames (keys cfg));
+    };
+
+  # The spec of the polkit unit: it changes with the users and groups alone.
+  polkit = cfg: spec cfg { } // pcsc cfg;
+
+  # What systemd has to hand to a key's unit, as values of LoadCredential= and
+  # LoadCredentialEncrypted=.
+  credentials =
+    key:
+    let
+      sources =
+        map (card: {
+          inherit (card) pin;
+          name = credential card;
+        }) key.cards
+        ++ [
+          {
+            inherit (key) pin;
+            name = credential { };
+          }
+        ];
+      of =
+        field:
+        map (source: "${source.name}:${source.pin.${field}}") (
+          builtins.filter (source: source.pin != null && source.pin.${field} != null) sources
+        );
+    in
+    {
+      LoadCredential = of "file";
+      LoadCredentialEncrypted = of "credential";
+    };
+}

@@ -1,0 +1,33 @@
+# The types of options that nixpkgs' lib lacks: they refuse what can't be meant, in words that help.
+{ lib }:
+let
+  inherit (lib) mkOptionType types;
+
+  # A path that needs no quotes, neither in a unit nor in tmpfiles.d(5).
+  plainPath = types.strMatching "(/[A-Za-z0-9_.@+-]+)+";
+in
+{
+  inherit plainPath;
+
+  # The name of a user or a group, or its number.
+  account = types.either (types.strMatching "[^[:cntrl:]:/]+") types.ints.unsigned;
+
+  # A path on the machine of what nobody else may read. A path literal would be copied into the Nix
+  # store, where everybody may read it.
+  secretPath = mkOptionType {
+    name = "secretPath";
+    description =
+      "absolute path in quotes, outside of the Nix store (path literals are copied into the store, "
+      + "which everybody may read)";
+    check =
+      path:
+      builtins.isString path
+      && plainPath.check path
+      && !builtins.hasContext path
+      && !lib.hasPrefix builtins.storeDir path;
+    merge = lib.mergeEqualOption;
+  };
+
+  # The name of a unit that can wait for a secret: NixOS knows these kinds by name.
+  unitName = types.strMatching "[A-Za-z0-9:_.@\\-]+\\.(service|socket|target|timer|path)";
+}

@@ -1,0 +1,238 @@
+# Options and specs -> units. Pure, and needs no nixpkgs.
+{
+  cfg,
+  # The files of the specs: { keys.<name>, polkit }.
+  specs,
+  # The package of systemd.
+  systemd,
+}:
+let
+  spec = import ./spec.nix;
+  hardening = import ./hardening.nix;
+  program = "${cfg.package}/bin/nixos-cryptkey";
+
+  keys = spec.keys cfg;
+  names = builtins.attrNames keys;
+  unique = builtins.foldl' (seen: x: if builtins.elem x seen then seen else seen ++ [ x ]) [ ];
+  namedAfter =
+    name: f:
+    builtins.listToAttrs (
+      map (key: {
+        name = name key;
+        value = f key;
+      }) names
+    );
+
+  # A source of the key and of each of its cards: "pin" or "managementKey".
+  sources =
+    field: key:
+    builtins.filter (source: source != null) (map (owner: owner.${field}) ([ key ] ++ key.cards));
+  asks = key: builtins.any (source: source.ask) (sources "pin" key);
+
+  # The longest that a run for a key may take: the declared waits (enrolling takes three touches), a
+  # prompt of 90 s for the PIN, and a minute for all else.
+  runSec =
+    key:
+    key.cardTimeoutSec
+    + (if key.touchPolicy == "never" then 0 else 3 * key.touchTimeoutSec)
+    + (if asks key then 90 else 0)
+    + 60;
+
+  # What a run for a key needs, in both of its units.
+  run =
+    name:
+    let
+      key = keys.${name};
+    in
+    {
+      # systemd-ask-password asks for a PIN.
+      path = [ systemd ];
+      wants = [ "pcscd.socket" ];
+      after = [
+        "pcscd.socket"
+        "dbus.service"
+      ];
+      unitConfig.RequiresMountsFor = [
+        cfg.stateDir
+        cfg.runtimeDir
+      ];
+      serviceConfig =
+        hardening
+        // spec.credentials key
+        // {
+          Type = "oneshot";
+          NotifyAccess = "main";
+          ExecStart = "${program} apply --spec ${specs.keys.${name}}";
+          # Keys on one card take turns.
+          TimeoutStartSec = builtins.foldl' (sum: other: sum + runSec other) 0 (builtins.attrValues keys);
+          # Secrets of other owners are compared with what stands, and given away.
+          CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_READ_SEARCH";
+          LimitMEMLOCK = "infinity";
+          ReadWritePaths = [
+            cfg.stateDir
+            cfg.runtimeDir
+          ]
+          ++ (if asks key then [ "/run/systemd/ask-password" ] else [ ]);
+          # Wherever it is, and only while it is there: it is needed once.
+          BindReadOnlyPaths = unique (
+            map (source: "-${source.file}") (
+              builtins.filter (source: source.file != null) (sources "managementKey" key)
+            )
+          );
+        };
+    };
+
+  # The key's unit: it is up while its secrets are published.
+  service =
+    name:
+    let
+      base = run name;
+    in
+    base
+    // {
+      description = "Secrets of key ${name}, from its smart card";
+      requiredBy = [ "cryptkey.target" ];
+      before = [
+        "cryptkey.target"
+      ]
+      ++ unique (builtins.concatMap (secret: secret.before) (builtins.attrValues keys.${name}.secrets));
+      # A change is applied in place, and nothing is scrubbed: who uses the secrets stays up, also
+      # while the card is away.
+      reloadIfChanged = true;
+      serviceConfig = base.serviceConfig // {
+        RemainAfterExit = true;
+        # systemd gives no credentials to ExecReload=: another unit has its own.
+        ExecReload = "+${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
+        ExecStop = "${program} scrub --spec ${specs.keys.${name}}";
+      };
+    };
+
+  reload =
+    name:
+    run name
+    // {
+      description = "Reload of the secrets of key ${name}";
+      # Only the key's unit starts it.
+      restartIfChanged = false;
+    };
+
+  # The polkit rule, which hangs on no card.
+  polkit = {
+    description = "polkit rule of those who may reach smart cards";
+    wantedBy = [ "multi-user.target" ];
+    reloadIfChanged = true;
+    serviceConfig = hardening // {
+      Type = "oneshot";
+      RemainAfterExit = true;
+      ExecStart = "${program} polkit --spec ${specs.polkit}";
+      ExecReload = "${program} polkit --spec ${specs.polkit}";
+      ExecStop = "${program} polkit --remove";
+      CapabilityBoundingSet = "";
+      ReadWritePaths = [ "/run/polkit-1/rules.d" ];
+    };
+  };
+
+  # Every secret, with its key and the file that it is published as.
+  secrets = builtins.concatMap (
+    key:
+    map (name: {
+      inherit key;
+      inherit (keys.${key}.secrets.${name}) path requiredBy;
+      file = "${cfg.runtimeDir}/${key}/${name}";
+    }) (builtins.attrNames keys.${key}.secrets)
+  ) names;
+
+  # What the units of one kind that need secrets get: { restic-backups-home = { requires = …; }; }.
+  consumers =
+    kind:
+    let
+      stem = unit: builtins.match "(.*)\\.${kind}" unit;
+      units = builtins.filter (unit: stem unit != null) (
+        unique (builtins.concatMap (secret: secret.requiredBy) secrets)
+      );
+      consumer =
+        unit:
+        let
+          needed = builtins.filter (secret: builtins.elem unit secret.requiredBy) secrets;
+          producers = unique (map (secret: "cryptkey-${secret.key}.service") needed);
+        in
+        {
+          requires = producers;
+          after = producers;
+          # After a soft failure the key's unit is up, and the secret is not there.
+          unitConfig.ConditionPathExists = map (secret: secret.file) needed;
+        };
+    in
+    builtins.listToAttrs (
+      map (unit: {
+        name = builtins.head (stem unit);
+        value = consumer unit;
+      }) units
+    );
+in
+{
+  # Each is a list of what NixOS merges into the option of that name.
+  services = [
+    (namedAfter (name: "cryptkey-${name}") service)
+    (namedAfter (name: "cryptkey-reload@${name}") reload)
+    (if cfg.pcsc.enable && cfg.pcsc.rule == "runtime" then { polkit-cryptkey = polkit; } else { })
+    (consumers "service")
+  ];
+  targets = [
+    {
+      cryptkey = {
+        description = "Secrets from smart cards";
+        wantedBy = [ "multi-user.target" ];
+      };
+    }
+    (consumers "target")
+  ];
+  sockets = [ (consumers "socket") ];
+  timers = [ (consumers "timer") ];
+  paths = [ (consumers "path") ];
+
+  mounts = [
+    {
+      description = "RAM file system of secrets from smart cards";
+      what = cfg.runtimeFileSystem.type;
+      inherit (cfg.runtimeFileSystem) type;
+      where = cfg.runtimeDir;
+      options = builtins.concatStringsSep "," (
+        [
+          "mode=0751"
+          "nosuid"
+          "nodev"
+          "noexec"
+        ]
+        ++ (
+          if cfg.runtimeFileSystem.type == "tmpfs" then
+            [
+              "noswap"
+              "size=${cfg.runtimeFileSystem.size}"
+            ]
+          else
+            [ ]
+        )
+      );
+    }
+  ];
+
+  # Lines of tmpfiles.d(5).
+  tmpfiles = [
+    "d ${cfg.stateDir} 0700 root root -"
+  ]
+  # polkitd notices what comes into the directory only if it was there at its start.
+  ++ (
+    if cfg.pcsc.enable && cfg.pcsc.rule == "runtime" then
+      [
+        "d /run/polkit-1 0755 root root -"
+        "d /run/polkit-1/rules.d 0755 root root -"
+      ]
+    else
+      [ ]
+  )
+  # Never L+, which would remove what stands at a path that was not meant.
+  ++ map (secret: "L ${secret.path} - - - - ${secret.file}") (
+    builtins.filter (secret: secret.path != secret.file) secrets
+  );
+}
