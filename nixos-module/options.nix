@@ -107,9 +107,9 @@ in
           "configuration"
         ];
         default =
-          if lib.versionAtLeast (pkgs.polkit.version or "0") "124" then "runtime" else "configuration";
+          if lib.versionAtLeast (pkgs.polkit.version or "0") "126" then "runtime" else "configuration";
         defaultText = literalExpression ''
-          if lib.versionAtLeast pkgs.polkit.version "124" then "runtime" else "configuration"
+          if lib.versionAtLeast pkgs.polkit.version "126" then "runtime" else "configuration"
         '';
         description = ''
           Where the polkit rule for `users` and `groups` goes. `runtime`: a unit installs it in
