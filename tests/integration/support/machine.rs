@@ -127,7 +127,7 @@ impl Machine {
         for variable in ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "COLUMNS"] {
             command.env_remove(variable);
         }
-        if !["cards", "schema", "--help", "--version"].contains(&args[0]) {
+        if !["cards", "schema", "help", "--help", "--version"].contains(&args[0]) {
             command.arg("--spec").arg(spec);
         }
         command
