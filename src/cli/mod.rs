@@ -69,8 +69,8 @@ enum Command {
 
 #[derive(Args)]
 struct SpecFile {
-    /// The spec (a JSON file)
-    #[arg(long, value_name = "FILE")]
+    /// The spec (a JSON file); the NixOS module puts the machine's own at the default place
+    #[arg(long, value_name = "FILE", default_value = spec::MACHINE)]
     spec: PathBuf,
 }
 

@@ -104,7 +104,8 @@ pub fn sealed(profile: &Profile, key: &Key) -> Sealed {
     }
 }
 
-/// The file of a profile that the spec does not name, and that is sealed to this slot of this card.
+/// The file of a profile that no spec of the machine names, and that is sealed to this slot of this
+/// card.
 ///
 /// # Errors
 /// `profile` where any profile of the state directory can't be read: it might be the one.
@@ -116,7 +117,7 @@ pub fn orphan(
     state: &SlotState,
 ) -> Result<Option<String>> {
     for (name, loaded) in store.profiles()? {
-        if spec.keys.contains_key(name.as_str()) {
+        if spec.declares(&name) {
             continue;
         }
         let profile = loaded?.profile;

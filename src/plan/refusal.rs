@@ -211,7 +211,8 @@ impl Refusal {
                 format!("{profile} is sealed to slot {slot} of this card, and the spec does not name it"),
                 format!(
                     "If the key was renamed, rename that file to {name}.toml; if it is not wanted \
-                     any more, move it out of the state directory. Otherwise choose another slot."
+                     any more, move it out of the state directory. If another spec declares the \
+                     key, list it in `otherKeys`. Otherwise choose another slot."
                 ),
             ),
             Self::KeyChanged { slot, sealed, found } => (

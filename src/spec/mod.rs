@@ -15,7 +15,11 @@ mod tree;
 mod types;
 mod validate;
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read as _},
+    path::Path,
+};
 
 use serde_json::Value;
 
@@ -29,6 +33,9 @@ pub use self::{
 };
 use crate::error::{Class, Error, Result};
 
+/// Where the NixOS module puts the spec of all the machine's keys.
+pub const MACHINE: &str = "/etc/cryptkey/spec.json";
+
 /// No spec is longer than this.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -40,10 +47,17 @@ pub fn text(path: &Path) -> Result<String> {
     };
     let mut bytes = Vec::new();
     let file = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
-    if let Err(error) = file {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let class = if denied { Class::Permission } else { Class::Spec };
-        return Err(refuse(class, error.to_string()));
+    match file.map_err(|error| (error.kind(), error)) {
+        Ok(_) => {}
+        Err((ErrorKind::NotFound, error)) if path == Path::new(MACHINE) => {
+            let advice = "The NixOS module writes it: set security.cryptkey.enable = true and \
+                          switch to that configuration. Or name another spec with --spec.";
+            return Err(Error::new(Class::Spec, tried(), error.to_string(), advice));
+        }
+        Err((ErrorKind::PermissionDenied, error)) => {
+            return Err(refuse(Class::Permission, error.to_string()));
+        }
+        Err((_, error)) => return Err(refuse(Class::Spec, error.to_string())),
     }
     if bytes.len() as u64 > MOST_BYTES {
         return Err(refuse(Class::Spec, format!("it is longer than {MOST_BYTES} bytes")));

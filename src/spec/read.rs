@@ -66,11 +66,11 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
                 }
                 continue;
             }
+            // What is left of an object whose faulty fields were taken out, or of a faulty item.
+            _ if is_empty(tree, &path) && faults.touch(&path) => {}
             Why::NotAllowed(allowed) => {
                 faults.add(path.clone(), not_allowed(tree, &path, &allowed));
             }
-            // What is left of an object whose faulty fields were taken out.
-            Why::Other(_) if is_empty(tree, &path) && faults.touch(&path) => {}
             Why::Other(message) => faults.add(path.clone(), message),
         }
         if !take_out(tree, &path) {
@@ -79,8 +79,8 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
     }
 }
 
-/// Takes the value out of the tree; an item of a list leaves an empty object, so that the others
-/// keep their places. False if nothing was changed by that.
+/// Takes the value out of the tree; an item of a list leaves an empty object, or a name where that
+/// does not serve, so that the others keep their places. False if nothing was changed by that.
 fn take_out(tree: &mut Value, path: &Path) -> bool {
     let Some((last, way)) = path.0.split_last() else {
         return false;
@@ -94,7 +94,8 @@ fn take_out(tree: &mut Value, path: &Path) -> bool {
         (Some(Value::Array(items)), Step::Item(index)) => {
             items.get_mut(*index).is_some_and(|item| {
                 let empty = Value::Object(Map::new());
-                std::mem::replace(item, empty.clone()) != empty
+                *item = if *item == empty { "_".into() } else { empty };
+                true
             })
         }
         _ => false,

@@ -34,6 +34,17 @@ pub struct Spec {
     pub runtime_dir: PathBuf,
     /// The keys, by name.
     pub keys: BTreeMap<Name, Key>,
+    /// The names of keys that other specs of this machine declare. Their profiles are no orphans,
+    /// which would keep a new key from being sealed to the same slot of the same card.
+    pub other_keys: Vec<Name>,
+}
+
+impl Spec {
+    /// Whether this spec, or another one of the machine, declares the key.
+    #[must_use]
+    pub fn declares(&self, name: &str) -> bool {
+        self.keys.contains_key(name) || self.other_keys.iter().any(|other| **other == *name)
+    }
 }
 
 impl Default for Spec {
@@ -43,6 +54,7 @@ impl Default for Spec {
             state_dir: "/var/lib/cryptkey".into(),
             runtime_dir: "/run/cryptkey".into(),
             keys: BTreeMap::new(),
+            other_keys: Vec::new(),
         }
     }
 }

@@ -43,6 +43,25 @@ pub(super) fn validate(spec: &Spec, faults: &mut Faults) {
         pins(key, &at, faults);
     }
     policies(spec, &keys, faults);
+    other_keys(spec, faults);
+}
+
+/// Each key is declared once on the machine: here or in another spec.
+fn other_keys(spec: &Spec, faults: &mut Faults) {
+    let at = Path::default().field("otherKeys");
+    for (index, name) in spec.other_keys.iter().enumerate() {
+        let here = at.item(index);
+        let key = spec.keys.contains_key(name).then(|| Path::default().field("keys").field(name));
+        let mut before = (0..index).filter(|other| spec.other_keys[*other] == *name);
+        let twin =
+            key.or_else(|| before.find_map(|i| Some(at.item(i)).filter(|at| !faults.touch(at))));
+        if let Some(twin) = twin
+            && !faults.touch(&here)
+        {
+            let found = quoted(name);
+            faults.add(here, format!("found {found}, which is at {twin} too; allowed is once"));
+        }
+    }
 }
 
 fn directories(spec: &Spec, faults: &mut Faults) {

@@ -1,11 +1,14 @@
 //! What each command says, word for word: whatever is different from run to run is replaced.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use expect_test::{Expect, expect};
 use serde_json::json;
 
-use crate::support::{Machine, Nitrokey, Output, TestCard, Yubikey};
+use crate::support::{
+    Machine, Nitrokey, Output, Running, TestCard, Yubikey,
+    ram::{Bound, Ram},
+};
 
 const KEY: &str = "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721";
 
@@ -85,6 +88,47 @@ fn help() {
             each.
         "#]],
     );
+}
+
+#[test]
+fn help_says_where_the_spec_is() {
+    let machine = Machine::new(0);
+    for command in ["apply", "check", "plan", "status", "scrub"] {
+        let output = machine.run(&["help", command]).exits(0);
+        for part in ["the NixOS module puts", "[default: /etc/cryptkey/spec.json]"] {
+            assert!(output.stdout.contains(part), "{output}");
+        }
+    }
+}
+
+/// `/etc` is an empty one of this test's own.
+#[test]
+fn the_machine_s_own_spec_is_the_default() {
+    let machine = Machine::new(0);
+    let etc = Ram::tmpfs("");
+    let bound = Bound::new(etc.path(), Path::new("/etc"));
+    let run = |command: &str| {
+        let mut program = machine.pcscd.command(env!("CARGO_BIN_EXE_nixos-cryptkey"));
+        program.arg(command);
+        machine.finish(Running::start(program))
+    };
+    for command in ["apply", "plan", "status", "scrub"] {
+        run(command).exits(10).says(&["reading spec /etc/cryptkey/spec.json", "--spec"]);
+    }
+    let missing = run("check");
+    prints(
+        &machine,
+        &missing,
+        &expect![[r#"
+        exit code 10
+        error: reading spec /etc/cryptkey/spec.json: No such file or directory (os error 2). The NixOS module writes it: set security.cryptkey.enable = true and switch to that configuration. Or name another spec with --spec.
+    "#]],
+    );
+    fs::create_dir("/etc/cryptkey").unwrap();
+    fs::write("/etc/cryptkey/spec.json", r#"{"version": 1, "keys": {}}"#).unwrap();
+    let found = run("check");
+    drop(bound);
+    assert_eq!(found.exits(0).stdout, "The spec is good.\n");
 }
 
 #[test]

@@ -20,5 +20,6 @@ mod publishing;
 mod readers;
 mod removal;
 mod secrecy;
+mod siblings;
 mod support;
 mod waiting;

@@ -10,6 +10,23 @@ use nix::{
 };
 use tempfile::TempDir;
 
+/// A directory in place of another one, in the namespace of a [`Ram`] that is mounted already.
+pub struct Bound(PathBuf);
+
+impl Bound {
+    /// Shows `directory` at `place`.
+    pub fn new(directory: &Path, place: &Path) -> Self {
+        mount(Some(directory), place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
 /// A mounted RAM file system. Needs root.
 pub struct Ram {
     root: TempDir,

@@ -129,7 +129,7 @@ fn about_the_slot() {
         &expect![[r#"
             tried: key vault: enrolling
             found: /var/lib/cryptkey/old.toml is sealed to slot 9d of this card, and the spec does not name it
-            advice: If the key was renamed, rename that file to vault.toml; if it is not wanted any more, move it out of the state directory. Otherwise choose another slot.
+            advice: If the key was renamed, rename that file to vault.toml; if it is not wanted any more, move it out of the state directory. If another spec declares the key, list it in `otherKeys`. Otherwise choose another slot.
         "#]],
     );
     let sealed = Fingerprint([1; 32]);

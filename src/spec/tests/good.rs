@@ -12,6 +12,7 @@ pub(super) const FULL: &str = r#"{
   "version": 1,
   "stateDir": "/var/lib/cryptkey",
   "runtimeDir": "/run/cryptkey",
+  "otherKeys": [ "web", "door" ],
   "keys": {
     "vault": {
       "cards": [ { "serial": "12345678", "guid": null, "pin": null, "managementKey": null } ],
@@ -34,6 +35,8 @@ pub(super) const FULL: &str = r#"{
 #[test]
 fn the_example_is_read() {
     let spec = read(FULL).unwrap();
+    assert!(["vault", "web", "door"].iter().all(|name| spec.declares(name)));
+    assert!(!spec.declares("restic"));
     let vault = &spec.keys["vault"];
     assert_eq!(vault.pin, Some(PinSource::File("/path".into())));
     assert_eq!(vault.management_key, Some(ManagementKeySource::File("/path2".into())));
@@ -83,7 +86,8 @@ fn the_defaults_are_those_of_the_seed() {
                 }
               }
             }
-          }
+          },
+          "otherKeys": []
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&read(text).unwrap()).unwrap());
 }

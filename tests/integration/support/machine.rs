@@ -85,13 +85,25 @@ impl Machine {
 
     /// Writes the spec.
     pub fn spec(&self, keys: Value) {
+        self.write_spec(&self.spec_file(), keys, &[]);
+    }
+
+    /// Writes a spec of one key, beside which others are declared; its file.
+    pub fn own_spec(&self, name: &str, key: Value, others: &[&str]) -> PathBuf {
+        let path = self.dir.path().join(format!("{name}.json"));
+        self.write_spec(&path, json!({ name: key }), others);
+        path
+    }
+
+    fn write_spec(&self, path: &Path, keys: Value, others: &[&str]) {
         let spec = json!({
             "version": 1,
             "stateDir": self.state,
             "runtimeDir": self.runtime,
             "keys": keys,
+            "otherKeys": others,
         });
-        fs::write(self.spec_file(), spec.to_string()).unwrap();
+        fs::write(path, spec.to_string()).unwrap();
     }
 
     /// Writes a spec of one key, called `vault`.
@@ -105,13 +117,18 @@ impl Machine {
 
     /// The program, with the spec where the command takes one.
     pub fn command(&self, args: &[&str]) -> Command {
+        self.command_with(args, &self.spec_file())
+    }
+
+    /// The same with another spec.
+    pub fn command_with(&self, args: &[&str], spec: &Path) -> Command {
         let mut command = self.pcscd.command(env!("CARGO_BIN_EXE_nixos-cryptkey"));
         command.args(args);
         for variable in ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "COLUMNS"] {
             command.env_remove(variable);
         }
-        if !["cards", "schema", "--help", "--version"].contains(&args[0]) {
-            command.arg("--spec").arg(self.spec_file());
+        if !["cards", "schema", "help", "--help", "--version"].contains(&args[0]) {
+            command.arg("--spec").arg(spec);
         }
         command
     }
@@ -128,7 +145,12 @@ impl Machine {
 
     /// `apply` in the background.
     pub fn start(&self) -> Running {
-        Running::start(self.command(&["apply", "--json", "-vv"]))
+        self.start_with(&self.spec_file())
+    }
+
+    /// The same with another spec.
+    pub fn start_with(&self, spec: &Path) -> Running {
+        Running::start(self.command_with(&["apply", "--json", "-vv"], spec))
     }
 
     /// Waits for a run, and checks what must hold after each.
