@@ -11,6 +11,7 @@ pub mod error;
 pub mod kdf;
 pub mod observe;
 pub mod plan;
+pub mod polkit;
 pub mod profile;
 pub mod publish;
 pub mod spec;

@@ -1,40 +1,24 @@
 //! Killed before or after any system call of publishing or scrubbing, a run leaves the old set, the
 //! new set or nothing at its name, never half; and the next run ends as if nothing had happened.
-//!
-//! The run to be killed is this test program again, traced: it is stopped at each system call in
-//! turn and killed there, so no instant is left out that the file system could tell from another.
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/killed.rs"]
+mod killed;
 #[path = "support/published.rs"]
 mod published;
 #[path = "support/ram.rs"]
 mod ram;
 
-use std::{
-    env,
-    io::{BufRead, BufReader, Write},
-    path::Path,
-    process::{Command, Stdio},
-    slice,
-};
+use std::{path::Path, slice};
 
 use cryptkey::publish::{Outcome, scrub};
-use nix::{
-    sys::{
-        ptrace,
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
-    unistd::{Pid, gettid},
-};
+use killed::{act_if_asked, kill_at};
 use published::{contents, expected, generations, publish, set, tree};
 use ram::Ram;
 
 const OLD: [(&str, &str); 3] = [("a", "old a"), ("b", "old b"), ("d", "same")];
 const NEW: [(&str, &str); 3] = [("b", "new b"), ("c", "new c"), ("d", "same")];
-/// In the environment of the run to be killed: what it does, and where.
-const ACT: &str = "PUBLISH_KILLED_ACT";
-const PLACE: &str = "PUBLISH_KILLED_PLACE";
 
 fn act(what: &str, dir: &Path) {
     match what {
@@ -47,53 +31,7 @@ fn act(what: &str, dir: &Path) {
 /// No test by itself: the run that [`kill_at`] kills.
 #[test]
 fn the_run_to_be_killed() {
-    let (Ok(what), Some(place)) = (env::var(ACT), env::var_os(PLACE)) else {
-        return;
-    };
-    // Tests have threads of their own, so the tracer must be told which to trace.
-    let mut error = std::io::stderr();
-    writeln!(error, "{}", gettid()).unwrap();
-    std::io::stdin().read_line(&mut String::new()).unwrap();
-    act(&what, Path::new(&place));
-}
-
-fn has_ended(status: WaitStatus) -> bool {
-    matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..))
-}
-
-/// Runs `what` in a process of its own and kills it at the `stop`th stop at a system call (two for
-/// each: before and after). False where it ended before that.
-fn kill_at(what: &str, dir: &Path, stop: usize) -> bool {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "the_run_to_be_killed", "--nocapture"])
-        .env(ACT, what)
-        .env(PLACE, dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut tid = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut tid).unwrap();
-    let thread = Pid::from_raw(tid.trim().parse().unwrap());
-    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
-    ptrace::interrupt(thread).unwrap();
-    let wait = || waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-    wait();
-    // It waits for this line inside a system call, and goes on once it is let.
-    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    for _ in 0..stop {
-        ptrace::syscall(thread, None).unwrap();
-        if has_ended(wait()) {
-            assert!(child.wait().unwrap().success());
-            return false;
-        }
-    }
-    child.kill().unwrap();
-    // The process ends only when the tracer has seen its thread end.
-    while !has_ended(wait()) {}
-    assert!(!child.wait().unwrap().success());
-    true
+    act_if_asked(act);
 }
 
 /// Kills `what` everywhere, each time from the state that `prepare` makes, and lets `check` look at

@@ -4,6 +4,7 @@ mod apply;
 mod cards;
 mod check;
 mod plan;
+mod polkit;
 mod schema;
 mod scrub;
 mod status;
@@ -17,6 +18,7 @@ use std::{
 use clap::{ArgAction, Args, Parser, Subcommand};
 use serde::Serialize;
 
+use self::polkit::PolkitArgs;
 use crate::{
     error::{Class, Error, Result},
     spec::{self, Key, Name, Spec},
@@ -27,7 +29,8 @@ use crate::{
 ///
 /// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
 /// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
-/// a RAM file system. Only `apply`, and `scrub`, which removes the secrets again, change anything.
+/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, and `polkit` change
+/// anything.
 #[derive(Parser)]
 #[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -63,6 +66,11 @@ enum Command {
     Cards,
     /// Remove the published secrets of the spec's keys
     Scrub(SpecArgs),
+    /// Let the users and groups that the spec lists reach cards and readers; needs no card
+    ///
+    /// Installs, changes or removes polkit's rule for it. pcscd asks polkit before anybody may use a
+    /// card, where it is built to.
+    Polkit(PolkitArgs),
     /// Print the JSON Schema of the spec
     Schema,
 }
@@ -126,6 +134,7 @@ pub fn run(cli: &Cli) -> std::result::Result<(), Class> {
             Command::Status(args) => status::run(args, cli.json),
             Command::Cards => cards::run(cli.json),
             Command::Scrub(args) => scrub::run(args, cli.json),
+            Command::Polkit(args) => polkit::run(args, cli.json),
             Command::Schema => schema::run(),
         }
     });

@@ -25,11 +25,11 @@ use serde_json::Value;
 
 pub use self::{
     fault::Fault,
-    names::{Name, ProfileId},
+    names::{Name, ProfileId, SubjectName},
     owner::{Account, FileMode},
     read::read,
     source::{ManagementKeySource, PinSource},
-    types::{Card, Enroll, Key, Mode, Overwrite, Secret, Spec, Version},
+    types::{Card, Enroll, Key, Mode, Overwrite, Pcsc, Secret, Spec, Version},
 };
 use crate::error::{Class, Error, Result};
 

@@ -30,7 +30,7 @@ macro_rules! text {
     )*};
 }
 
-text!(Name, ProfileId, Label, AbsolutePath, PrivatePath);
+text!(Name, ProfileId, SubjectName, Label, AbsolutePath, PrivatePath);
 
 /// The name of a key, a secret or a credential, which becomes the name of a file or a part of
 /// it: 1 to 64 of the characters `A-Z a-z 0-9 _ . -`, the first one no dot and no dash.
@@ -118,6 +118,35 @@ impl ProfileId {
 impl fmt::Display for ProfileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The name of a user or a group, as polkit matches it: 1 to 256 characters, no control characters,
+/// none beyond U+FFFF. polkit knows users and groups by name, not by number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = 256))]
+pub struct SubjectName(String);
+
+impl SubjectName {
+    fn check(text: &str) -> Result<(), String> {
+        // Duktape splits what is beyond in two within a script, and not in the names that it is given.
+        let bad = |c: char| c.is_control() || c > '\u{ffff}';
+        if text.is_empty() || text.chars().count() > 256 || text.contains(bad) {
+            Err(format!(
+                "found {}; allowed is the name of a user or group: 1 to 256 characters, no control \
+                 characters, none beyond U+FFFF",
+                quoted(text)
+            ))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

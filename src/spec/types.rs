@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    names::{AbsolutePath, Label, Name, ProfileId, Whole},
+    names::{AbsolutePath, Label, Name, ProfileId, SubjectName, Whole},
     owner::{Account, FileMode},
     source::{ManagementKeySource, PinSource},
 };
@@ -37,6 +37,8 @@ pub struct Spec {
     /// The names of keys that other specs of this machine declare. Their profiles are no orphans,
     /// which would keep a new key from being sealed to the same slot of the same card.
     pub other_keys: Vec<Name>,
+    /// Who else may reach cards and readers.
+    pub pcsc: Pcsc,
 }
 
 impl Spec {
@@ -55,8 +57,20 @@ impl Default for Spec {
             runtime_dir: "/run/cryptkey".into(),
             keys: BTreeMap::new(),
             other_keys: Vec::new(),
+            pcsc: Pcsc::default(),
         }
     }
+}
+
+/// Who may reach cards and readers, as far as polkit decides it. What polkit says of others stays
+/// as it is. Only `nixos-cryptkey polkit` reads this.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Pcsc {
+    /// These users.
+    pub users: Vec<SubjectName>,
+    /// The members of these groups.
+    pub groups: Vec<SubjectName>,
 }
 
 /// The number 1: the version of the spec that this program reads.

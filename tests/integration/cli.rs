@@ -54,7 +54,7 @@ fn help() {
 
             A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
             card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
-            file system. Only `apply`, and `scrub`, which removes the secrets again, change anything.
+            file system. Only `apply`, `scrub`, which removes the secrets again, and `polkit` change anything.
 
             Usage: nixos-cryptkey [OPTIONS] <COMMAND>
 
@@ -66,6 +66,7 @@ fn help() {
                       published
               cards   Show every reader, its card and the keys in its slots; presents no PIN
               scrub   Remove the published secrets of the spec's keys
+              polkit  Let the users and groups that the spec lists reach cards and readers; needs no card
               schema  Print the JSON Schema of the spec
               help    Print this message or the help of the given subcommand(s)
 

@@ -13,6 +13,7 @@ pub(super) const FULL: &str = r#"{
   "stateDir": "/var/lib/cryptkey",
   "runtimeDir": "/run/cryptkey",
   "otherKeys": [ "web", "door" ],
+  "pcsc": { "users": [ "alice", "\"b\"" ], "groups": [ "wheel" ] },
   "keys": {
     "vault": {
       "cards": [ { "serial": "12345678", "guid": null, "pin": null, "managementKey": null } ],
@@ -37,6 +38,10 @@ fn the_example_is_read() {
     let spec = read(FULL).unwrap();
     assert!(["vault", "web", "door"].iter().all(|name| spec.declares(name)));
     assert!(!spec.declares("restic"));
+    let names =
+        |names: &[SubjectName]| names.iter().map(|n| n.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&spec.pcsc.users), ["alice", "\"b\""]);
+    assert_eq!(names(&spec.pcsc.groups), ["wheel"]);
     let vault = &spec.keys["vault"];
     assert_eq!(vault.pin, Some(PinSource::File("/path".into())));
     assert_eq!(vault.management_key, Some(ManagementKeySource::File("/path2".into())));
@@ -87,7 +92,11 @@ fn the_defaults_are_those_of_the_seed() {
               }
             }
           },
-          "otherKeys": []
+          "otherKeys": [],
+          "pcsc": {
+            "users": [],
+            "groups": []
+          }
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&read(text).unwrap()).unwrap());
 }
