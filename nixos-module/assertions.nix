@@ -14,9 +14,11 @@ let
   names = builtins.attrNames keys;
   option = name: "security.cryptkey.keys.${name}";
 
-  # One entry for each element of a list.
   each = f: builtins.concatMap (name: f name keys.${name}) names;
-  on = condition: message: if condition then [ message ] else [ ];
+  # The message, in one line, where the condition holds.
+  on =
+    condition: message:
+    if condition then [ (builtins.replaceStrings [ "\n" ] [ " " ] message) ] else [ ];
 
   isGiven = source: source.file != null || source.credential != null || source.ask;
   count = flags: builtins.length (builtins.filter (flag: flag) flags);

@@ -7,7 +7,7 @@
 }:
 let
   inherit (lib) literalExpression mkOption types;
-  inherit (import ./types.nix { inherit lib; }) plainPath;
+  inherit (import ./types.nix { inherit lib; }) plainPath subjectName;
   cfg = config.security.cryptkey;
 in
 {
@@ -84,7 +84,7 @@ in
       };
 
       users = mkOption {
-        type = types.listOf types.str;
+        type = types.listOf subjectName;
         default = [ ];
         example = [ "alice" ];
         description = ''
@@ -95,7 +95,7 @@ in
       };
 
       groups = mkOption {
-        type = types.listOf types.str;
+        type = types.listOf subjectName;
         default = [ ];
         example = [ "wheel" ];
         description = "Groups whose members may reach cards and readers, as for `users`.";

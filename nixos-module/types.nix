@@ -28,6 +28,9 @@ in
     merge = lib.mergeEqualOption;
   };
 
+  # The name of a user or a group in the polkit rule: ASCII, which every script engine reads alike.
+  subjectName = types.strMatching "[ -~]{1,256}";
+
   # The name of a unit that can wait for a secret: NixOS knows these kinds by name.
   unitName = types.strMatching "[A-Za-z0-9:_.@\\-]+\\.(service|socket|target|timer|path)";
 }

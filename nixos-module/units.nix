@@ -125,6 +125,8 @@ let
       Type = "oneshot";
       RemainAfterExit = true;
       ExecStart = "${program} polkit --spec ${specs.polkit}";
+      # A polkitd that was started before the directory was there notices nothing in it.
+      ExecStartPost = "-+${systemd}/bin/systemctl try-reload-or-restart polkit.service";
       ExecReload = "${program} polkit --spec ${specs.polkit}";
       ExecStop = "${program} polkit --remove";
       CapabilityBoundingSet = "";
