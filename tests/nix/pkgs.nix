@@ -1,0 +1,130 @@
+# The little of nixpkgs' packages that the modules name. Nothing is built: a package is a path of the
+# store that a machine can fill, and a text or the file of a spec is written by the evaluation.
+# With a program, the derivation of a spec is a real one, to be built.
+{ lib, program }:
+let
+  # The same name has the same path in each evaluation. (The store's base 32 has no e.)
+  path =
+    name:
+    let
+      hash = builtins.substring 0 32 (builtins.hashString "sha256" name);
+    in
+    "${builtins.storeDir}/${builtins.replaceStrings [ "e" ] [ "z" ] hash}-${name}";
+
+  package =
+    name: attributes:
+    let
+      result = {
+        inherit name result;
+        type = "derivation";
+        outPath = path name;
+        drvPath = "${path name}.drv";
+        outputName = "out";
+        bin = result;
+        out = result;
+        override = _: result;
+        overrideAttrs = _: result;
+      }
+      // attributes;
+    in
+    removeAttrs result [ "result" ];
+
+  # A file whose content is known.
+  file =
+    name: text:
+    package name {
+      outPath = builtins.toFile name text;
+    };
+
+  derive =
+    name: attributes: command:
+    builtins.derivation (
+      {
+        inherit name;
+        system = builtins.currentSystem;
+        builder = "/bin/sh";
+        args = [
+          "-ec"
+          ''
+            PATH=/usr/bin:/bin
+            for input in $nativeBuildInputs; do PATH=$input/bin:$PATH; done
+            ${command}
+          ''
+        ];
+      }
+      // attributes
+    );
+
+  cryptkey =
+    if program == null then
+      package "nixos-cryptkey"
+    else
+      _:
+      derive "nixos-cryptkey" { inherit program; } ''
+        mkdir -p $out/bin
+        cp $program $out/bin/nixos-cryptkey
+      '';
+
+  pkgs =
+    lib.genAttrs [
+      "bash"
+      "bashInteractive"
+      "ccid"
+      "coreutils"
+      "findutils"
+      "gnugrep"
+      "gnused"
+      "pcsclite"
+      "pcscliteWithPolkit"
+      "restic"
+      "shadow"
+      "systemd"
+    ] (name: package name { })
+    // {
+      inherit lib;
+      polkit = package "polkit" { version = "126"; };
+
+      stdenv = rec {
+        hostPlatform = lib.systems.elaborate "x86_64-linux" // {
+          canExecute = _: true;
+        };
+        buildPlatform = hostPlatform;
+      };
+      buildPackages = pkgs;
+
+      # The package of this repository is called, and what it gives to the builder looked at.
+      callPackage =
+        path: overrides:
+        let
+          function = import path;
+        in
+        function (builtins.intersectAttrs (builtins.functionArgs function) pkgs // overrides);
+      rustPlatform.buildRustPackage = arguments: cryptkey { inherit arguments; };
+      pkg-config = package "pkg-config" { };
+
+      writeText = file;
+      writeTextFile =
+        {
+          name,
+          text,
+          ...
+        }:
+        file name text;
+
+      buildEnv = { name, ... }: package name { };
+      formats.json = _: {
+        type = lib.types.anything;
+        generate = name: value: file name (builtins.toJSON value);
+      };
+
+      # A derivation that checks a spec and lets it through.
+      runCommand =
+        name: attributes: command:
+        if program == null then
+          file name (attributes.spec or (throw "${name}: what it makes is not known"))
+        else
+          derive name attributes command;
+      runCommandLocal = pkgs.runCommand;
+    };
+in
+pkgs
