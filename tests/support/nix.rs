@@ -113,8 +113,12 @@ pub fn value<T: for<'a> Deserialize<'a>>(
 
 /// Evaluates a configuration, which is a file with a module. Err is what Nix says.
 pub fn evaluate(configuration: &Path) -> Result<Machine, String> {
+    evaluate_expression(configuration.to_str().unwrap())
+}
+
+/// As [`evaluate`], of an expression that is a module.
+pub fn evaluate_expression(configuration: &str) -> Result<Machine, String> {
     let store = TempDir::new().unwrap();
-    let configuration = configuration.to_str().unwrap();
     let mut machine: Machine =
         value("machine.nix", &[("configuration", configuration)], store.path())?;
     machine.files = machine.closure(store.path());

@@ -1,0 +1,124 @@
+# Configurations that are not meant so: each is added to minimal.nix. The module says what is wrong.
+{ nixpkgs }:
+let
+  # A change of the key that minimal.nix has, and another key.
+  vault = options: { security.cryptkey.keys.vault = options; };
+  other = options: { security.cryptkey.keys.other = options; };
+  ask.pin.ask = true;
+  secret = options: vault { secrets.restic = options; };
+  shipped =
+    name: options:
+    other (ask // options // { profile = ../vectors/profiles + "/${name}.toml"; });
+
+  cases = {
+    key-name.security.cryptkey.keys."my key" = ask;
+    key-name-with-at.security.cryptkey.keys."vault@home" = ask;
+    pin-from-two = vault ask;
+    pin-from-none = vault {
+      cards = [
+        {
+          serial = "12345678";
+          pin = { };
+        }
+      ];
+    };
+    no-pin = other { };
+    no-pin-for-one-card = other {
+      cards = [
+        { serial = "12345678"; }
+        {
+          serial = "23456789";
+          pin.ask = true;
+        }
+      ];
+    };
+    management-key-from-two = vault {
+      managementKey = {
+        protected = true;
+        factoryDefault = true;
+      };
+    };
+    management-key-from-none = vault {
+      cards = [
+        {
+          serial = "12345678";
+          managementKey = { };
+        }
+      ];
+    };
+    nameless-card = vault { cards = [ ask ]; };
+
+    state-in-ram.fileSystems."/".fsType = "tmpfs";
+    state-in-ram-below.fileSystems = {
+      "/".fsType = "ext4";
+      "/var/lib".fsType = "ramfs";
+    };
+    state-on-a-disk-below-ram.fileSystems = {
+      "/".fsType = "tmpfs";
+      "/var/lib/cryptkey".fsType = "ext4";
+    };
+    state-beside-ram.fileSystems."/var/lib/crypt".fsType = "tmpfs";
+
+    too-early = secret {
+      requiredBy = [ "systemd-cryptsetup@root.service" ];
+      before = [
+        "sysinit.target"
+        "early.service"
+      ];
+    };
+    unit-without-default-dependencies = secret { before = [ "early.service" ]; } // {
+      systemd.services.early.unitConfig.DefaultDependencies = false;
+    };
+    undefined-unit = secret { requiredBy = [ "resitc.service" ]; };
+    packaged-unit = secret { requiredBy = [ "packaged.service" ]; } // {
+      systemd.services.packaged.overrideStrategy = "asDropin";
+    };
+
+    undeclared-owner = secret {
+      owner = "restic";
+      group = "backup";
+    };
+    undeclared-owner-for-good = secret { owner = "restic"; } // {
+      users = {
+        mutableUsers = false;
+        allowNoPasswordLogin = true;
+      };
+    };
+
+    no-card-named = other (ask // { cards = [ { serial = "12345678"; } ]; }) // {
+      imports = [
+        (other { cards = [ { serial = "23456789"; } ]; })
+      ];
+    };
+    touch-without-anybody = vault { touchPolicy = "cached"; };
+    one-card = vault { cards = [ { serial = "12345678"; } ]; };
+    shipped-and-no-backup = shipped "piv-only" { };
+    shipped-with-backup = shipped "piv-piv-recovery-any" { };
+    shipped-without-pin = shipped "piv-piv-recovery-any" {
+      pin = null;
+      pinPolicy = "never";
+    };
+    shipped-with-passphrase = other (
+      ask
+      // {
+        profile = builtins.toFile "other.toml" "[[providers]]\ntype = \"passphrase\"\n";
+      }
+    );
+  };
+
+  yields =
+    case:
+    let
+      machine = import ../nix/machine.nix {
+        inherit nixpkgs;
+        configuration.imports = [
+          ./configurations/minimal.nix
+          case
+        ];
+      };
+    in
+    {
+      inherit (machine) assertions warnings;
+    };
+in
+builtins.mapAttrs (_: yields) cases

@@ -1,0 +1,99 @@
+# Every option of the module with a value of its own.
+{
+  security.cryptkey = {
+    enable = true;
+    stateDir = "/persist/cryptkey";
+    runtimeDir = "/run/secrets-of-cards";
+    runtimeFileSystem = {
+      type = "tmpfs";
+      size = "4m";
+    };
+    pcsc = {
+      users = [
+        "alice"
+        "o'brien \"\\\n"
+      ];
+      groups = [ "wheel" ];
+      rule = "runtime";
+    };
+
+    keys.vault = {
+      cards = [
+        { serial = 12345678; }
+        {
+          guid = "8c4b2c4e53a24e0a9d6f0c1f1f0d7a35";
+          pin.credential = "/etc/credstore.encrypted/spare.pin";
+          managementKey.protected = true;
+        }
+      ];
+      slot = "82";
+      touchPolicy = "cached";
+      pinPolicy = "always";
+      mode = "overwrite";
+      overwrite.fingerprint = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+      enroll = "auto";
+      profileId = "00112233445566778899aabbccddeeff";
+      softFail = true;
+      acceptSingleCard = true;
+      pin.credential = "/etc/credstore.encrypted/vault.pin";
+      managementKey.file = "/etc/cryptkey/vault.management-key";
+      cardTimeoutSec = 120;
+      touchTimeoutSec = 10;
+      secrets = {
+        restic = {
+          use = "backups";
+          format = "hex";
+          length = 64;
+          newline = true;
+          owner = "restic";
+          group = "restic";
+          mode = "0440";
+          path = "/var/lib/restic/password";
+          requiredBy = [
+            "restic-backups-home.service"
+            "restic-backups-home.timer"
+          ];
+          before = [ "nginx.service" ];
+        };
+        wifi = {
+          format = "base64";
+          owner = 1000;
+          group = 100;
+          requiredBy = [ "restic-backups-home.service" ];
+        };
+      };
+    };
+
+    keys.desk = {
+      cards = [ { serial = "87654321"; } ];
+      pin.ask = true;
+      managementKey.factoryDefault = true;
+      enroll = "never";
+      secrets.disk = { };
+    };
+
+    # Declared, and not on this machine.
+    keys.later = {
+      enable = false;
+      pin.ask = true;
+    };
+  };
+
+  fileSystems."/persist" = {
+    device = "/dev/vda2";
+    fsType = "ext4";
+  };
+
+  users.users.restic = {
+    isSystemUser = true;
+    group = "restic";
+  };
+  users.groups.restic = { };
+
+  systemd.services.restic-backups-home.serviceConfig.ExecStart = "/bin/restic backup /home";
+  systemd.timers.restic-backups-home = {
+    wantedBy = [ "timers.target" ];
+    timerConfig.OnCalendar = "daily";
+  };
+  systemd.services.nginx.serviceConfig.ExecStart = "/bin/nginx";
+}

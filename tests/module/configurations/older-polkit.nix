@@ -1,0 +1,11 @@
+# A polkit that reads nothing in /run.
+{
+  security.cryptkey = {
+    enable = true;
+    pcsc = {
+      rule = "configuration";
+      users = [ "alice" ];
+      groups = [ "wheel" ];
+    };
+  };
+}

@@ -1,0 +1,13 @@
+# Secrets on a tmpfs with a size; pcscd and polkit are somebody else's, and nobody needs a rule.
+{
+  security.cryptkey = {
+    enable = true;
+    pcsc.enable = false;
+    runtimeFileSystem.type = "tmpfs";
+    keys.vault = {
+      acceptSingleCard = true;
+      pin.credential = "/etc/credstore.encrypted/vault.pin";
+      secrets.restic = { };
+    };
+  };
+}

@@ -1,0 +1,171 @@
+//! The specs that configurations yield are what the program means.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use cryptkey::spec;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use crate::{
+    configurations::{machine, names},
+    nix::{Machine, name_of, store_paths},
+    options,
+};
+
+/// The specs of a machine: their paths and texts.
+pub fn specs(machine: &Machine) -> impl Iterator<Item = (&str, &str)> {
+    let is_spec = |path: &str| Path::new(path).extension().is_some_and(|suffix| suffix == "json");
+    let files = machine.files.iter().map(|(path, text)| (path.as_str(), text.as_str()));
+    files.filter(move |(path, _)| is_spec(path))
+}
+
+#[test]
+fn check_accepts_every_spec() {
+    for name in names() {
+        let machine = machine(&name);
+        let root = TempDir::new().unwrap();
+        machine.install(root.path(), |_| false);
+        for (path, text) in specs(&machine) {
+            let file = root.path().join("spec.json");
+            // Shipped profiles are below the root.
+            fs::write(
+                &file,
+                text.replace("/nix/store", &format!("{}/nix/store", root.path().display())),
+            )
+            .unwrap();
+            // The rule against secrets in the store looks at the text.
+            let output = check(&file);
+            assert_eq!(output, "The spec is good.\n", "{name}: {path}");
+        }
+    }
+}
+
+/// What `check` says of a spec, on both of its outputs.
+pub fn check(spec: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nixos-cryptkey"));
+    let output = command.args(["check", "--spec"]).arg(spec).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    text(output.stdout) + &text(output.stderr)
+}
+
+/// Nothing is left to the program's defaults: what it reads is, written again, what was there.
+#[test]
+fn the_program_reads_every_spec_as_it_is_written() {
+    for name in names() {
+        for (path, text) in specs(&machine(&name)) {
+            let read =
+                spec::read(text).unwrap_or_else(|faults| panic!("{name}: {path}: {faults:?}"));
+            let written = without_nulls(serde_json::to_value(read).unwrap());
+            let mut wanted: Value = serde_json::from_str(text).unwrap();
+            add_empty(&mut wanted, &written);
+            assert_eq!(wanted, written, "{name}: {path}");
+        }
+    }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            fields.map(|(name, value)| (name, without_nulls(value))).collect::<Map<_, _>>().into()
+        }
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+/// Lists at the top that only some specs have.
+fn add_empty(wanted: &mut Value, written: &Value) {
+    for (name, value) in written.as_object().unwrap() {
+        if value == &Value::Array(Vec::new()) {
+            wanted.as_object_mut().unwrap().entry(name).or_insert(value.clone());
+        }
+    }
+}
+
+/// Each key has a spec, which its units name, and the machine has one with all of them.
+#[test]
+fn the_machine_spec_is_the_sum_of_the_keys_specs() {
+    for name in names() {
+        let machine = machine(&name);
+        let all: Value = serde_json::from_str(machine.etc("cryptkey/spec.json")).unwrap();
+        let keys = all["keys"].as_object().unwrap();
+        for (key, wanted) in keys {
+            for unit in
+                [format!("cryptkey-{key}.service"), format!("cryptkey-reload@{key}.service")]
+            {
+                let text = &machine.units[&unit].text;
+                let named: BTreeSet<_> =
+                    store_paths(text).filter(|path| name_of(path).ends_with(".json")).collect();
+                assert_eq!(named.len(), 1, "{name}: {unit}");
+                for path in named {
+                    let spec: Value = serde_json::from_str(&machine.files[path]).unwrap();
+                    assert_eq!(&spec["keys"][key], wanted, "{name}: {unit}");
+                    assert_eq!(spec["keys"].as_object().unwrap().len(), 1, "{name}: {unit}");
+                }
+            }
+        }
+        let services = machine.units.keys().filter(|unit| unit.starts_with("cryptkey-"));
+        assert_eq!(services.count(), 2 * keys.len(), "{name}");
+    }
+}
+
+/// Fields of the spec that are no options, and why.
+const NOT_OPTIONS: [(&str, &str); 2] = [
+    ("version", "the module writes the version that it knows"),
+    ("otherKeys", "the module knows the keys of the machine"),
+];
+
+/// Options that are no fields of the spec: they are NixOS' to carry out.
+const NOT_IN_THE_SPEC: [&str; 13] = [
+    "enable",
+    "keys.<name>.acceptSingleCard",
+    "keys.<name>.enable",
+    "keys.<name>.secrets.<name>.before",
+    "keys.<name>.secrets.<name>.path",
+    "keys.<name>.secrets.<name>.requiredBy",
+    "keys.<name>.unit",
+    "package",
+    "pcsc",
+    "pcsc.enable",
+    "pcsc.rule",
+    "runtimeFileSystem.size",
+    "runtimeFileSystem.type",
+];
+
+/// The module has an option for each field of the spec, and no other.
+#[test]
+fn every_field_of_the_spec_is_an_option() {
+    let schema = spec::schema();
+    let mut fields = BTreeSet::new();
+    collect(&schema, &schema, "", &mut fields);
+    for (field, _) in NOT_OPTIONS {
+        assert!(fields.remove(field), "{field}");
+    }
+    fields.extend(NOT_IN_THE_SPEC.map(str::to_owned));
+    fields.remove("pcsc");
+    fields.remove("keys.<name>.overwrite");
+    let options: BTreeSet<_> =
+        options::all().iter().map(|option| option.short_name().to_owned()).collect();
+    assert_eq!(fields, options);
+}
+
+/// The names of a schema's fields, as options are named.
+fn collect(root: &Value, schema: &Value, at: &str, found: &mut BTreeSet<String>) {
+    if let Some(target) = schema["$ref"].as_str() {
+        return collect(root, root.pointer(&target[1..]).unwrap(), at, found);
+    }
+    for either in schema["anyOf"].as_array().into_iter().flatten() {
+        collect(root, either, at, found);
+    }
+    if schema["items"].is_object() {
+        collect(root, &schema["items"], &format!("{at}*."), found);
+    }
+    for (_, named) in schema["patternProperties"].as_object().into_iter().flatten() {
+        collect(root, named, &format!("{at}<name>."), found);
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        found.insert(format!("{at}{name}"));
+        collect(root, field, &format!("{at}{name}."), found);
+    }
+}

@@ -1,0 +1,1 @@
+//! systemd accepts the units.
