@@ -3,7 +3,7 @@
 # `.ci/run` and the tests need all of these; the release binary needs the first three to be built.
 PACKAGES := gcc pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
 	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography \
-	python3-pyscard strace systemd duktape
+	python3-pyscard strace systemd duktape nix-bin
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # The cards that the tests put into the readers of a pcscd of their own.
@@ -14,6 +14,10 @@ NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
 # The tests mostly wait for cards and readers, not for the processor.
 export RUST_TEST_THREADS := 8
 RUNS := 30
+
+# What checks the Nix files; built once.
+TOOLS := $(CARGO_TARGET_DIR)/tools
+NIX_FILES = $(shell find . -name target -prune -o -name '*.nix' -print)
 
 .PHONY: help setup build lint test demo bench clean
 
@@ -31,6 +35,9 @@ lint: ## check format and lints
 	cargo fmt --check --manifest-path tests/nitrokey-card/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy $(NITROKEY) --all-targets -- -D warnings
+	cargo install --locked --quiet --root $(TOOLS) nixfmt_rs@0.5.3 deadnix@1.3.1
+	$(TOOLS)/bin/nixfmt --check $(NIX_FILES)
+	$(TOOLS)/bin/deadnix --fail $(NIX_FILES)
 
 test: setup lint build ## prove that everything works, against two cards behind a real pcscd
 	tests/release.sh $(CARGO_TARGET_DIR)/release/nixos-cryptkey

@@ -7,8 +7,7 @@ let
   ask.pin.ask = true;
   secret = options: vault { secrets.restic = options; };
   shipped =
-    name: options:
-    other (ask // options // { profile = ../vectors/profiles + "/${name}.toml"; });
+    name: options: other (ask // options // { profile = ../vectors/profiles + "/${name}.toml"; });
 
   cases = {
     key-name.security.cryptkey.keys."my key" = ask;

@@ -1,8 +1,9 @@
-# A derivation that holds the texts of all units, and thus builds all that they name.
+# A derivation that holds the texts of all units and the files in /etc, and thus builds what they name.
 { ... }@arguments:
 let
   inherit (import ./evaluate.nix arguments) config;
-  units = builtins.attrValues config.systemd.units;
+  units = map (unit: unit.text) (builtins.attrValues config.systemd.units);
+  etc = map (file: "${file.source}") (builtins.attrValues config.environment.etc);
 in
 builtins.derivation {
   name = "units";
@@ -13,5 +14,5 @@ builtins.derivation {
     "/bin/cp $textPath $out"
   ];
   passAsFile = [ "text" ];
-  text = builtins.concatStringsSep "\n" (map (unit: unit.text) units);
+  text = builtins.concatStringsSep "\n" (units ++ etc);
 }

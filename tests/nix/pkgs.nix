@@ -55,11 +55,12 @@ let
       // attributes
     );
 
-  cryptkey =
+  # What the package is made of is looked at by outputs.nix.
+  build =
+    attributes:
     if program == null then
-      package "nixos-cryptkey"
+      package "nixos-cryptkey" attributes
     else
-      _:
       derive "nixos-cryptkey" { inherit program; } ''
         mkdir -p $out/bin
         cp $program $out/bin/nixos-cryptkey
@@ -92,14 +93,13 @@ let
       };
       buildPackages = pkgs;
 
-      # The package of this repository is called, and what it gives to the builder looked at.
       callPackage =
         path: overrides:
         let
           function = import path;
         in
         function (builtins.intersectAttrs (builtins.functionArgs function) pkgs // overrides);
-      rustPlatform.buildRustPackage = arguments: cryptkey { inherit arguments; };
+      rustPlatform.buildRustPackage = build;
       pkg-config = package "pkg-config" { };
 
       writeText = file;
