@@ -56,7 +56,7 @@ fn a_bad_spec_fails_the_build() {
     let good = path("minimal");
     let good = good.to_str().unwrap();
     for (bad, message) in [
-        (r#"keys.vault.secrets."a b" = { };"#, "keys.vault.secrets.a b: "),
+        (r#"keys.vault.secrets."a b" = { };"#, r#"keys.vault.secrets."a b": "#),
         (
             r#"keys.other = { touchPolicy = "always"; pin.ask = true; };"#,
             "keys.vault.touchPolicy: ",

@@ -1,12 +1,15 @@
 //! `docs/options.md`, the reference of the module, is made of the module's options.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, sync::LazyLock};
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, sync::LazyLock};
 
 use expect_test::expect_file;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::nix::value;
+use crate::{
+    configurations::{names, path},
+    nix::value,
+};
 
 /// An option, its values written as in a configuration.
 #[derive(Debug, Deserialize)]
@@ -82,6 +85,19 @@ fn a_cards_sources_are_as_the_keys() {
     }
 }
 
+/// Each option is set by some configuration; the program's own package is the tests' to choose.
+#[test]
+fn the_configurations_have_every_option() {
+    let texts: Vec<_> =
+        names().iter().map(|name| fs::read_to_string(path(name)).unwrap()).collect();
+    let words: BTreeSet<_> =
+        texts.iter().flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric())).collect();
+    for option in all().iter().filter(|option| !option.read_only) {
+        let own = option.name.rsplit('.').next().unwrap();
+        assert!(own == "package" || words.contains(own), "{}", option.name);
+    }
+}
+
 fn reference() -> String {
     let mut text = String::from(
         "# The options of the NixOS module\n\n\
@@ -109,7 +125,7 @@ fn describe(text: &mut String, name: &str, option: &Opt) {
     for (what, value) in [("Default", &option.default), ("Example", &option.example)] {
         match value.as_deref().map(str::trim_end) {
             Some(value) if value.contains('\n') => {
-                write!(text, "- {what}:\n\n```nix\n{value}\n```\n").unwrap()
+                write!(text, "- {what}:\n\n```nix\n{value}\n```\n").unwrap();
             }
             Some(value) => writeln!(text, "- {what}: `{value}`").unwrap(),
             None => {}

@@ -1,6 +1,11 @@
 //! What each configuration yields, as `yield/` has it.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use expect_test::expect_file;
 use serde_json::Value;
@@ -19,14 +24,12 @@ fn every_configuration_yields_what_it_did() {
 
 #[test]
 fn nothing_is_left_over_in_yield() {
-    let mut wanted: BTreeSet<_> = names().into_iter().map(|name| name + ".txt").collect();
-    wanted.extend(["bad-messages.txt".into(), "bad-types.txt".into(), "fleet".into()]);
-    for entry in
-        fs::read_dir(yield_dir()).unwrap().chain(fs::read_dir(yield_dir().join("fleet")).unwrap())
-    {
-        let path = entry.unwrap().path();
-        let name = path.strip_prefix(yield_dir()).unwrap().to_str().unwrap();
-        assert!(wanted.contains(name), "{name}");
+    let mut wanted: BTreeSet<_> = names().into_iter().collect();
+    wanted.extend(["bad-messages", "bad-types", "fleet"].map(str::to_owned));
+    let read = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    for path in read(yield_dir()).chain(read(yield_dir().join("fleet"))) {
+        let name = path.strip_prefix(yield_dir()).unwrap().with_extension("");
+        assert!(wanted.contains(name.to_str().unwrap()), "{}", path.display());
     }
 }
 
@@ -38,81 +41,90 @@ fn no_assertion_fails() {
     }
 }
 
-pub fn yield_dir() -> std::path::PathBuf {
+pub fn yield_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/module/yield")
 }
 
 /// What the module gave to the machine, for people to read.
 fn written(machine: &Machine) -> String {
-    let mut text = String::new();
-    let units: Vec<_> = machine.units.iter().filter(|(_, unit)| is_ours(&unit.text)).collect();
-    let common = common_lines(units.iter().map(|(_, unit)| unit.text.as_str()));
-
+    let ours = |text: &&str| text.contains("cryptkey");
+    let mut page = Page::default();
     for warning in &machine.warnings {
-        section(&mut text, "warning", warning);
+        page.section("warning", warning.lines());
     }
-    let keys: Vec<_> =
-        machine.keys.values().map(|key| format!("{}: {:?}", key.unit, key.secrets)).collect();
-    section(&mut text, "keys", &keys.join("\n"));
-    let etc = machine.etc.iter().filter(|(path, _)| path.contains("cryptkey"));
-    section(
-        &mut text,
-        "/etc",
-        &etc.map(|(path, file)| format!("{path}: {file}")).collect::<Vec<_>>().join("\n"),
-    );
-    section(&mut text, "tmpfiles", &machine.tmpfiles.join("\n"));
-    for (path, file) in machine.files.iter().filter(|(path, _)| name_of(path).contains("cryptkey"))
-    {
-        let file = match serde_json::from_str::<Value>(file) {
-            Ok(json) => format!("{json:#}"),
-            Err(_) => file.clone(),
-        };
-        section(&mut text, name_of(path), &file);
+    for key in machine.keys.values() {
+        let secrets = key.secrets.iter().map(|(secret, path)| format!("{secret}: {path}"));
+        page.section(&format!("outputs of {}", key.unit), secrets);
     }
-    section(
-        &mut text,
-        "all services that run nixos-cryptkey",
-        &common.iter().copied().collect::<Vec<_>>().join("\n"),
-    );
-    for (name, unit) in units {
-        let links = [("wanted", &unit.wanted_by), ("required", &unit.required_by)];
-        let mut title = name.clone();
-        for (verb, others) in links.iter().filter(|(_, others)| !others.is_empty()) {
-            write!(title, ", {verb} by {}", others.join(" ")).unwrap();
+    let etc = machine.etc.iter().map(|(path, file)| format!("/etc/{path}: {file}"));
+    page.section("files", etc.filter(|line| ours(&line.as_str())));
+    page.section("tmpfiles", machine.tmpfiles.iter().map(String::as_str).filter(ours));
+
+    // The machine's spec is the sum of those of the keys.
+    let files = machine.files.iter().map(|(path, text)| (name_of(path), text));
+    let files: BTreeMap<_, _> =
+        files.filter(|(name, _)| ours(name) && *name != "cryptkey.json").collect();
+    for (name, text) in files {
+        match serde_json::from_str::<Value>(text) {
+            Ok(json) => page.section(name, format!("{json:#}").lines()),
+            Err(_) => page.section(name, text.lines()),
         }
-        let runs = unit.text.contains("/bin/nixos-cryptkey");
-        let lines = unit.text.lines().filter(|line| {
-            !line.is_empty()
-                && !line.starts_with("Environment=\"PATH=")
-                && !(runs && common.contains(line))
-        });
-        section(&mut text, &title, &lines.collect::<Vec<_>>().join("\n"));
     }
-    without_hashes(&text)
-}
 
-/// The module has a hand in this unit. (It turns pcscd and polkit on, but does not change them.)
-fn is_ours(text: &str) -> bool {
-    ["cryptkey", "smart card", "-of-cards"].iter().any(|word| text.contains(word))
-}
-
-/// The lines that all services of the program have.
-fn common_lines<'a>(units: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
-    let lines =
-        |unit: &'a str| unit.lines().filter(|line| line.contains('=')).collect::<BTreeSet<_>>();
-    let services = units.filter(|unit| unit.contains("/bin/nixos-cryptkey")).map(lines);
-    services.reduce(|all, these| &all & &these).unwrap_or_default()
-}
-
-fn section(text: &mut String, title: &str, body: &str) {
-    write!(text, "# {title}\n{}\n\n", body.trim_end()).unwrap();
-}
-
-/// Which store path a file has is Nix's to say; that it is one is ours.
-pub fn without_hashes(text: &str) -> String {
-    let mut text = text.to_owned();
-    for path in store_paths(&text.clone()) {
-        text = text.replace(path, &format!("/nix/store/…-{}", name_of(path)));
+    // What all services of the program have is written once.
+    let runs = |text: &str| text.contains("/bin/nixos-cryptkey");
+    let services = machine.units.values().filter(|unit| runs(&unit.text));
+    let common = services.map(|unit| settings(&unit.text)).reduce(|all, these| &all & &these);
+    let common = common.unwrap_or_default();
+    page.section("all services that run nixos-cryptkey", common.iter());
+    for (name, unit) in &machine.units {
+        let is_mount = unit.text.contains("[Mount]");
+        if !is_mount && !ours(&name.as_str()) && !ours(&unit.text.as_str()) {
+            continue;
+        }
+        let mut title = name.clone();
+        for (verb, others) in [("wanted", &unit.wanted_by), ("required", &unit.required_by)] {
+            if !others.is_empty() {
+                write!(title, ", {verb} by {}", others.join(" ")).unwrap();
+            }
+        }
+        let is_told = |line: &&str| {
+            line.is_empty() || is_path(line) || runs(&unit.text) && common.contains(line)
+        };
+        let own = unit.text.lines().filter(|line| !is_told(line));
+        page.section(&title, own);
     }
-    text
+    without_hashes(&page.0)
+}
+
+/// The lines of a unit but for the titles of its sections.
+fn settings(unit: &str) -> BTreeSet<&str> {
+    unit.lines().filter(|line| line.contains('=') && !is_path(line)).collect()
+}
+
+/// NixOS gives the same search path to all services.
+fn is_path(line: &str) -> bool {
+    line.starts_with("Environment=\"PATH=")
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn section(&mut self, title: &str, lines: impl Iterator<Item = impl AsRef<str>>) {
+        writeln!(self.0, "# {title}").unwrap();
+        for line in lines {
+            writeln!(self.0, "{}", line.as_ref()).unwrap();
+        }
+        self.0.push('\n');
+    }
+}
+
+/// Which hash a path of the store has is Nix's to say.
+fn without_hashes(text: &str) -> String {
+    let mut without = text.to_owned();
+    for path in store_paths(text) {
+        without = without.replace(path, &format!("/nix/store/…-{}", name_of(path)));
+    }
+    without
 }

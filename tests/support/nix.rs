@@ -2,6 +2,9 @@
 //! library and the unit types of nixpkgs, which cargo brings. It needs `nix-instantiate`; no daemon,
 //! no `/nix`, and no network once cargo has fetched.
 
+// Each test uses a part.
+#![allow(dead_code)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,

@@ -11,7 +11,7 @@
     pcsc = {
       users = [
         "alice"
-        "o'brien \"\\\n"
+        "o'brien \"\\"
       ];
       groups = [ "wheel" ];
       rule = "runtime";
