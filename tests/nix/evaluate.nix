@@ -36,7 +36,9 @@ lib.evalModules {
     "config/users-groups"
     "misc/assertions"
     "misc/ids"
+    "misc/meta"
     "security/polkit"
+    "services/backup/restic"
     "services/hardware/pcscd"
   ];
 }

@@ -15,7 +15,7 @@ let
     name: attributes:
     let
       result = {
-        inherit name result;
+        inherit name;
         type = "derivation";
         outPath = path name;
         drvPath = "${path name}.drv";
@@ -27,14 +27,11 @@ let
       }
       // attributes;
     in
-    removeAttrs result [ "result" ];
+    result;
 
   # A file whose content is known.
-  file =
-    name: text:
-    package name {
-      outPath = builtins.toFile name text;
-    };
+  file = name: text: package name { outPath = builtins.toFile name text; };
+  script = name: text: file name "#!/bin/bash\n${text}";
 
   derive =
     name: attributes: command:
@@ -75,6 +72,7 @@ let
       "findutils"
       "gnugrep"
       "gnused"
+      "openssh"
       "pcsclite"
       "pcscliteWithPolkit"
       "restic"
@@ -110,6 +108,11 @@ let
           ...
         }:
         file name text;
+
+      writeScript = file;
+      writeShellScript = script;
+      # A directory with bin/NAME is what a machine makes of a file of this name.
+      writeShellScriptBin = name: script "script-bin-${name}";
 
       buildEnv = { name, ... }: package name { };
       formats.json = _: {

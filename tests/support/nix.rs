@@ -7,8 +7,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
-    os::unix::fs::symlink,
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
@@ -176,7 +177,14 @@ impl Machine {
             }
         }
         for (path, text) in &self.files {
-            write(&root.join(&path[1..]), text);
+            let mut file = root.join(&path[1..]);
+            if let Some(script) = name_of(path).strip_prefix("script-bin-") {
+                file = file.join("bin").join(script);
+            }
+            write(&file, text);
+            if text.starts_with("#!") {
+                fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+            }
         }
         for (path, file) in &self.etc {
             link(file, &root.join("etc").join(path));
