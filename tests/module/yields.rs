@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cryptkey::{polkit, spec};
 use expect_test::expect_file;
 use serde_json::Value;
 
@@ -31,6 +32,15 @@ fn nothing_is_left_over_in_yield() {
         let name = path.strip_prefix(yield_dir()).unwrap().with_extension("");
         assert!(wanted.contains(name.to_str().unwrap()), "{}", path.display());
     }
+}
+
+/// The module writes the rule as the program does.
+#[test]
+fn the_rule_is_the_programs() {
+    let machine = machine("older-polkit");
+    let spec = spec::read(machine.etc("cryptkey/spec.json")).unwrap();
+    let rule = machine.etc("polkit-1/rules.d/05-nixos-cryptkey.rules");
+    assert_eq!(rule, polkit::render(&spec.pcsc));
 }
 
 /// Good configurations are good.

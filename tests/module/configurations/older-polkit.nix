@@ -4,7 +4,10 @@
     enable = true;
     pcsc = {
       rule = "configuration";
-      users = [ "alice" ];
+      users = [
+        "alice"
+        "o'brien \"\\@GROUPS@"
+      ];
       groups = [ "wheel" ];
     };
   };
