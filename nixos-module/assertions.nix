@@ -20,7 +20,6 @@ let
     condition: message:
     if condition then [ (builtins.replaceStrings [ "\n" ] [ " " ] message) ] else [ ];
 
-  isGiven = source: source.file != null || source.credential != null || source.ask;
   count = flags: builtins.length (builtins.filter (flag: flag) flags);
   sourcesOf =
     field: name: key:

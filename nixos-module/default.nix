@@ -91,7 +91,7 @@ in
       })
       (lib.mkIf (cfg.pcsc.enable && cfg.pcsc.rule == "configuration") {
         environment.etc."polkit-1/rules.d/05-nixos-cryptkey.rules".text = rule;
-        systemd.services.polkit.restartTriggers = [ rule ];
+        systemd.services.polkit.restartTriggers = [ (builtins.hashString "sha256" rule) ];
       })
     ]
   );

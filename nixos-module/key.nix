@@ -1,6 +1,6 @@
 # The options of a key, a submodule of security.cryptkey.keys.
 { cfg, lib }:
-{ config, name, ... }:
+{ name, ... }:
 let
   inherit (lib) literalExpression mkOption types;
   sources = import ./sources.nix { inherit lib; };
