@@ -131,7 +131,7 @@ impl Page {
 }
 
 /// Which hash a path of the store has is Nix's to say.
-fn without_hashes(text: &str) -> String {
+pub fn without_hashes(text: &str) -> String {
     let mut without = text.to_owned();
     for path in store_paths(text) {
         without = without.replace(path, &format!("/nix/store/…-{}", name_of(path)));
