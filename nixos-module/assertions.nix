@@ -69,12 +69,14 @@ let
 
   ## Profiles
 
+  # Those of a profile that comes with the configuration; what is elsewhere on the machine can't be
+  # read here.
   providers =
     key:
-    if key.profile == null then
-      null
+    if key.profile != null && (builtins.isPath key.profile || builtins.hasContext key.profile) then
+      (builtins.fromTOML (builtins.readFile key.profile)).providers or [ ]
     else
-      (builtins.fromTOML (builtins.readFile key.profile)).providers or [ ];
+      [ ];
   hasPassphrase = key: builtins.any (provider: provider.type or "" == "passphrase") (providers key);
 
   ## Units
