@@ -14,7 +14,7 @@ pub use preview::{Preview, preview};
 use crate::{
     card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error, Result},
-    observe,
+    observe::{self, Turn, Turns},
     plan::{self, Known, Next, Presented, Session, Step},
     profile::{
         Profile,
@@ -31,6 +31,9 @@ use crate::{
 const MOST_RESTARTS: u32 = 8;
 /// How long another run for the same key may take before this one gives up.
 pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
+/// How long the turn at a card is waited for, times the keys of the machine: each may wait so long
+/// for a touch that does not come (the most that `touchTimeoutSec` allows), which ends its turn.
+const TURN_LIMIT: Duration = Duration::from_secs(600);
 
 /// What a run of the program has learned about PINs, over all of its keys.
 #[derive(Default)]
@@ -61,7 +64,9 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
         tracing::warn!("key {name}: {warning}");
     }
     let _sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
-    let mut work = Work::new(run, spec, name, key)?;
+    let keys = u32::try_from(spec.keys.len() + spec.other_keys.len()).unwrap_or(u32::MAX);
+    let turns = Turns::among(&spec.runtime_dir, TURN_LIMIT.saturating_mul(keys));
+    let mut work = Work::new(run, spec, name, key, turns)?;
     let result = work.carry_out();
     work.run.pins.clone_from(&work.known.pins);
     result
@@ -78,6 +83,8 @@ struct Work<'a> {
     profile: Option<Profile>,
     /// The card of `known.session`.
     piv: Option<Piv>,
+    /// The turn at it, which ends after the session.
+    turn: Option<Turn>,
     /// Whether the PIN was the last thing that the card was told, as PIN policy "always" wants it.
     pin_is_fresh: bool,
     /// What a person typed, and for which card.
@@ -86,7 +93,9 @@ struct Work<'a> {
     opened: Option<Opened>,
     enrolled: bool,
     outcome: Option<Outcome>,
+    /// Until when the card is waited for.
     deadline: Deadline,
+    turns: Turns<'a>,
 }
 
 /// What a step comes to.
@@ -107,7 +116,13 @@ impl From<Error> for Failure {
 }
 
 impl<'a> Work<'a> {
-    fn new(run: &'a mut Run, spec: &'a Spec, name: &'a str, key: &'a Key) -> Result<Self> {
+    fn new(
+        run: &'a mut Run,
+        spec: &'a Spec,
+        name: &'a str,
+        key: &'a Key,
+        turns: Turns<'a>,
+    ) -> Result<Self> {
         let store = Store::open(&spec.state_dir)?;
         let profile = observe::profile(&store, name, key)?;
         let known = Known {
@@ -125,6 +140,7 @@ impl<'a> Work<'a> {
             known,
             profile,
             piv: None,
+            turn: None,
             pin_is_fresh: false,
             answers: Vec::new(),
             shares: Vec::new(),
@@ -132,6 +148,7 @@ impl<'a> Work<'a> {
             enrolled: false,
             outcome: None,
             deadline: Deadline::after(key.card_timeout),
+            turns,
         })
     }
 }
@@ -185,7 +202,10 @@ impl Work<'_> {
         if self.profile.is_none() {
             self.store.check_writable(self.name)?;
         }
-        let held = observe::find(self.name, self.key, &self.known, self.deadline);
+        // Whoever waits for a turn has none.
+        self.end_session();
+        let (key, known) = (self.key, &self.known);
+        let held = observe::find(self.name, key, known, self.turns, &mut self.deadline);
         let held = held.map_err(|error| match error.class {
             // It is not another program that holds the card: the thread that waits for the touch is
             // still there.
@@ -199,6 +219,7 @@ impl Work<'_> {
         })?;
         tracing::debug!("key {}: {} in {:?}", self.name, held.facts.card, held.facts.reader);
         self.piv = Some(held.piv);
+        self.turn = Some(held.turn);
         self.known.session = Some(held.facts);
         Ok(())
     }
@@ -206,6 +227,7 @@ impl Work<'_> {
     /// Ends the session; the card is reset where it learned anything.
     fn end_session(&mut self) {
         self.piv = None;
+        self.turn = None;
         self.known.session = None;
         self.pin_is_fresh = false;
     }

@@ -6,6 +6,7 @@ use super::{Attempt, Failure, Run, Work};
 use crate::{
     card::{PinTries, Piv},
     error::{Class, Error, Result},
+    observe::Turns,
     plan::{self, MIN_TRIES, Next, Step},
     spec::{Key, Spec},
     system::runtime_dir::RuntimeDir,
@@ -44,7 +45,7 @@ impl Preview {
             self.facts.push(warning);
         }
         let mut run = Run::default();
-        let mut work = Work::new(&mut run, spec, name, key)?;
+        let mut work = Work::new(&mut run, spec, name, key, Turns::none())?;
         self.facts.push(match &work.profile {
             Some(profile) => format!("profile {}", profile.id()),
             None => "no profile".into(),

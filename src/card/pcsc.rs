@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString},
-    sync::mpsc,
     time::Duration,
 };
 
@@ -127,12 +126,13 @@ impl Pcsc {
                 Some(waiting) => waiting,
                 None => Beginning::start(&name)?,
             };
-            match beginning.result.recv_timeout(deadline.remaining()) {
-                Ok(Ok(())) => return Ok(Box::new(beginning.transport)),
-                Ok(Err(Fault::Held)) if !deadline.passed() => self.wait_until_free(&name, deadline),
-                Ok(Err(fault)) => return Err(fault),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Fault::Absent),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
+            match beginning.wait(deadline.remaining()) {
+                Some(Ok(())) => return Ok(Box::new(beginning.transport)),
+                Some(Err(Fault::Held)) if !deadline.passed() => {
+                    self.wait_until_free(&name, deadline);
+                }
+                Some(Err(fault)) => return Err(fault),
+                None => {
                     self.begun.insert(reader.to_owned(), beginning);
                     return Err(Fault::Held);
                 }

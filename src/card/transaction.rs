@@ -8,7 +8,7 @@
 use std::{
     ffi::CStr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -37,13 +37,26 @@ pub(super) struct PcscTransport {
     reset_at_end: Arc<AtomicBool>,
     /// Closed when the transaction is over.
     ended: mpsc::Receiver<()>,
+    attended: Attended,
 }
 
-/// A transaction that may begin at any time.
+/// A transaction that may begin at any time. Where it begins while nobody waits for it, it ends at
+/// once: it would keep others from the card and serve nobody.
 pub(super) struct Beginning {
     pub transport: PcscTransport,
     /// Whether it began, once.
-    pub result: mpsc::Receiver<Result<(), Fault>>,
+    result: mpsc::Receiver<Result<(), Fault>>,
+}
+
+/// Whether somebody waits for a transaction, or has it. Locked by either side while it decides what
+/// to do about that, and never while it asks pcscd for anything.
+#[derive(Clone)]
+struct Attended(Arc<Mutex<bool>>);
+
+impl Attended {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Beginning {
@@ -53,15 +66,41 @@ impl Beginning {
         let (begun, result) = mpsc::channel();
         let (alive, ended) = mpsc::channel();
         let reset_at_end = Arc::new(AtomicBool::new(false));
-        let worker = Worker { inbox, reset_at_end: Arc::clone(&reset_at_end), _alive: alive };
+        let attended = Attended(Arc::new(Mutex::new(true)));
+        let worker = Worker {
+            inbox,
+            reset_at_end: Arc::clone(&reset_at_end),
+            attended: attended.clone(),
+            _alive: alive,
+        };
         let reader = reader.to_owned();
         thread::Builder::new()
             .name("card".into())
             .stack_size(256 * 1024)
             .spawn(move || worker.run(&reader, &begun))
             .map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
-        let transport = PcscTransport { requests: Some(requests), reset_at_end, ended };
+        let transport = PcscTransport { requests: Some(requests), reset_at_end, ended, attended };
         Ok(Self { transport, result })
+    }
+
+    /// Waits for it to begin. `None`: it may still begin, and then comes to nothing
+    /// ([`Fault::Held`]) unless it is waited for again by then.
+    pub fn wait(&self, limit: Duration) -> Option<Result<(), Fault>> {
+        *self.transport.attended.lock() = true;
+        match self.result.recv_timeout(limit) {
+            Ok(result) => return Some(result),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Some(Err(Fault::Absent)),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        let mut attended = self.transport.attended.lock();
+        match self.result.try_recv() {
+            Ok(result) => Some(result),
+            Err(mpsc::TryRecvError::Disconnected) => Some(Err(Fault::Absent)),
+            Err(mpsc::TryRecvError::Empty) => {
+                *attended = false;
+                None
+            }
+        }
     }
 }
 
@@ -102,6 +141,10 @@ impl Drop for PcscTransport {
     /// Ends the transaction and waits for that, so that the card is reset when this returns.
     fn drop(&mut self) {
         self.requests = None;
+        // One that nobody waits for does not begin any more.
+        if !*self.attended.lock() {
+            return;
+        }
         let _ = self.ended.recv_timeout(END_LIMIT);
     }
 }
@@ -110,6 +153,7 @@ impl Drop for PcscTransport {
 struct Worker {
     inbox: mpsc::Receiver<Request>,
     reset_at_end: Arc<AtomicBool>,
+    attended: Attended,
     /// Dropped when the last transaction is over, and the card reset if it is to be.
     _alive: mpsc::Sender<()>,
 }
@@ -160,7 +204,19 @@ impl Worker {
                     }
                 }
             };
-            let _ = begun.send(Ok(()));
+            let is_attended = {
+                let attended = self.attended.lock();
+                if *attended {
+                    // Told before anybody can turn away.
+                    let _ = begun.send(Ok(()));
+                }
+                *attended
+            };
+            if !is_attended {
+                let _ = transaction.end(Disposition::LeaveCard);
+                let _ = begun.send(Err(Fault::Held));
+                return Disposition::LeaveCard;
+            }
             let reset = loop {
                 match self.inbox.recv() {
                     Ok(Request::Transmit(command, reply)) => {

@@ -7,6 +7,7 @@ use super::{
     Held,
     recognize::{Why, candidates, examine},
     service,
+    turn::{Queue, Turns},
 };
 use crate::{
     card::{Fault, Pcsc},
@@ -23,26 +24,53 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// Waits shorter than this are not worth a line.
 const SILENT: Duration = Duration::from_secs(1);
+/// What the rest of a run may take once its turn came, besides the waits that systemd hears of.
+const REST: Duration = Duration::from_secs(60);
+/// How long a reader that is held is left alone between two looks, which wait for it.
+const HELD_PAUSE: Duration = Duration::from_millis(250);
 
 /// The card that the key wants, in a session: to open a share, or to be enrolled.
 ///
-/// Nothing is presented to any card on the way.
+/// Nothing is presented to any card on the way. `deadline` is put off by what it takes until other
+/// runs are done with the card.
 ///
 /// # Errors
 /// `no-card`, `card-busy`, `permission`; `bad-spec` where the spec names no card and there are
-/// several.
-pub fn find(name: &str, key: &Key, known: &Known, deadline: Deadline) -> Result<Held> {
-    Search { name, key, known, deadline, wanted: describe(key, known), pcsc: Pcsc::default() }.run()
+/// several; `publish` where the locks can't be used.
+pub fn find(
+    name: &str,
+    key: &Key,
+    known: &Known,
+    turns: Turns<'_>,
+    deadline: &mut Deadline,
+) -> Result<Held> {
+    let search = Search {
+        name,
+        key,
+        known,
+        deadline,
+        silent: Deadline::after(SILENT),
+        wanted: describe(key, known),
+        pcsc: Pcsc::default(),
+        queue: Queue::new(turns),
+        told_turn: false,
+    };
+    search.run()
 }
 
 struct Search<'a> {
     name: &'a str,
     key: &'a Key,
     known: &'a Known,
-    deadline: Deadline,
+    deadline: &'a mut Deadline,
+    /// Until when waiting for the card is not worth a line.
+    silent: Deadline,
     /// What is looked for, for people.
     wanted: String,
     pcsc: Pcsc,
+    queue: Queue<'a>,
+    /// Whether it was told that another run is waited for.
+    told_turn: bool,
 }
 
 /// What a look through the readers found.
@@ -51,36 +79,47 @@ enum Look {
     Found(Box<Held>),
     /// It is not there, and this is what is, by reader.
     Missing(Vec<(String, Why)>),
+    /// It may be the one in this reader, at which another run has its turn.
+    Taken(String),
     /// There is no pcscd.
     NoService,
 }
 
 impl Search<'_> {
     fn run(mut self) -> Result<Held> {
-        let silent = Deadline::after(SILENT);
-        if let Some(held) = self.usual_reader() {
+        if let Some(held) = self.usual_reader()? {
             return Ok(held);
         }
         let mut limit = FIRST_LOOK;
         let mut told = false;
         loop {
-            if silent.passed() && !self.deadline.passed() {
+            if self.silent.passed() && !self.deadline.passed() {
                 self.tell_wait(!told);
                 told = true;
                 limit = self.deadline.remaining().clamp(FIRST_LOOK, LOOK);
             }
             let look = self.look(limit)?;
-            if let Look::Found(held) = look {
-                return Ok(*held);
-            }
+            let seen = match look {
+                Look::Found(held) => return Ok(*held),
+                Look::Taken(reader) => {
+                    self.await_turn(&reader)?;
+                    continue;
+                }
+                Look::Missing(seen) => Some(seen),
+                Look::NoService => None,
+            };
+            self.queue.leave();
             if self.deadline.passed() {
-                return Err(self.missing(look));
+                return Err(self.missing(seen));
             }
             let slice = self.deadline.remaining().min(if told { LOOK } else { SILENT });
-            match look {
-                // What ends the wait early is seen by the next look.
-                Look::NoService => drop(service::wait(slice)),
-                _ => drop(self.pcsc.wait(slice)),
+            // What ends the wait early is seen by the next look.
+            match seen {
+                None => drop(service::wait(slice)),
+                Some(seen) if seen.iter().any(|(_, why)| matches!(why, Why::Held)) => {
+                    drop(self.pcsc.wait(slice.min(HELD_PAUSE)));
+                }
+                Some(_) => drop(self.pcsc.wait(slice)),
             }
         }
     }
@@ -99,12 +138,60 @@ impl Search<'_> {
         }
     }
 
+    /// Waits for the turn at the card in a reader; not for long, as the card may be elsewhere
+    /// meanwhile.
+    fn await_turn(&mut self, reader: &str) -> Result<()> {
+        let waited = self.queue.wait(reader, if self.told_turn { LOOK } else { SILENT });
+        let waited = waited.map_err(|error| Error {
+            tried: format!("key {}: {}", self.name, error.tried),
+            ..error
+        })?;
+        self.deadline.put_off(waited);
+        self.silent.put_off(waited);
+        let came = self.queue.has(reader);
+        if !came {
+            notify::status(&format!("waiting for another run to be done with reader {reader}"));
+            notify::extend_timeout(LOOK * 3);
+            if !self.told_turn {
+                let (name, seconds) = (self.name, self.queue.left().as_secs());
+                tracing::info!(
+                    "key {name}: waiting for another run to be done with the card in reader \
+                     {reader:?}, up to {seconds} s more"
+                );
+            }
+            self.told_turn = true;
+        } else if self.told_turn {
+            // The wait may have used up what the unit's start timeout has for the rest of the run.
+            notify::extend_timeout(self.deadline.remaining().saturating_add(REST));
+        }
+        if came && !self.is_named() {
+            // Such a look takes several turns: always from the first reader to the last, which pcscd
+            // lists to all runs in one order. So of several runs one gets them all.
+            self.queue.give_back();
+        }
+        Ok(())
+    }
+
+    /// Whether the spec or the profile names the card, so that the first match is it.
+    fn is_named(&self) -> bool {
+        self.known.profile.is_some() || !self.key.cards.is_empty()
+    }
+
     /// The card, if it is in the reader that it was enrolled in: mostly it still is, and then
     /// nobody needs to ask what other readers there are. Whatever else there is, the looks see.
-    fn usual_reader(&mut self) -> Option<Held> {
-        let (_, provider) = candidates(self.known).next()?;
+    fn usual_reader(&mut self) -> Result<Option<Held>> {
+        let Some((_, provider)) = candidates(self.known).next() else {
+            return Ok(None);
+        };
         let reader = provider.card_name.clone();
-        examine(&mut self.pcsc, &reader, self.key, self.known, FIRST_LOOK).ok()
+        let mut turn = self.queue.take(&reader)?;
+        if turn.is_none() {
+            // Mostly they need it for a moment only.
+            self.await_turn(&reader)?;
+            turn = self.queue.take(&reader)?;
+        }
+        let Some(turn) = turn else { return Ok(None) };
+        Ok(examine(&mut self.pcsc, &reader, self.key, self.known, FIRST_LOOK, turn).ok())
     }
 
     /// One look through all readers.
@@ -114,18 +201,25 @@ impl Search<'_> {
             Err(Fault::Absent) => return Ok(Look::NoService),
             Err(fault) => return Err(fault.error(self.tried())),
         };
-        // Those that a card was enrolled in come first.
+        // The one whose turn was waited for comes first, then those that a card was enrolled in.
         readers.sort_by_key(|(reader, _)| {
-            !candidates(self.known).any(|(_, p)| p.card_name == plain_text(reader))
+            let is_usual = candidates(self.known).any(|(_, p)| p.card_name == plain_text(reader));
+            (!self.queue.has(reader), !is_usual)
         });
-        // Where the spec or the profile names the card, the first match is it.
-        let named = self.known.profile.is_some() || !self.key.cards.is_empty();
+        let named = self.is_named();
         let (mut seen, mut found) = (Vec::new(), Vec::new());
+        let mut taken = None;
         for (reader, present) in readers {
-            let examined = if present {
-                examine(&mut self.pcsc, &reader, self.key, self.known, limit)
-            } else {
-                Err(Why::Empty)
+            let turn = if present { self.queue.take(&reader)? } else { None };
+            let examined = match turn {
+                Some(turn) => examine(&mut self.pcsc, &reader, self.key, self.known, limit, turn),
+                None if !present => Err(Why::Empty),
+                // What is in the others can be told already if the card has a name.
+                None if named => {
+                    taken.get_or_insert(reader);
+                    continue;
+                }
+                None => return Ok(Look::Taken(reader)),
             };
             match examined {
                 Ok(held) if named => return Ok(Look::Found(Box::new(held))),
@@ -134,6 +228,9 @@ impl Search<'_> {
                 Err(Why::Empty) if present => seen.push((reader, Why::Mute)),
                 Err(why) => seen.push((reader, why)),
             }
+        }
+        if let Some(reader) = taken {
+            return Ok(Look::Taken(reader));
         }
         // Whether another reader has a card with PIV too may not be known: wait until it can be told.
         let is_clear = |(_, why): &_| matches!(why, Why::Empty | Why::NoPiv | Why::Other(_));
@@ -145,10 +242,10 @@ impl Search<'_> {
     }
 
     /// Why there is no card, from what was seen in the last look.
-    fn missing(&self, look: Look) -> Error {
+    fn missing(&self, seen: Option<Vec<(String, Why)>>) -> Error {
         let waited = self.key.card_timeout.as_secs();
         let within = if waited == 0 { String::new() } else { format!(" within {waited} s") };
-        let Look::Missing(seen) = look else {
+        let Some(seen) = seen else {
             let found = format!("pcscd was not there{within}");
             return service::no_service(self.tried(), found);
         };
@@ -192,7 +289,7 @@ impl Search<'_> {
     fn ambiguous(&self, mut found: Vec<Held>, last: Held) -> Error {
         let Self { name, key, .. } = self;
         found.push(last);
-        let described = found.into_iter().map(|Held { mut piv, facts }| {
+        let described = found.into_iter().map(|Held { mut piv, facts, turn: _turn }| {
             let state = piv.inspect(key.slot).map_or_else(|f| f.to_string(), |s| s.to_string());
             format!("{} in {:?} (slot {}: {state})", facts.card, facts.reader, key.slot)
         });

@@ -4,9 +4,11 @@ mod find;
 mod recognize;
 mod scan;
 mod service;
+mod turn;
 
 pub use find::find;
 pub use scan::{CardView, ReaderView, SlotView, scan};
+pub use turn::{Turn, Turns};
 
 use std::path::Path;
 
@@ -27,6 +29,8 @@ pub struct Held {
     pub piv: Piv,
     /// What is known of it.
     pub facts: Session,
+    /// Keeps other runs from it; the last to be dropped, once the session has ended.
+    pub turn: Turn,
 }
 
 /// The profile of a key: the one that the spec ships, else the one in the state directory.

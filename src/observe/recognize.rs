@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Held;
+use super::{Held, turn::Turn};
 use crate::{
     card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
     plan::{Known, Session},
@@ -38,13 +38,14 @@ pub(super) fn candidates(known: &Known) -> impl Iterator<Item = (usize, &Params)
 }
 
 /// Begins a session with the card in a reader, if that is one that is wanted. `limit` bounds the
-/// wait for another program that holds it.
+/// wait for another program that holds it. The turn is over when the session is.
 pub(super) fn examine(
     pcsc: &mut Pcsc,
     reader: &str,
     key: &Key,
     known: &Known,
     limit: Duration,
+    turn: Turn,
 ) -> Result<Held, Why> {
     let mut piv = match Piv::select(pcsc.open(reader, limit)?) {
         Err(Fault::Status(_)) => return Err(Why::NoPiv),
@@ -56,7 +57,7 @@ pub(super) fn examine(
             return Err(Why::Other(card.to_string()));
         }
         let facts = session(reader, key, card, None);
-        return Ok(Held { piv, facts });
+        return Ok(Held { piv, facts, turn });
     }
     let mut why = Why::Other("a card that opens nothing more".into());
     for (index, provider) in candidates(known) {
@@ -64,7 +65,7 @@ pub(super) fn examine(
             Ok(slot) => {
                 let card = if may_be_a_copy(key, &slot) { piv.name()? } else { provider.card() };
                 let facts = session(reader, key, card, Some((index, slot)));
-                return Ok(Held { piv, facts });
+                return Ok(Held { piv, facts, turn });
             }
             Err(other @ Why::Other(_)) => why = other,
             Err(fault) => return Err(fault),

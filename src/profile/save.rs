@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     error::{Class, Error, Result},
-    system::{Deadline, lock::exclusive},
+    system::{
+        Deadline,
+        lock::{exclusive, tell},
+    },
 };
 
 /// How long [`Store::save`] waits for another run that is writing. Writing takes milliseconds.
@@ -169,7 +172,7 @@ fn write(dir: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
 fn lock(dir: &File, tried: &str) -> Result<Flock<File>> {
     let failed = |error| failed(tried.to_owned(), error, "Nothing was enrolled.");
     let dir = dir.try_clone().map_err(failed)?;
-    exclusive(dir, Deadline::after(LOCK_DEADLINE)).map_err(|waited| match waited {
+    exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
         Some(errno) => failed(errno.into()),
         None => Error::new(
             Class::Busy,

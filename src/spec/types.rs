@@ -126,7 +126,8 @@ pub struct Key {
     /// Where the card's management key comes from, which is needed to generate a key on the card.
     /// None: nothing can be generated.
     pub management_key: Option<ManagementKeySource>,
-    /// How long to wait for the card, in seconds. 0: it is there or it is not.
+    /// How long to wait for the card, in seconds. 0: it is there or it is not. What runs for other
+    /// keys of the card take is not counted.
     #[serde(
         rename = "cardTimeoutSec",
         deserialize_with = "through::<CardTimeout, _, _>",

@@ -46,6 +46,11 @@ impl Deadline {
         Self(Instant::now().checked_add(limit))
     }
 
+    /// Has it come `by` later.
+    pub fn put_off(&mut self, by: Duration) {
+        self.0 = self.0.and_then(|at| at.checked_add(by));
+    }
+
     /// What is left; zero once it has passed.
     #[must_use]
     pub fn remaining(self) -> Duration {

@@ -4,6 +4,8 @@ use std::{
     fs::{self, File},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -37,6 +39,22 @@ pub struct Guard {
 /// it, the process. `Class::Publish` where the directory can't be used (see [`RuntimeDir`]) or the
 /// file can't be opened.
 pub fn lock(runtime_dir: &Path, name: &str, limit: Duration) -> Result<Guard> {
+    take(runtime_dir, name, limit, tell)
+}
+
+/// Begins to wait for a lock on a thread of its own, as [`lock`] does, and tells nobody. What comes
+/// of it comes out of the channel; a lock that comes once nobody listens any more is let go at once.
+pub fn begin(runtime_dir: &Path, name: &str, limit: Duration) -> mpsc::Receiver<Result<Guard>> {
+    let (runtime_dir, name) = (runtime_dir.to_owned(), name.to_owned());
+    let (sender, receiver) = mpsc::channel();
+    let wait = move || drop(sender.send(take(&runtime_dir, &name, limit, |_| ())));
+    if let Err(error) = thread::Builder::new().name("lock".into()).spawn(wait) {
+        tracing::error!("no thread to wait for a lock: {error}");
+    }
+    receiver
+}
+
+fn take(runtime_dir: &Path, name: &str, limit: Duration, tell: fn(Duration)) -> Result<Guard> {
     let path = runtime_dir.join(LOCKS).join(name);
     let fault = |errno: Errno| {
         let tried = format!("opening the lock {}", path.display());
@@ -50,7 +68,7 @@ pub fn lock(runtime_dir: &Path, name: &str, limit: Duration) -> Result<Guard> {
         let locks = RuntimeDir::open_or_create(runtime_dir)?.subdir(LOCKS, Mode::S_IRWXU)?;
         let file = open(&locks, name).map_err(fault)?;
         let held = stat::fstat(&file).map_err(fault)?;
-        let guard = exclusive(file, deadline).map_err(|waited| match waited {
+        let guard = exclusive(file, deadline, tell).map_err(|waited| match waited {
             Some(errno) => fault(errno),
             None => busy(&path, limit, &held),
         })?;
@@ -67,14 +85,25 @@ fn open(locks: &OwnedFd, name: &str) -> nix::Result<File> {
     fcntl::openat(locks, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
 }
 
+/// Says that another run is waited for, and for how long.
+pub fn tell(limit: Duration) {
+    tracing::info!("waiting for another run, up to {} s", limit.as_secs());
+    notify::status("waiting for another run");
+    notify::extend_timeout(limit.saturating_add(limit / 2));
+}
+
 /// Locks `file`; `Err(None)` where the deadline passed first. flock(2) knows no deadline, so where
 /// it must wait it does so on a thread that is left behind; a lock that comes late is dropped there.
+/// Before it waits, it calls `tell` with what is left.
 pub fn exclusive(
     file: File,
     deadline: Deadline,
+    tell: fn(Duration),
 ) -> std::result::Result<Flock<File>, Option<Errno>> {
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(guard) => return Ok(guard),
+        // A thread that waits without end would hold the lock for a moment when it comes.
+        Err((_, Errno::EWOULDBLOCK)) if deadline.passed() => return Err(None),
         Err((file, Errno::EWOULDBLOCK)) => file,
         Err((_, errno)) => return Err(Some(errno)),
     };
@@ -88,9 +117,7 @@ pub fn exclusive(
         }
     };
     let limit = deadline.remaining();
-    tracing::info!("waiting for another run, up to {} s", limit.as_secs());
-    notify::status("waiting for another run");
-    notify::extend_timeout(limit.saturating_add(limit / 2));
+    tell(limit);
     bounded(limit, lock).unwrap_or(Err(None))
 }
 

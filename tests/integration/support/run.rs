@@ -70,9 +70,14 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// The same with this standard input, which is closed when its end is waited for.
+    pub fn start_with(mut command: Command, stdin: Stdio) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -123,6 +128,7 @@ impl Running {
 
     /// Waits for its end.
     pub fn output(mut self) -> Output {
+        drop(self.child.stdin.take());
         let stdout = self.stdout.take().unwrap().join().unwrap();
         while let Ok(line) = self.lines.recv() {
             self.stderr.push_str(&line);
