@@ -74,7 +74,7 @@
         machine.fail(f"test -e {vault.secrets}")
 
     with subtest("no card, and softFail: the key's unit is up, and its service is skipped"):
-        wait_for_journal("by-soft.service", "skipped because of an unmet condition")
+        wait_for_journal("by-soft.service", "unmet condition check")
         machine.require_unit_state(soft.unit, "active")
         wait_for_journal(soft.unit, "soft: skipped")
         machine.require_unit_state("by-soft.service", "inactive")

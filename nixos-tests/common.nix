@@ -31,7 +31,7 @@ in
     enable = true;
     keys.vault = {
       acceptSingleCard = true;
-      # helpers.py writes another one there.
+      # bad-morning.nix writes another PIN there.
       pin.file = lib.mkDefault "/var/lib/pin/vault";
       # The card is new: its slots are empty, and its management key is the factory's.
       managementKey.factoryDefault = true;
