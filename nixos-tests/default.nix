@@ -1,0 +1,32 @@
+# Tests that boot NixOS machines; `flake.nix` has them among its checks. A machine with Nix runs one
+# with `nix build .#checks.x86_64-linux.boot`.
+{ pkgs }:
+let
+  # What the test scripts import: the helpers, and the program that computes what a card must yield.
+  helpers =
+    python:
+    python.toPythonModule (
+      pkgs.runCommand "cryptkey-test-helpers" { } ''
+        site="$out/${python.python.sitePackages}"
+        install -D -m 0444 ${./helpers.py} "$site/helpers.py"
+        install -D -m 0444 ${../tests/expected.py} "$site/expected.py"
+      ''
+    );
+
+  run =
+    test:
+    pkgs.testers.runNixOSTest {
+      imports = [ test ];
+      defaults = ./common.nix;
+      extraPythonPackages = python: [
+        python.cryptography
+        (helpers python)
+      ];
+    };
+in
+{
+  boot = run ./boot.nix;
+  bad-morning = run ./bad-morning.nix;
+  polkit = run ./polkit.nix;
+  reload = run ./reload.nix;
+}
