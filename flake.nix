@@ -38,7 +38,7 @@
           packages = with pkgs; [
             clippy
             deadnix
-            nixfmt-rfc-style
+            nixfmt
             rustfmt
           ];
         };

@@ -14,7 +14,13 @@ rustPlatform.buildRustPackage {
   src = lib.cleanSourceWith {
     src = lib.cleanSource ./.;
     # What the build does not read does not rebuild it.
-    filter = path: _: !lib.hasSuffix ".nix" path && baseNameOf path != "target";
+    filter =
+      path: _:
+      !lib.hasSuffix ".nix" path
+      && !builtins.elem (baseNameOf path) [
+        "nixos-tests"
+        "target"
+      ];
   };
   cargoLock.lockFile = ./Cargo.lock;
 

@@ -107,15 +107,20 @@ in
           "configuration"
         ];
         default =
-          if lib.versionAtLeast (pkgs.polkit.version or "0") "126" then "runtime" else "configuration";
+          if
+            lib.versionAtLeast (config.security.polkit.package.version or pkgs.polkit.version or "0") "126"
+          then
+            "runtime"
+          else
+            "configuration";
         defaultText = literalExpression ''
-          if lib.versionAtLeast pkgs.polkit.version "126" then "runtime" else "configuration"
+          if lib.versionAtLeast config.security.polkit.package.version "126" then "runtime" else "configuration"
         '';
         description = ''
           Where the polkit rule for `users` and `groups` goes. `runtime`: a unit installs it in
           `/run/polkit-1/rules.d`, and polkitd notices changes at once. `configuration`: into
           `/etc/polkit-1/rules.d`, for versions of polkit that read nothing in `/run`; a change
-          restarts polkitd.
+          restarts polkitd, and pcscd with it.
         '';
       };
     };
