@@ -29,6 +29,7 @@ in
 {
   options = {
     enable = mkOption {
+      example = false;
       type = types.bool;
       default = true;
       description = "Whether the machine has this key. Its profile stays where it is either way.";
@@ -45,6 +46,8 @@ in
     };
 
     slot = mkOption {
+
+      example = "9a";
       type = types.enum (
         [
           "9a"
@@ -59,6 +62,8 @@ in
     };
 
     touchPolicy = mkOption {
+
+      example = "cached";
       type = types.enum [
         "never"
         "always"
@@ -72,6 +77,8 @@ in
     };
 
     pinPolicy = mkOption {
+
+      example = "never";
       type = types.enum [
         "never"
         "once"
@@ -85,6 +92,8 @@ in
     };
 
     mode = mkOption {
+
+      example = "overwrite";
       type = types.enum [
         "use-existing"
         "overwrite"
@@ -97,12 +106,16 @@ in
     };
 
     overwrite.fingerprint = mkOption {
+
+      example = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
       type = types.nullOr (types.strMatching "SHA256:[A-Za-z0-9+/]{43}");
       default = null;
       description = "With `mode = \"overwrite\"`: the key to destroy, as `nixos-cryptkey cards` prints it.";
     };
 
     enroll = mkOption {
+
+      example = "never";
       type = types.enum [
         "auto"
         "never"
@@ -136,6 +149,8 @@ in
     };
 
     softFail = mkOption {
+
+      example = true;
       type = types.bool;
       default = false;
       description = ''
@@ -146,6 +161,8 @@ in
     };
 
     acceptSingleCard = mkOption {
+
+      example = true;
       type = types.bool;
       default = false;
       description = ''
@@ -157,6 +174,8 @@ in
     managementKey = sources.managementKey "the cards";
 
     cardTimeoutSec = mkOption {
+
+      example = 120;
       type = types.ints.between 0 3600;
       default = 30;
       description = ''
@@ -166,12 +185,16 @@ in
     };
 
     touchTimeoutSec = mkOption {
+
+      example = 60;
       type = types.ints.between 1 600;
       default = 20;
       description = "How long to wait for a touch, in seconds. Many cards give up after 15.";
     };
 
     secrets = mkOption {
+
+      example = literalExpression ''{ restic = { format = "hex"; owner = "restic"; }; }'';
       type = types.attrsOf (
         types.submodule (
           import ./secret.nix {

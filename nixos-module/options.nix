@@ -15,6 +15,8 @@ in
     enable = lib.mkEnableOption "secrets for services that only a smart card in the machine can unlock";
 
     package = mkOption {
+
+      example = literalExpression "pkgs.nixos-cryptkey";
       type = types.package;
       default = pkgs.callPackage ../package.nix { };
       defaultText = literalExpression "pkgs.callPackage ./package.nix { }";
@@ -43,6 +45,8 @@ in
     };
 
     stateDir = mkOption {
+
+      example = "/persist/cryptkey";
       type = plainPath;
       default = "/var/lib/cryptkey";
       description = ''
@@ -52,6 +56,8 @@ in
     };
 
     runtimeDir = mkOption {
+
+      example = "/run/card-secrets";
       type = plainPath;
       default = "/run/cryptkey";
       description = "Where the published secrets are (`KEY/SECRET`): a RAM file system of its own.";
@@ -59,6 +65,7 @@ in
 
     runtimeFileSystem = {
       type = mkOption {
+        example = "tmpfs";
         type = types.enum [
           "ramfs"
           "tmpfs"
@@ -70,6 +77,7 @@ in
         '';
       };
       size = mkOption {
+        example = "1m";
         type = types.strMatching "[1-9][0-9]*[kmg]?";
         default = "8m";
         description = "The size of the `tmpfs`. A `ramfs` has none.";
@@ -78,6 +86,7 @@ in
 
     pcsc = {
       enable = mkOption {
+        example = false;
         type = types.bool;
         default = true;
         description = "Whether to turn on pcscd and polkit, which decides who may reach the card.";
@@ -102,6 +111,8 @@ in
       };
 
       rule = mkOption {
+
+        example = "configuration";
         type = types.enum [
           "runtime"
           "configuration"

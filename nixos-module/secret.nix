@@ -8,6 +8,7 @@ in
 {
   options = {
     use = mkOption {
+      example = "backups";
       type = types.strMatching "[^[:cntrl:]]{1,256}";
       default = name;
       defaultText = lib.literalExpression "name";
@@ -18,6 +19,8 @@ in
     };
 
     format = mkOption {
+
+      example = "hex";
       type = types.enum [
         "raw"
         "hex"
@@ -28,12 +31,16 @@ in
     };
 
     length = mkOption {
+
+      example = 64;
       type = types.ints.between 1 1024;
       default = 32;
       description = "The number of bytes, before `format` is applied.";
     };
 
     newline = mkOption {
+
+      example = true;
       type = types.bool;
       default = false;
       description = "Whether a newline follows.";
@@ -47,12 +54,16 @@ in
     };
 
     group = mkOption {
+
+      example = "backup";
       type = account;
       default = "root";
       description = "The group of the file, by name or number.";
     };
 
     mode = mkOption {
+
+      example = "0440";
       type = types.strMatching "0?[0-7]{3}";
       default = "0400";
       description = "The permissions of the file, in octal.";

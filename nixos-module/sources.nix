@@ -43,6 +43,7 @@ in
           example = "/etc/credstore.encrypted/vault.pin";
         };
         ask = mkOption {
+          example = true;
           type = types.bool;
           default = false;
           description = "Somebody is asked at the console, or by Plymouth, at each boot.";
@@ -68,6 +69,7 @@ in
           example = "/etc/cryptkey/vault.management-key";
         };
         protected = mkOption {
+          example = true;
           type = types.bool;
           default = false;
           description = ''
@@ -76,6 +78,7 @@ in
           '';
         };
         factoryDefault = mkOption {
+          example = true;
           type = types.bool;
           default = false;
           description = ''

@@ -85,6 +85,16 @@ fn a_cards_sources_are_as_the_keys() {
     }
 }
 
+/// What a reader needs to use an option without asking.
+#[test]
+fn every_option_teaches() {
+    for option in all() {
+        assert!(option.description.len() > 20, "{} has no description", option.name);
+        assert!(option.default.is_some(), "{} has no default", option.name);
+        assert!(option.read_only || option.example.is_some(), "{} has no example", option.name);
+    }
+}
+
 /// Each option is set by some configuration; the program's own package is the tests' to choose.
 #[test]
 fn the_configurations_have_every_option() {
