@@ -63,6 +63,16 @@ in
       description = "Where the published secrets are (`KEY/SECRET`): a RAM file system of its own.";
     };
 
+    verbosity = mkOption {
+      example = 2;
+      type = types.ints.between 0 2;
+      default = 0;
+      description = ''
+        How much the keys' units write to the journal: 0 what was done and what went wrong, 1 each
+        step, 2 each APDU's header and status, too. Never a secret.
+      '';
+    };
+
     runtimeFileSystem = {
       type = mkOption {
         example = "tmpfs";

@@ -10,6 +10,7 @@ let
   spec = import ./spec.nix;
   hardening = import ./hardening.nix;
   program = "${cfg.package}/bin/nixos-cryptkey";
+  verbosely = builtins.elemAt [ "" " -v" " -vv" ] cfg.verbosity;
 
   keys = spec.keys cfg;
   names = builtins.attrNames keys;
@@ -62,7 +63,7 @@ let
         // {
           Type = "oneshot";
           NotifyAccess = "main";
-          ExecStart = "${program} apply --spec ${specs.keys.${name}}";
+          ExecStart = "${program}${verbosely} apply --spec ${specs.keys.${name}}";
           # Keys on one card take turns.
           TimeoutStartSec = builtins.foldl' (sum: other: sum + runSec other) 0 (builtins.attrValues keys);
           # Secrets of other owners are compared with what stands, and given away.

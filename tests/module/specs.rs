@@ -110,7 +110,7 @@ const NOT_OPTIONS: [(&str, &str); 2] = [
 ];
 
 /// Options that are no fields of the spec: they are NixOS' to carry out.
-const NOT_IN_THE_SPEC: [&str; 13] = [
+const NOT_IN_THE_SPEC: [&str; 14] = [
     "enable",
     "keys.<name>.acceptSingleCard",
     "keys.<name>.enable",
@@ -124,6 +124,7 @@ const NOT_IN_THE_SPEC: [&str; 13] = [
     "pcsc.rule",
     "runtimeFileSystem.size",
     "runtimeFileSystem.type",
+    "verbosity",
 ];
 
 /// The module has an option for each field of the spec, and no other.

@@ -4,6 +4,7 @@
     enable = true;
     stateDir = "/persist/cryptkey";
     runtimeDir = "/run/secrets-of-cards";
+    verbosity = 2;
     runtimeFileSystem = {
       type = "tmpfs";
       size = "4m";
