@@ -1,0 +1,10 @@
+//! Booted machines: Debian 13 with its own systemd, polkit and pcscd, and a virtual card.
+//!
+//! It needs root and the packages that the Makefile names. What is missing fails the tests and says
+//! how to get it; nothing is skipped.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::needless_pass_by_value)]
+
+mod boot;
+mod support;
