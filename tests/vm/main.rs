@@ -4,7 +4,11 @@
 //! how to get it; nothing is skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+// `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
 mod boot;
+mod failing;
+mod machine;
+mod reload;
 mod support;

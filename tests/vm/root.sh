@@ -23,8 +23,7 @@ masked=(
 finish() {
     local root=$1 unit
     for unit in "${masked[@]}"; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
-    # Not the first boot of anything.
-    echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+    # What would be done at the first boot.
     chroot "$root" systemd-sysusers
     chroot "$root" ldconfig
     chroot "$root" journalctl --update-catalog
@@ -42,8 +41,8 @@ root=$cache/trixie-$( (echo "${packages[@]}" && cat "$0") | sha256sum | head -c 
 exec 9>"$cache/lock"
 flock 9
 if [[ ! -d $root ]]; then
-    # Whatever was left by one that was killed.
-    rm -rf "$cache"/partial.*
+    # Whatever was left by one that was killed, and roots of other packages.
+    rm -rf "$cache"/partial.* "$cache"/trixie-*
     partial=$(mktemp -d "$cache/partial.XXXXXX")
     trap 'rm -rf "$partial"' EXIT
     mmdebstrap --quiet --variant=minbase --include="${packages[*]}" \

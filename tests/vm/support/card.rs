@@ -26,7 +26,10 @@ impl Card {
         let state = container.scratch("card");
         let mut command = container.beside(&virtual_card());
         command.args(["--port", PORT, "--absent", "--patience", "1000000"]);
-        command.args(["--pin", Self::PIN, "--serial", Self::SERIAL]).args(args);
+        command.args(["--pin", Self::PIN]).args(args);
+        if !args.contains(&"--serial") {
+            command.args(["--serial", Self::SERIAL]);
+        }
         Self { server: Server::launch(command, &state).unwrap(), state }
     }
 

@@ -6,13 +6,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Write},
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::{MetadataExt, PermissionsExt, symlink},
-            net::UnixDatagram,
-        },
-    },
+    os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::OnceLock,
@@ -29,17 +23,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::run::{Output, Running};
-
 /// What takes longer will not come: a boot, a command, a line of the journal.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Where the machine has the program under test.
 pub const PROGRAM: &str =
     "/nix/store/11111111111111111111111111111111-nixos-cryptkey/bin/nixos-cryptkey";
-/// Where units find programs, as on Debian.
-const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-const DIES_WITH_ITS_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 
 /// A machine, off at first. What it writes to its disk lasts until this is dropped.
 pub struct Container {
@@ -48,11 +36,11 @@ pub struct Container {
     said: BufReader<ChildStdout>,
     /// What systemd says of the boot.
     notify: UnixDatagram,
-    work: PathBuf,
+    pub(super) work: PathBuf,
     /// The first process of the namespaces that outlast reboots.
-    inside: i32,
+    pub(super) inside: i32,
     /// The machine's systemd, as this process sees it; none while it is off.
-    leader: Option<i32>,
+    pub(super) leader: Option<i32>,
 }
 
 /// What is told of a machine.
@@ -197,144 +185,6 @@ impl Container {
     pub fn console(&self) -> String {
         let shown = fs::read(self.work.join("console.log")).unwrap_or_default();
         String::from_utf8_lossy(&shown).into_owned()
-    }
-
-    /// Where this process finds a file of the machine; while it is on, also those in its RAM. An
-    /// absolute symlink on the way would lead to this process's own files.
-    pub fn path(&self, path: &str) -> PathBuf {
-        assert!(path.starts_with('/'), "{path}");
-        let root = match self.leader {
-            Some(leader) => format!("/proc/{leader}/root"),
-            None => format!("/proc/{}/root{}/root", self.inside, self.work.display()),
-        };
-        PathBuf::from(root + path)
-    }
-
-    /// What the machine wrote to its disk, as a directory.
-    pub fn disk(&self) -> PathBuf {
-        self.work.join("upper")
-    }
-
-    /// A directory for whatever a test needs, which goes with the machine.
-    pub fn scratch(&self, name: &str) -> PathBuf {
-        let path = self.work.join(name);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    /// Puts a file of root's into it, whether it is on or off.
-    pub fn write(&self, path: &str, mode: u32, content: impl AsRef<[u8]>) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    /// Puts a symlink into it.
-    pub fn link(&self, path: &str, target: &str) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        symlink(target, path).unwrap();
-    }
-
-    /// Has a unit started with another one, which it does not need.
-    pub fn wanted_by(&self, unit: &str, by: &str) {
-        self.link(&format!("/etc/systemd/system/{by}.wants/{unit}"), &format!("../{unit}"));
-    }
-
-    /// Has a unit started with another one, which fails with it.
-    pub fn required_by(&self, unit: &str, by: &str) {
-        self.link(&format!("/etc/systemd/system/{by}.requires/{unit}"), &format!("../{unit}"));
-    }
-
-    /// Adds a user and a group of that name.
-    pub fn user(&self, name: &str, id: u32) {
-        let add = |file: &str, line: String| {
-            let file = self.path(file);
-            let text = fs::read_to_string(&file).unwrap();
-            fs::write(&file, text + &line).unwrap();
-        };
-        add("/etc/passwd", format!("{name}:x:{id}:{id}::/:/bin/sh\n"));
-        add("/etc/group", format!("{name}:x:{id}:\n"));
-    }
-
-    /// What a file of it holds.
-    #[track_caller]
-    pub fn read(&self, path: &str) -> Vec<u8> {
-        let real = self.path(path);
-        fs::read(real).unwrap_or_else(|e| panic!("{path}: {e}"))
-    }
-
-    /// The permissions and the owner of a file of it.
-    #[track_caller]
-    pub fn mode_and_owner(&self, path: &str) -> (u32, u32) {
-        let real = self.path(path);
-        let about = fs::metadata(real).unwrap_or_else(|e| panic!("{path}: {e}"));
-        (about.mode() & 0o7777, about.uid())
-    }
-
-    pub fn exists(&self, path: &str) -> bool {
-        self.path(path).symlink_metadata().is_ok()
-    }
-
-    /// A command in the machine, as root.
-    pub fn command(&self, args: &[&str]) -> Command {
-        let leader = self.leader.expect("it is off").to_string();
-        let mut command = Command::new("timeout");
-        command.arg(PATIENCE.as_secs().to_string());
-        // Killing the outermost ends all.
-        command.args(DIES_WITH_ITS_PARENT).args(["nsenter", "--all", "--target", &leader]);
-        command.args(DIES_WITH_ITS_PARENT).args(["env", "--ignore-environment", SEARCH_PATH]);
-        command.args(args);
-        command
-    }
-
-    /// Runs it to its end.
-    pub fn run(&self, args: &[&str]) -> Output {
-        Running::start(self.command(args)).output()
-    }
-
-    /// Runs a command as a service of a user, which is how polkit sees it.
-    pub fn run_as(&self, user: &str, args: &[&str]) -> Output {
-        let user = format!("--property=User={user}");
-        let service = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", &user];
-        self.run(&[&service, args].concat())
-    }
-
-    /// `systemctl`, which waits for the end of what it starts.
-    pub fn systemctl(&self, args: &[&str]) -> Output {
-        self.run(&[&["systemctl"], args].concat())
-    }
-
-    /// A property of a unit.
-    pub fn show(&self, unit: &str, property: &str) -> String {
-        let property = format!("--property={property}");
-        self.systemctl(&["show", "--value", &property, unit]).exits(0).stdout.trim().into()
-    }
-
-    /// `active`, `failed`, `inactive`, `activating` and so on.
-    pub fn state(&self, unit: &str) -> String {
-        self.show(unit, "ActiveState")
-    }
-
-    /// What the journal of this boot has of a unit.
-    pub fn journal(&self, unit: &str) -> String {
-        self.run(&["journalctl", "--boot", "--output=cat", "--unit", unit]).exits(0).stdout
-    }
-
-    /// All that the journals of all boots hold, every field of every entry.
-    pub fn whole_journal(&self) -> String {
-        let sync = self.run(&["journalctl", "--sync"]);
-        sync.exits(0);
-        self.run(&["journalctl", "--all", "--output=export"]).exits(0).stdout
-    }
-
-    /// Waits until the journal of this boot has a line with `part` in it of a unit.
-    #[track_caller]
-    pub fn wait_for(&self, unit: &str, part: &str) {
-        // A run's lines are those of its standard error.
-        let follow = "exec journalctl --boot --follow --lines=all --output=cat --unit \"$0\" >&2";
-        Running::start(self.command(&["sh", "-c", follow, unit])).wait_for(part);
     }
 
     /// A process of the host in the machine's network.

@@ -28,7 +28,7 @@ pub const SYSTEMD: &str = "/nix/store/22222222222222222222222222222222-systemd-2
 /// Installs the key, with the card's PIN and a factory management key; `key` goes on top of its
 /// spec. Its secret `restic` is owned by the user `restic`, who must be there.
 pub fn install(container: &Container, key: Value) {
-    spec(container, key);
+    let key = spec(container, key);
     container.write(PIN, 0o600, format!("{}\n", Card::PIN));
     container.link(&format!("{SYSTEMD}/bin"), "/usr/bin");
     container.write(
@@ -36,15 +36,15 @@ pub fn install(container: &Container, key: Value) {
         0o644,
         "d /var/lib/cryptkey 0700 root root -\n",
     );
-    for (name, text) in units() {
+    for (name, text) in units(&key) {
         container.write(&format!("/etc/systemd/system/{name}"), 0o644, text);
     }
     container.required_by(UNIT, "cryptkey.target");
     container.wanted_by("cryptkey.target", "multi-user.target");
 }
 
-/// Writes the spec anew.
-pub fn spec(container: &Container, key: Value) {
+/// Writes the spec anew; what it says of the key.
+pub fn spec(container: &Container, key: Value) -> Value {
     let mut vault = json!({
         "pin": { "credential": "pin" },
         "managementKey": { "factoryDefault": true },
@@ -53,10 +53,19 @@ pub fn spec(container: &Container, key: Value) {
     vault.as_object_mut().unwrap().extend(key.as_object().unwrap().clone());
     let spec = json!({ "version": 1, "keys": { "vault": vault } });
     container.write(SPEC, 0o444, spec.to_string());
+    vault
 }
 
 /// The units by their names.
-fn units() -> Vec<(&'static str, String)> {
+fn units(key: &Value) -> Vec<(&'static str, String)> {
+    let pin = if key["pin"]["ask"] == true {
+        "ReadWritePaths=/run/systemd/ask-password\n".into()
+    } else {
+        format!("LoadCredential=pin:{PIN}\n")
+    };
+    let management_key = key["managementKey"]["file"].as_str();
+    let management_key =
+        management_key.map_or(String::new(), |file| format!("BindReadOnlyPaths=-{file}\n"));
     let run = format!(
         "[Unit]\n\
          Wants=pcscd.socket\n\
@@ -66,11 +75,9 @@ fn units() -> Vec<(&'static str, String)> {
          Type=oneshot\n\
          NotifyAccess=main\n\
          Environment=PATH={SYSTEMD}/bin\n\
-         LoadCredential=pin:{PIN}\n\
          ExecStart={PROGRAM} apply -vv --spec {SPEC}\n\
-         TimeoutStartSec=90\n\
-         {}",
-        hardening()
+         TimeoutStartSec=180\n\
+         {pin}{management_key}{HARDENING}"
     );
     let key = format!(
         "{run}\
@@ -91,9 +98,44 @@ fn units() -> Vec<(&'static str, String)> {
 }
 
 /// The lines that shut a run in.
-fn hardening() -> String {
-    String::new()
-}
+const HARDENING: &str = "\
+AmbientCapabilities=
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH
+DevicePolicy=closed
+IPAddressDeny=any
+KeyringMode=private
+LimitMEMLOCK=infinity
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateIPC=yes
+PrivateMounts=yes
+PrivateNetwork=yes
+PrivateTmp=yes
+ProcSubset=pid
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=tmpfs
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProtectSystem=strict
+ReadWritePaths=/var/lib/cryptkey /run/cryptkey
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallFilter=@chown
+UMask=0077
+";
 
 /// What a service that is listed in the secret's `requiredBy` gets on top.
 pub fn required_by(container: &Container, consumer: &str) {

@@ -3,10 +3,14 @@
 // Each test takes what it needs.
 #![allow(dead_code)]
 
+#[path = "../../support/agent.rs"]
+pub mod agent;
 pub mod card;
+mod commands;
 pub mod consumer;
 pub mod container;
 pub mod cryptkey;
+mod files;
 #[path = "../../integration/support/leak.rs"]
 pub mod leak;
 #[path = "../../integration/support/run.rs"]
