@@ -1,7 +1,7 @@
 //! A password agent as systemd describes it (<https://systemd.io/PASSWORD_AGENTS/>): it watches the
 //! directory of questions and answers one, as a person at the console would.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +10,7 @@ use std::{
     path::Path,
     sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use nix::{
@@ -58,7 +59,7 @@ impl Agent {
 
     /// The question that was asked; waits for it.
     pub fn question(&self) -> Question {
-        self.asked.recv().unwrap()
+        self.asked.recv_timeout(Duration::from_secs(120)).expect("a question")
     }
 
     /// The question, if it was asked so far.

@@ -9,6 +9,8 @@
 
 mod boot;
 mod failing;
+mod hardening;
 mod machine;
 mod reload;
+mod secrecy;
 mod support;

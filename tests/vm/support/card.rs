@@ -1,6 +1,10 @@
 //! The project's virtual card in the reader of a machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 use virtual_card::stack::Server;
@@ -20,6 +24,21 @@ pub struct Card {
 impl Card {
     pub const PIN: &str = "704193";
     pub const SERIAL: &str = "90210001";
+
+    /// Makes the machine's card, and changes what it remembers; yet to be started as one of the
+    /// others.
+    pub fn prepare(container: &Container, change: impl FnOnce(&mut Value)) {
+        let state = container.scratch("card");
+        let made = Command::new(virtual_card())
+            .args(["--init-only", "--pin", Self::PIN, "--serial", Self::SERIAL, "--state"])
+            .arg(&state)
+            .status();
+        assert!(made.unwrap().success());
+        let file = state.join("card.json");
+        let mut memory = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        change(&mut memory);
+        fs::write(file, memory.to_string()).unwrap();
+    }
 
     /// A card with an empty slot 9d that lies beside the machine.
     pub fn outside(container: &Container, args: &[&str]) -> Self {
@@ -63,7 +82,7 @@ impl Card {
 
     /// What it remembers.
     pub fn memory(&self) -> Value {
-        let text = std::fs::read_to_string(self.state.join("card.json")).unwrap();
+        let text = fs::read_to_string(self.state.join("card.json")).unwrap();
         serde_json::from_str(&text).unwrap()
     }
 

@@ -82,7 +82,7 @@ fn units(key: &Value) -> Vec<(&'static str, String)> {
     let key = format!(
         "{run}\
          RemainAfterExit=yes\n\
-         ExecReload=+{SYSTEMD}/bin/systemctl start {RELOAD}\n\
+         ExecReload={SYSTEMD}/bin/systemctl start {RELOAD}\n\
          ExecStop={PROGRAM} scrub --spec {SPEC}\n\
          [Unit]\n\
          Before=cryptkey.target\n"
@@ -132,8 +132,8 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-SystemCallFilter=@chown
+SystemCallFilter=~@aio @keyring @privileged @resources @setuid
+SystemCallFilter=fchown
 UMask=0077
 ";
 
