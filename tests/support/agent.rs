@@ -1,7 +1,7 @@
 //! A password agent as systemd describes it (<https://systemd.io/PASSWORD_AGENTS/>): it watches the
 //! directory of questions and answers one, as a person at the console would.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +10,7 @@ use std::{
     path::Path,
     sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use nix::{
@@ -17,7 +18,7 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
-const QUESTIONS: &str = "/run/systemd/ask-password";
+const QUESTIONS: &str = "run/systemd/ask-password";
 
 /// The fields of a question: `Message`, `Id`, `AcceptCached`, `Echo`, `NotAfter` and so on.
 pub type Question = BTreeMap<String, String>;
@@ -33,7 +34,12 @@ pub struct Agent {
 impl Agent {
     /// Answers with `text`.
     pub fn answer(id: &str, text: &str) -> Self {
-        Self::start(id, "", Some(format!("+{text}")))
+        Self::answer_at(Path::new("/"), id, text)
+    }
+
+    /// The same on the machine whose files are at `root`.
+    pub fn answer_at(root: &Path, id: &str, text: &str) -> Self {
+        Self::start(root, id, "", Some(format!("+{text}")))
     }
 
     /// Declines to answer, as the escape key does.
@@ -43,17 +49,17 @@ impl Agent {
 
     /// The same, of a question with `part` in its message.
     pub fn decline_where(id: &str, part: &str) -> Self {
-        Self::start(id, part, Some("-".into()))
+        Self::start(Path::new("/"), id, part, Some("-".into()))
     }
 
     /// Sees the question and says nothing.
     pub fn ignore(id: &str) -> Self {
-        Self::start(id, "", None)
+        Self::start(Path::new("/"), id, "", None)
     }
 
     /// The question that was asked; waits for it.
     pub fn question(&self) -> Question {
-        self.asked.recv().unwrap()
+        self.asked.recv_timeout(Duration::from_secs(120)).expect("a question")
     }
 
     /// The question, if it was asked so far.
@@ -61,20 +67,22 @@ impl Agent {
         self.asked.try_recv().ok()
     }
 
-    fn start(id: &str, part: &str, reply: Option<String>) -> Self {
-        fs::create_dir_all(QUESTIONS).unwrap();
+    fn start(root: &Path, id: &str, part: &str, reply: Option<String>) -> Self {
+        let questions = root.join(QUESTIONS);
+        fs::create_dir_all(&questions).unwrap();
         let watch = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
         // Watched from before this returns: no question that comes later is missed.
         let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
-        watch.add_watch(QUESTIONS, flags).unwrap();
+        watch.add_watch(&questions, flags).unwrap();
         let (stop, stopped) = UnixDatagram::pair().unwrap();
         let (found, asked) = channel();
-        let (id, part) = (id.to_owned(), part.to_owned());
+        let (id, part, root) = (id.to_owned(), part.to_owned(), root.to_owned());
         let thread = thread::spawn(move || {
-            if let Some(question) = wait_for(&id, &part, &watch, &stopped) {
+            if let Some(question) = wait_for(&questions, &id, &part, &watch, &stopped) {
                 if let Some(reply) = reply {
                     let socket = UnixDatagram::unbound().unwrap();
-                    socket.send_to(reply.as_bytes(), &question["Socket"]).unwrap();
+                    let address = root.join(question["Socket"].trim_start_matches('/'));
+                    socket.send_to(reply.as_bytes(), address).unwrap();
                 }
                 // Nobody may want to know.
                 drop(found.send(question));
@@ -93,9 +101,15 @@ impl Drop for Agent {
 }
 
 /// The question of `id`; `None` where the agent was dropped before it came.
-fn wait_for(id: &str, part: &str, watch: &Inotify, stopped: &UnixDatagram) -> Option<Question> {
+fn wait_for(
+    questions: &Path,
+    id: &str,
+    part: &str,
+    watch: &Inotify,
+    stopped: &UnixDatagram,
+) -> Option<Question> {
     loop {
-        for entry in fs::read_dir(QUESTIONS).unwrap().flatten() {
+        for entry in fs::read_dir(questions).unwrap().flatten() {
             if entry.file_name().to_string_lossy().starts_with("ask.") {
                 let question = read(&entry.path());
                 let is_ours = question.get("Id").is_some_and(|found| found == id);

@@ -229,7 +229,7 @@ pub struct Server {
     child: Child,
     state: PathBuf,
     /// Reserved for as long as this may look for its reader there.
-    _port: Arc<Port>,
+    _port: Option<Arc<Port>>,
 }
 
 impl Server {
@@ -243,26 +243,36 @@ impl Server {
         state: &Path,
         args: &[&str],
     ) -> io::Result<Self> {
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command.args(["--port", &pcscd.port(reader).to_string()]).args(args);
+        let server = Self::spawn(command, state, Some(Arc::clone(&pcscd.ports[reader])))?;
+        if !args.contains(&"--absent") {
+            server.expect_ok("wait seen")?;
+        }
+        Ok(server)
+    }
+
+    /// Runs `command`, which is the program `virtual-card` or becomes it, with a card whose state
+    /// is in `state`, and waits until it says that it is ready.
+    pub fn launch(command: Command, state: &Path) -> io::Result<Self> {
+        Self::spawn(command, state, None)
+    }
+
+    fn spawn(mut command: Command, state: &Path, port: Option<Arc<Port>>) -> io::Result<Self> {
+        let mut child = command
             .arg("--state")
             .arg(state)
-            .args(["--port", &pcscd.port(reader).to_string()])
-            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take();
-        let server =
-            Self { child, state: state.to_owned(), _port: Arc::clone(&pcscd.ports[reader]) };
+        let server = Self { child, state: state.to_owned(), _port: port };
         let mut line = String::new();
         if let Some(stdout) = stdout {
             BufReader::new(stdout).read_line(&mut line)?;
         }
         if line != "ready\n" {
             return Err(io::Error::other("virtual-card ended before it was ready"));
-        }
-        if !args.contains(&"--absent") {
-            server.expect_ok("wait seen")?;
         }
         Ok(server)
     }
@@ -299,6 +309,11 @@ impl Server {
         self.expect_ok("remove")
     }
 
+    /// Puts the card back, and waits for nothing: there may be no reader yet.
+    pub fn put_in(&self) -> io::Result<()> {
+        UnixStream::connect(self.state.join(control::FILE))?.write_all(b"insert\n")
+    }
+
     /// Puts the card back and waits until pcscd has seen it.
     pub fn insert(&self) -> io::Result<()> {
         self.expect_ok("insert")?;
@@ -313,7 +328,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended by itself, and it may be the child of what was started.
+        let _ = self.control("quit");
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,0 +1,129 @@
+//! What the units may do is little, and enough for all that they have to do.
+
+use std::{fs, path::Path};
+
+use serde_json::json;
+
+use crate::support::{
+    Card, Consumer, Container,
+    agent::Agent,
+    cryptkey::{self, PIN, RELOAD, SECRET, UNIT},
+};
+
+/// The management key of a new card, as its owner would keep it.
+const MANAGEMENT_KEY: &str = "010203040506070801020304050607080102030405060708\n";
+
+#[test]
+fn the_units_are_exposed_little() {
+    let mut machine = Container::new();
+    cryptkey::install(&machine, json!({}));
+    machine.user("restic", 2001);
+    let _card = Card::inside(&machine, &[]);
+    machine.boot();
+    for unit in [UNIT, RELOAD] {
+        let all =
+            machine.run(&["systemd-analyze", "security", "--threshold=15", "--no-pager", unit]);
+        println!("{all}");
+        all.exits(0);
+    }
+}
+
+#[test]
+fn a_management_key_in_a_home_is_found_and_nothing_else_is() {
+    for home in ["/root", "/home/alice"] {
+        let mut machine = Container::new();
+        let file = format!("{home}/management-key");
+        machine.write(&file, 0o600, MANAGEMENT_KEY);
+        let restic = Consumer::of_file(&machine, "restic", 2001, SECRET);
+        let secrets = json!({
+            "restic": { "use": "backups", "format": "hex", "owner": "restic" },
+            "far": { "owner": 3_000_000_000_u32, "group": 3_000_000_001_u32, "mode": "0440" },
+        });
+        cryptkey::install(
+            &machine,
+            json!({ "managementKey": { "file": file }, "secrets": secrets }),
+        );
+        cryptkey::required_by(&machine, &restic.unit());
+        let card = Card::inside(&machine, &[]);
+        machine.boot();
+        machine.says(UNIT, &["generate a P-256 key in the slot", "vault: enrolled"]);
+        assert_eq!(restic.read(&machine), cryptkey::expected(&machine, &card));
+        let far = machine.mode_and_owner("/run/cryptkey/vault/far");
+        assert_eq!(far, (0o440, 3_000_000_000));
+
+        // The key was needed once.
+        fs::remove_file(machine.path(&file)).unwrap();
+        machine.systemctl(&["restart", UNIT]).exits(0);
+        machine.says(UNIT, &["vault: scrubbed", "vault: verified, added far, restic"]);
+        machine.systemctl(&["reload", UNIT]).exits(0);
+        // Secrets of other owners can be compared.
+        machine.says(RELOAD, &["vault: verified, unchanged"]);
+    }
+}
+
+#[test]
+fn a_touch_is_waited_for_while_shut_in() {
+    let mut machine = Container::new();
+    machine.user("restic", 2001);
+    cryptkey::install(&machine, json!({ "touchPolicy": "always", "touchTimeoutSec": 100 }));
+    let card = Card::inside(&machine, &["--touch-timeout-ms", "100000"]);
+    machine.turn_on();
+    card.tell("wait touch");
+    machine.expect(UNIT, "activating");
+    assert!(machine.show(UNIT, "StatusText").contains("touch"));
+
+    // Meanwhile it can be seen that it is shut in: some directives do nothing, and only say so,
+    // where the kernel does not support them.
+    let pid = machine.show(UNIT, "MainPID");
+    let status = machine.run(&["cat", &format!("/proc/{pid}/status")]).stdout;
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    // CAP_CHOWN is 0, CAP_DAC_READ_SEARCH is 2.
+    assert_eq!(field("CapEff:"), format!("{:016x}", 0b101));
+    assert_eq!(field("CapBnd:"), field("CapEff:"));
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1", "2"));
+    for namespace in ["net", "ipc", "mnt"] {
+        let of = |pid: &str| machine.run(&["readlink", &format!("/proc/{pid}/ns/{namespace}")]);
+        assert_ne!(of(&pid).exits(0).stdout, of("1").exits(0).stdout, "{namespace}");
+    }
+    card.tell("touch give");
+    machine.booted();
+    machine.expect(UNIT, "active");
+}
+
+#[test]
+fn a_person_is_asked_and_answers() {
+    let mut machine = Container::new();
+    machine.user("restic", 2001);
+    cryptkey::install(&machine, json!({ "pin": { "ask": true } }));
+    fs::remove_file(machine.path(PIN)).unwrap();
+    let card = Card::inside(&machine, &[]);
+    machine.turn_on();
+    let root = machine.path("/");
+    let id = "cryptkey:vault";
+    let agent = Agent::answer_at(&root, id, Card::PIN);
+    let question = agent.question();
+    assert!(question["Message"].contains("90210001"), "{question:?}");
+    machine.booted();
+    machine.expect(UNIT, "active");
+    assert_eq!(machine.read(SECRET), cryptkey::expected(&machine, &card));
+    // In a reload as well.
+    let _again = Agent::answer_at(&root, id, Card::PIN);
+    machine.systemctl(&["reload", UNIT]).exits(0);
+}
+
+#[test]
+fn memory_is_locked_where_the_machine_can_lift_the_limit() {
+    let mut machine = Container::new();
+    machine.user("restic", 2001);
+    cryptkey::install(&machine, json!({}));
+    let _card = Card::inside(&machine, &[]);
+    machine.boot();
+    assert_eq!(machine.show(UNIT, "LimitMEMLOCK"), "infinity");
+    // CAP_SYS_RESOURCE, which some hosts keep even from root, lifts it.
+    let status = fs::read_to_string(Path::new("/proc/self/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let can_lift = u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << 24 != 0;
+    let locked = machine.journal(UNIT).contains("memory: Locked");
+    assert_eq!(locked, can_lift, "{}", machine.journal(UNIT));
+}

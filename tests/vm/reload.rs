@@ -1,0 +1,98 @@
+//! A changed configuration is applied in place: nothing is scrubbed, and who uses secrets stays up.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Card, Consumer, Container,
+    cryptkey::{self, PIN, RELOAD, SECRET, UNIT},
+};
+
+/// A machine that has booted well, and its consumer.
+fn booted() -> (Container, Consumer, Card) {
+    let mut machine = Container::new();
+    let restic = Consumer::of_file(&machine, "restic", 2001, SECRET);
+    cryptkey::install(&machine, json!({}));
+    cryptkey::required_by(&machine, &restic.unit());
+    let card = Card::inside(&machine, &[]);
+    machine.boot();
+    machine.expect(&restic.unit(), "active");
+    (machine, restic, card)
+}
+
+/// A spec with one secret more.
+fn with_another() -> Value {
+    json!({ "cardTimeoutSec": 1, "secrets": {
+        "restic": { "use": "backups", "format": "hex", "owner": "restic" },
+        "web": { "format": "base64" },
+    } })
+}
+
+const WEB: &str = "/run/cryptkey/vault/web";
+
+#[test]
+fn a_reload_publishes_what_changed() {
+    let (machine, restic, _card) = booted();
+    let since = machine.show(&restic.unit(), "ActiveEnterTimestampMonotonic");
+    cryptkey::spec(&machine, with_another());
+    machine.systemctl(&["reload", UNIT]).exits(0);
+    assert_eq!(machine.read(WEB).len(), 44);
+    machine.says(RELOAD, &["vault: verified, added web"]);
+    machine.expect(RELOAD, "inactive");
+    assert_eq!(machine.show(&restic.unit(), "ActiveEnterTimestampMonotonic"), since);
+}
+
+#[test]
+fn a_reload_without_the_card_fails_and_changes_nothing() {
+    let (machine, restic, card) = booted();
+    let expected = cryptkey::expected(&machine, &card);
+    cryptkey::spec(&machine, with_another());
+    card.remove();
+    machine.systemctl(&["reload", UNIT]).exits(1);
+    machine.says(RELOAD, &["Insert the card, and start the unit again"]);
+    machine.expect(UNIT, "active");
+    machine.expect(&restic.unit(), "active");
+    assert_eq!(machine.show(UNIT, "ReloadResult"), "exit-code");
+    assert_eq!(machine.read(SECRET), expected);
+    assert!(!machine.exists(WEB));
+
+    card.insert();
+    card.tell("wait seen");
+    machine.systemctl(&["reload", UNIT]).exits(0);
+    assert!(machine.exists(WEB));
+}
+
+#[test]
+fn a_reload_sees_the_credentials_of_the_moment() {
+    let (machine, _restic, card) = booted();
+    // Of a file that has changed.
+    machine.write(PIN, 0o600, "583920\n");
+    machine.systemctl(&["reload", UNIT]).exits(1);
+    machine.says(RELOAD, &["(credential pin) to card 90210001: the card rejected it"]);
+    machine.write(PIN, 0o600, Card::PIN);
+    machine.systemctl(&["reload", UNIT]).exits(0);
+    assert_eq!(card.tries(), 3);
+
+    // Of one that the unit had not before.
+    let unit = format!("/etc/systemd/system/{RELOAD}");
+    let text = String::from_utf8(machine.read(&unit)).unwrap();
+    machine.write(&unit, 0o644, text + &format!("LoadCredential=pin-{}:{PIN}\n", Card::SERIAL));
+    let own = json!({ "serial": Card::SERIAL, "pin": { "credential": "pin-90210001" } });
+    cryptkey::spec(&machine, json!({ "cards": [own] }));
+    machine.systemctl(&["daemon-reload"]).exits(0);
+    let before = machine.journal(RELOAD).matches("present the PIN").count();
+    machine.systemctl(&["reload", UNIT]).exits(0);
+    assert_eq!(machine.journal(RELOAD).matches("present the PIN").count(), before + 1);
+}
+
+#[test]
+fn only_a_stop_scrubs() {
+    let (machine, restic, _card) = booted();
+    assert!(machine.exists(SECRET));
+    assert!(machine.exists("/run/credentials/cryptkey-vault.service/pin"));
+    machine.systemctl(&["stop", UNIT]).exits(0);
+    machine.says(UNIT, &["vault: scrubbed"]);
+    assert!(!machine.exists("/run/cryptkey/vault"));
+    assert!(!machine.exists("/run/credentials/cryptkey-vault.service/pin"));
+    // It needs what is gone.
+    machine.expect(&restic.unit(), "inactive");
+}

@@ -1,0 +1,21 @@
+//! Machines that boot, and what is put into them.
+
+// Each test takes what it needs.
+#![allow(dead_code)]
+
+#[path = "../../support/agent.rs"]
+pub mod agent;
+pub mod card;
+mod commands;
+pub mod consumer;
+pub mod container;
+pub mod cryptkey;
+mod files;
+#[path = "../../integration/support/leak.rs"]
+pub mod leak;
+#[path = "../../integration/support/run.rs"]
+pub mod run;
+
+pub use card::Card;
+pub use consumer::Consumer;
+pub use container::Container;
