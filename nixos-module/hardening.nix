@@ -7,6 +7,13 @@
   LockPersonality = true;
   MemoryDenyWriteExecute = true;
   SystemCallArchitectures = "native";
+  SystemCallErrorNumber = "EPERM";
+  # Secrets are given to their owners.
+  SystemCallFilter = [
+    "@system-service"
+    "~@aio @keyring @privileged @resources @setuid"
+    "fchown"
+  ];
   KeyringMode = "private";
   RemoveIPC = true;
   RestrictNamespaces = true;
@@ -20,6 +27,7 @@
   PrivateDevices = true;
   DevicePolicy = "closed";
   ProtectProc = "invisible";
+  ProcSubset = "pid";
   ProtectHostname = true;
   ProtectClock = true;
   ProtectKernelTunables = true;

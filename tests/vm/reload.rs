@@ -33,7 +33,7 @@ const WEB: &str = "/run/cryptkey/vault/web";
 fn a_reload_publishes_what_changed() {
     let (machine, restic, _card) = booted();
     let since = machine.show(&restic.unit(), "ActiveEnterTimestampMonotonic");
-    cryptkey::spec(&machine, with_another());
+    cryptkey::switch(&machine, with_another());
     machine.systemctl(&["reload", UNIT]).exits(0);
     assert_eq!(machine.read(WEB).len(), 44);
     machine.says(RELOAD, &["vault: verified, added web"]);
@@ -45,7 +45,7 @@ fn a_reload_publishes_what_changed() {
 fn a_reload_without_the_card_fails_and_changes_nothing() {
     let (machine, restic, card) = booted();
     let expected = cryptkey::expected(&machine, &card);
-    cryptkey::spec(&machine, with_another());
+    cryptkey::switch(&machine, with_another());
     card.remove();
     machine.systemctl(&["reload", UNIT]).exits(1);
     machine.says(RELOAD, &["Insert the card, and start the unit again"]);
@@ -73,12 +73,8 @@ fn a_reload_sees_the_credentials_of_the_moment() {
     assert_eq!(card.tries(), 3);
 
     // Of one that the unit had not before.
-    let unit = format!("/etc/systemd/system/{RELOAD}");
-    let text = String::from_utf8(machine.read(&unit)).unwrap();
-    machine.write(&unit, 0o644, text + &format!("LoadCredential=pin-{}:{PIN}\n", Card::SERIAL));
-    let own = json!({ "serial": Card::SERIAL, "pin": { "credential": "pin-90210001" } });
-    cryptkey::spec(&machine, json!({ "cards": [own] }));
-    machine.systemctl(&["daemon-reload"]).exits(0);
+    let own = json!({ "serial": Card::SERIAL, "pin": { "file": PIN } });
+    cryptkey::switch(&machine, json!({ "cards": [own] }));
     let before = machine.journal(RELOAD).matches("present the PIN").count();
     machine.systemctl(&["reload", UNIT]).exits(0);
     assert_eq!(machine.journal(RELOAD).matches("present the PIN").count(), before + 1);

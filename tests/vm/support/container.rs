@@ -27,7 +27,7 @@ use nix::{
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Where the machine has the program under test.
 pub const PROGRAM: &str =
-    "/nix/store/11111111111111111111111111111111-nixos-cryptkey/bin/nixos-cryptkey";
+    "/nix/store/b6d74151b77ca31a2fabd33f2026925a-nixos-cryptkey/bin/nixos-cryptkey";
 
 /// A machine, off at first. What it writes to its disk lasts until this is dropped.
 pub struct Container {

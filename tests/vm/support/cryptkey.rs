@@ -1,12 +1,19 @@
-//! What the NixOS module yields for a key called `vault`, written by hand.
+//! A NixOS machine with a key called `vault`: what the module yields for it, put into a machine.
 
-use std::process::Command;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{
     Card, Container,
     container::{PROGRAM, tests_file},
+    nix,
 };
 
 /// The unit of the key.
@@ -20,127 +27,89 @@ pub const SECRET: &str = "/run/cryptkey/vault/restic";
 /// The file that its PIN credential is loaded from.
 pub const PIN: &str = "/etc/cryptkey/vault.pin";
 
-/// Where its unit looks for the spec.
-const SPEC: &str = "/nix/store/33333333333333333333333333333333-cryptkey-vault.json";
-/// Where it looks for programs of systemd.
-pub const SYSTEMD: &str = "/nix/store/22222222222222222222222222222222-systemd-257";
-
 /// Installs the key, with the card's PIN and a factory management key; `key` goes on top of its
-/// spec. Its secret `restic` is owned by the user `restic`, who must be there.
+/// options. Its secret `restic` is owned by the user `restic`, who must be there.
 pub fn install(container: &Container, key: Value) {
-    let key = spec(container, key);
+    let machine = evaluate(&vault(key), "");
     container.write(PIN, 0o600, format!("{}\n", Card::PIN));
-    container.link(&format!("{SYSTEMD}/bin"), "/usr/bin");
-    container.write(
-        "/etc/tmpfiles.d/cryptkey.conf",
-        0o644,
-        "d /var/lib/cryptkey 0700 root root -\n",
-    );
-    for (name, text) in units(&key) {
-        container.write(&format!("/etc/systemd/system/{name}"), 0o644, text);
-    }
-    container.required_by(UNIT, "cryptkey.target");
-    container.wanted_by("cryptkey.target", "multi-user.target");
+    assert_eq!(PROGRAM, machine.package("nixos-cryptkey") + "/bin/nixos-cryptkey");
+    container.link(&format!("{}/bin", machine.package("systemd")), "/usr/bin");
+    put(container, &machine, true);
 }
 
-/// Writes the spec anew; what it says of the key.
-pub fn spec(container: &Container, key: Value) -> Value {
+/// Has the machine, which is off, boot with other options next.
+pub fn configure(container: &Container, key: Value) {
+    put(container, &evaluate(&vault(key), ""), false);
+}
+
+/// The same while it is on, up to where NixOS would reload and restart what changed.
+pub fn switch(container: &Container, key: Value) {
+    configure(container, key);
+    container.systemctl(&["daemon-reload"]).exits(0);
+}
+
+/// What a service that is listed in the secret's `requiredBy` gets on top.
+pub fn required_by(container: &Container, consumer: &str) {
+    let secret = json!({ "requiredBy": [consumer], "owner": "restic" });
+    let machine = evaluate(&vault(json!({ "secrets": { "restic": secret } })), "");
+    let unit = &machine.units[consumer];
+    let path = format!("/etc/systemd/system/{consumer}.d/cryptkey.conf");
+    container.write(&path, 0o644, &unit.text);
+}
+
+/// The options of the key.
+fn vault(key: Value) -> Value {
     let mut vault = json!({
-        "pin": { "credential": "pin" },
+        "pin": { "file": PIN },
         "managementKey": { "factoryDefault": true },
         "secrets": { "restic": { "use": "backups", "format": "hex", "owner": "restic" } },
     });
     vault.as_object_mut().unwrap().extend(key.as_object().unwrap().clone());
-    let spec = json!({ "version": 1, "keys": { "vault": vault } });
-    container.write(SPEC, 0o444, spec.to_string());
-    vault
+    json!({ "vault": vault })
 }
 
-/// The units by their names.
-fn units(key: &Value) -> Vec<(&'static str, String)> {
-    let pin = if key["pin"]["ask"] == true {
-        "ReadWritePaths=/run/systemd/ask-password\n".into()
-    } else {
-        format!("LoadCredential=pin:{PIN}\n")
+/// Evaluates a machine with these keys; `more` is what else its configuration says.
+pub fn evaluate(keys: &Value, more: &str) -> nix::Machine {
+    let keys = keys.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace("${", "\\${");
+    let configuration = format!(
+        "{{ config, lib, pkgs, ... }}: {{
+            security.cryptkey = {{
+                enable = true;
+                verbosity = 2;
+                keys = builtins.fromJSON \"{keys}\";
+            }};
+            {more}
+        }}"
+    );
+    let machine = nix::evaluate_expression(&configuration).unwrap();
+    assert!(machine.assertions.is_empty(), "{:?}", machine.assertions);
+    machine
+}
+
+/// Puts what NixOS has made into a machine. Debian's own pcscd and polkit stay as they are.
+pub fn put(container: &Container, machine: &nix::Machine, with_links: bool) {
+    let made = TempDir::new().unwrap();
+    let is_debians = |unit: &str| unit.starts_with("pcscd.") || unit.starts_with("polkit.");
+    machine.install(made.path(), |unit| !is_debians(unit));
+    for path in files_below(made.path()) {
+        let name = format!("/{}", path.strip_prefix(made.path()).unwrap().display());
+        let kind = path.symlink_metadata().unwrap();
+        if !kind.is_symlink() {
+            let mode = kind.permissions().mode() & 0o777;
+            container.write(&name, mode, fs::read(&path).unwrap());
+        } else if with_links {
+            container.link(&name, fs::read_link(&path).unwrap().to_str().unwrap());
+        }
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let below = |entry: fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => files_below(&entry.path()),
+        false => vec![entry.path()],
     };
-    let management_key = key["managementKey"]["file"].as_str();
-    let management_key =
-        management_key.map_or(String::new(), |file| format!("BindReadOnlyPaths=-{file}\n"));
-    let run = format!(
-        "[Unit]\n\
-         Wants=pcscd.socket\n\
-         After=pcscd.socket dbus.service\n\
-         RequiresMountsFor=/var/lib/cryptkey /run/cryptkey\n\
-         [Service]\n\
-         Type=oneshot\n\
-         NotifyAccess=main\n\
-         Environment=PATH={SYSTEMD}/bin\n\
-         ExecStart={PROGRAM} apply -vv --spec {SPEC}\n\
-         TimeoutStartSec=180\n\
-         {pin}{management_key}{HARDENING}"
-    );
-    let key = format!(
-        "{run}\
-         RemainAfterExit=yes\n\
-         ExecReload={SYSTEMD}/bin/systemctl start {RELOAD}\n\
-         ExecStop={PROGRAM} scrub --spec {SPEC}\n\
-         [Unit]\n\
-         Before=cryptkey.target\n"
-    );
-    let mount = "[Mount]\nWhat=ramfs\nWhere=/run/cryptkey\nType=ramfs\n\
-                 Options=mode=0751,nosuid,nodev,noexec\n";
-    vec![
-        (UNIT, key),
-        (RELOAD, run),
-        ("run-cryptkey.mount", mount.into()),
-        ("cryptkey.target", "[Unit]\nDescription=Secrets from smart cards\n".into()),
-    ]
-}
-
-/// The lines that shut a run in.
-const HARDENING: &str = "\
-AmbientCapabilities=
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_READ_SEARCH
-DevicePolicy=closed
-IPAddressDeny=any
-KeyringMode=private
-LimitMEMLOCK=infinity
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-NoNewPrivileges=yes
-PrivateDevices=yes
-PrivateIPC=yes
-PrivateMounts=yes
-PrivateNetwork=yes
-PrivateTmp=yes
-ProcSubset=pid
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHome=tmpfs
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-ProtectSystem=strict
-ReadWritePaths=/var/lib/cryptkey /run/cryptkey
-RemoveIPC=yes
-RestrictAddressFamilies=AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service
-SystemCallFilter=~@aio @keyring @privileged @resources @setuid
-SystemCallFilter=fchown
-UMask=0077
-";
-
-/// What a service that is listed in the secret's `requiredBy` gets on top.
-pub fn required_by(container: &Container, consumer: &str) {
-    let text = format!("[Unit]\nRequires={UNIT}\nAfter={UNIT}\nConditionPathExists={SECRET}\n");
-    container.write(&format!("/etc/systemd/system/{consumer}.d/cryptkey.conf"), 0o644, text);
+    entries.flat_map(below).collect()
 }
 
 /// The bytes of the secret, as `tests/expected.py` computes them from the card's private key.

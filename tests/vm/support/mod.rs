@@ -13,6 +13,8 @@ pub mod cryptkey;
 mod files;
 #[path = "../../integration/support/leak.rs"]
 pub mod leak;
+#[path = "../../support/nix.rs"]
+pub mod nix;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
 
