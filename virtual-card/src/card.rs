@@ -172,13 +172,21 @@ impl Card {
 
     fn carry_out(&mut self, command: Result<Command, Sw>) -> Answer {
         let command = command?;
-        if command.extended && !self.options.extended_length {
+        let is_case_4 = !command.data.is_empty() && command.le.is_some();
+        if command.extended && !self.options.extended_length
+            || self.options.t0 && (command.extended || is_case_4)
+        {
             return Err(Sw::WRONG_LENGTH.into());
         }
         if command.cla & !Command::CHAINING != 0 {
             return Err(Sw::UNKNOWN_CLA.into());
         }
-        let room = command.le.unwrap_or(if command.extended { 65536 } else { 256 });
+        let room = match command.le {
+            Some(le) => le,
+            None if self.options.t0 => 0,
+            None if command.extended => 65536,
+            None => 256,
+        };
         let pending = self.session.pending.take();
         if command.ins == GET_RESPONSE {
             self.session.chain = None;
@@ -219,11 +227,11 @@ impl Card {
 
     /// As much of an answer as the reader has room for; GET RESPONSE fetches the rest.
     fn part(&mut self, mut data: Vec<u8>, room: usize) -> Vec<u8> {
-        let sw = if data.len() > room {
-            let rest = data.split_off(room);
-            let sw = Sw(0x6100 | u16::try_from(rest.len()).ok().filter(|n| *n < 256).unwrap_or(0));
+        let sw = if data.len() > room || self.options.t0 && (1..room).contains(&data.len()) {
+            let rest = data.split_off(if data.len() > room { room } else { 0 });
+            let length = u16::try_from(rest.len()).ok().filter(|n| *n < 256).unwrap_or(0);
             self.session.pending = Some(rest);
-            sw
+            Sw(if data.is_empty() && room > 0 { 0x6C00 } else { 0x6100 } | length)
         } else {
             Sw::OK
         };

@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, process, thread};
 
-use crate::vpcd::Link;
-use crate::{Event, TouchMode};
+use crate::{Controls, Event, TouchMode};
 
 /// The name of the socket in the state directory.
 pub const FILE: &str = "control.sock";
@@ -17,7 +16,7 @@ pub const HELP: &str = "\
 Commands on STATE/control.sock, one line each; each gets one line back (\"ok\", a value, \"timeout\" \
 or \"error: …\"):
   touch give|once|withhold|wait     what the finger does, now and from now on (default: wait)
-  remove | insert                   pull the card, put it back (done when vpcd has noticed)
+  remove | insert                   pull the card, put it back (done when the reader has noticed)
   count | count reset               APDUs since the last reset, as JSON
   fault [ins XX] [p1 XX] [p2 XX] [nth N] ACTION
                                     once, at the Nth (default: next) APDU that matches; ACTION is
@@ -31,45 +30,48 @@ or \"error: …\"):
 /// How long `wait` waits unless told.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Serves the socket in threads of its own.
-pub fn listen(dir: &Path, link: &Link) -> io::Result<()> {
+/// Serves the socket in threads of its own. `remove` pulls the card out of its reader.
+pub fn listen(
+    dir: &Path,
+    card: &Controls,
+    remove: impl Fn() + Clone + Send + 'static,
+) -> io::Result<()> {
     let path = dir.join(FILE);
     match fs::remove_file(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     let listener = UnixListener::bind(&path)?;
-    let link = link.clone();
+    let card = card.clone();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let link = link.clone();
+            let (card, remove) = (card.clone(), remove.clone());
             // A client that goes away ends its thread, nothing else.
-            thread::spawn(move || serve(&stream, &link).ok());
+            thread::spawn(move || serve(&stream, &card, &remove).ok());
         }
     });
     Ok(())
 }
 
-fn serve(mut stream: &UnixStream, link: &Link) -> io::Result<()> {
+fn serve(mut stream: &UnixStream, card: &Controls, remove: &impl Fn()) -> io::Result<()> {
     for request in BufReader::new(stream).lines() {
         let request = request?;
         if request.trim() == "quit" {
             stream.write_all(b"ok\n")?;
             process::exit(0);
         }
-        let answer = obey(&request, link).unwrap_or_else(|e| format!("error: {e}"));
+        let answer = obey(&request, card, remove).unwrap_or_else(|e| format!("error: {e}"));
         stream.write_all(format!("{answer}\n").as_bytes())?;
     }
     Ok(())
 }
 
-fn obey(request: &str, link: &Link) -> Result<String, String> {
-    let card = link.controls();
+fn obey(request: &str, card: &Controls, remove: &impl Fn()) -> Result<String, String> {
     let words: Vec<&str> = request.split_whitespace().collect();
     match words.as_slice() {
         ["touch", mode] => card.touch(touch_mode(mode)?),
         ["remove"] => {
-            link.remove();
+            remove();
             if !card.wait(Event::Unlinked, PATIENCE) {
                 return Ok("timeout".to_owned());
             }

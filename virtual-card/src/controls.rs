@@ -242,8 +242,8 @@ impl Controls {
         if inner.removed { Err(Removed) } else { Ok(()) }
     }
 
-    /// Waits until the card is to be in the reader.
-    pub(crate) fn await_insertion(&self) {
-        drop(self.wait_while(Duration::MAX, |inner| inner.removed));
+    /// Waits until the card is to be in the reader, or out of it.
+    pub(crate) fn await_presence(&self, inserted: bool) {
+        drop(self.wait_while(Duration::MAX, |inner| inner.removed == inserted));
     }
 }

@@ -1,8 +1,9 @@
 //! A software PIV card that behaves like a YubiKey 5 with firmware 5.7, for tests.
 //!
 //! Written from NIST SP 800-73-4 and Yubico's description of its PIV extensions. [`Card`] is the
-//! card in process; [`vpcd`] and [`control`] serve it to a real pcscd through vsmartcard-vpcd (the
-//! binary `virtual-card`); [`stack`] starts a private pcscd and that binary for integration tests.
+//! card in process; [`vpcd`] and [`control`] serve it to a real pcscd through vsmartcard-vpcd, [`vscard`]
+//! to a machine of QEMU (the binary `virtual-card`); [`stack`] starts a private pcscd and that binary
+//! for integration tests.
 //! Its keys lie on disk in the clear: it protects nothing.
 
 pub mod apdu;
@@ -25,6 +26,7 @@ pub mod state;
 pub mod tlv;
 mod touch;
 pub mod vpcd;
+pub mod vscard;
 
 pub use card::{Card, Removed};
 pub use controls::{Controls, Counts, Event, TouchMode};

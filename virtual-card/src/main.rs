@@ -1,19 +1,20 @@
-//! `virtual-card`: serves a software PIV card to a reader of vsmartcard-vpcd.
+//! `virtual-card`: serves a software PIV card to a reader of vsmartcard-vpcd or QEMU.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use virtual_card::state::Cipher;
 use virtual_card::vpcd::{Link, Reader};
-use virtual_card::{Card, Options, SlotOption, control};
+use virtual_card::{Card, Options, SlotOption, control, vscard};
 
 /// A software PIV card that behaves like a YubiKey 5 with firmware 5.7, for tests.
 ///
-/// Prints "ready" once vpcd has the card (at once with --absent). Its keys lie in STATE/card.json in
-/// the clear.
+/// Prints "ready" once vpcd has the card (at once with --absent), or QEMU can connect. Its keys lie in
+/// STATE/card.json in the clear.
 #[derive(Parser)]
 #[command(after_help = control::HELP)]
 struct Arguments {
@@ -21,8 +22,11 @@ struct Arguments {
     #[arg(long)]
     state: PathBuf,
     /// TCP port of vpcd
-    #[arg(long, required_unless_present = "init_only")]
+    #[arg(long, required_unless_present_any = ["init_only", "vscard"])]
     port: Option<u16>,
+    /// Socket to make, for QEMU's ccid-card-passthru; the card then speaks T=0
+    #[arg(long, value_name = "SOCKET", conflicts_with = "port")]
+    vscard: Option<PathBuf>,
     /// Host of vpcd
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
@@ -102,6 +106,7 @@ impl Arguments {
             legacy: *legacy,
             slots,
             extended_length: !behaviour.short_only,
+            t0: self.vscard.is_some(),
             touch_timeout: Duration::from_millis(behaviour.touch_timeout_ms),
             apdu_latency: Duration::from_millis(behaviour.apdu_latency_ms),
             key_agreement_latency: Duration::from_millis(behaviour.key_agreement_latency_ms),
@@ -122,29 +127,50 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> io::Result<()> {
     let options = arguments.options().map_err(io::Error::other)?;
     let mut card = Card::open(&arguments.state, options)?;
-    let Some(port) = arguments.port.filter(|_| !arguments.init_only) else {
+    if arguments.init_only {
         return Ok(());
-    };
+    }
+    if arguments.absent {
+        card.controls().remove();
+    }
+    match (&arguments.vscard, arguments.port) {
+        (Some(socket), _) => serve_qemu(arguments, &mut card, socket),
+        (None, Some(port)) => serve_vpcd(arguments, &mut card, port),
+        (None, None) => Ok(()),
+    }
+}
+
+fn serve_vpcd(arguments: &Arguments, card: &mut Card, port: u16) -> io::Result<()> {
     let reader = Reader {
         host: arguments.host.clone(),
         port,
         patience: Duration::from_secs(arguments.patience),
     };
     let link = Link::new(card.controls());
+    let removed = link.clone();
+    control::listen(&arguments.state, link.controls(), move || removed.remove())?;
     let mut told = false;
     let mut tell = || {
         if !std::mem::replace(&mut told, true) {
-            let mut out = io::stdout();
-            // Whoever started this may not care.
-            let _ = writeln!(out, "ready").and_then(|()| out.flush());
+            say_ready();
         }
     };
     if arguments.absent {
-        link.remove();
-    }
-    control::listen(&arguments.state, &link)?;
-    if arguments.absent {
         tell();
     }
-    link.serve(&mut card, &reader, tell)
+    link.serve(card, &reader, tell)
+}
+
+fn serve_qemu(arguments: &Arguments, card: &mut Card, socket: &Path) -> io::Result<()> {
+    let controls = card.controls();
+    control::listen(&arguments.state, &card.controls(), move || controls.remove())?;
+    let listener = UnixListener::bind(socket)?;
+    say_ready();
+    vscard::serve(card, &listener)
+}
+
+fn say_ready() {
+    let mut out = io::stdout();
+    // Whoever started this may not care.
+    let _ = writeln!(out, "ready").and_then(|()| out.flush());
 }

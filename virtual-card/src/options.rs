@@ -25,6 +25,11 @@ pub struct Options {
 
     /// Speak extended APDUs, as a YubiKey 5 does; otherwise they are refused with 6700.
     pub extended_length: bool,
+    /// Speak T=0, as a card with contacts does behind a reader that exchanges TPDUs (ISO/IEC 7816-3,
+    /// 10.3; 7816-4, annex A): an answer to a command with data is fetched by GET RESPONSE, another
+    /// Le than the answer's length is told that one (6Cxx), and extended commands and an Le after
+    /// data, which T=0 does not have, are refused with 6700.
+    pub t0: bool,
     /// How long the card waits for a touch.
     pub touch_timeout: Duration,
     /// What each APDU takes.
@@ -42,6 +47,7 @@ impl Default for Options {
             legacy: false,
             slots: Vec::new(),
             extended_length: true,
+            t0: false,
             touch_timeout: Duration::from_secs(15),
             apdu_latency: Duration::ZERO,
             key_agreement_latency: Duration::ZERO,

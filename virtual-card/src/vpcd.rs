@@ -77,7 +77,7 @@ impl Link {
         mut ready: impl FnMut(),
     ) -> io::Result<()> {
         loop {
-            self.controls.await_insertion();
+            self.controls.await_presence(true);
             let Some(mut stream) = self.connect(reader)? else {
                 continue;
             };

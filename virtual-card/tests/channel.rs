@@ -69,6 +69,27 @@ fn long_commands_are_chained_and_long_answers_fetched() {
 }
 
 #[test]
+fn with_t0_answers_are_fetched_and_lengths_are_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut card = Card::open(dir.path(), Options { t0: true, ..Options::default() }).unwrap();
+    let mut send = |apdu: &str| hex(&card.transmit(&unhex(apdu)).unwrap());
+    let application = "61114f0600001000010079074f05a000000308";
+    assert_eq!(send("00a4040005a000000308"), "6113");
+    assert_eq!(send("00c0000000"), "6c13");
+    assert_eq!(send("00c0000010"), format!("{}6103", &application[..32]));
+    assert_eq!(send("00c0000003"), format!("{}9000", &application[32..]));
+    assert_eq!(send("00c0000003"), "6985");
+    assert_eq!(send("00fd000000"), "6c03");
+    assert_eq!(send("00fd000003"), "0507019000");
+    assert_eq!(send("0020008000"), "63c3");
+    assert_eq!(send("0020008008313233343536ffff"), "9000");
+    // Neither an Le after data nor an extended command.
+    assert_eq!(send("00a4040005a00000030800"), "6700");
+    assert_eq!(send("00fd0000000000"), "6700");
+    assert_eq!(send("0020008000"), "9000");
+}
+
+#[test]
 fn another_command_or_a_reset_drops_a_chain() {
     let mut host = Host::new(Options::default());
     let verify = [&[0, 0x20, 0, 0x80, 4], b"56\xff\xff".as_slice()].concat();
