@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use pcsc::{Card, Context, Disposition, Protocols, Scope, ShareMode};
+use pcsc::{Card, Context, Disposition, Protocol, Protocols, Scope, ShareMode};
 use zeroize::Zeroizing;
 
 use super::{Fault, apdu::Transport};
@@ -217,10 +217,14 @@ impl Worker {
                 let _ = begun.send(Err(Fault::Held));
                 return Disposition::LeaveCard;
             }
+            let is_t0 = transaction
+                .status2_owned()
+                .is_ok_and(|status| status.protocol2() == Some(Protocol::T0));
             let reset = loop {
                 match self.inbox.recv() {
                     Ok(Request::Transmit(command, reply)) => {
-                        let _ = reply.send(transmit(&transaction, &command));
+                        let command = if is_t0 { without_le(&command) } else { &command };
+                        let _ = reply.send(transmit(&transaction, command));
                     }
                     Ok(Request::Reset(reply)) => break Some(reply),
                     Err(mpsc::RecvError) => break None,
@@ -250,6 +254,17 @@ impl Worker {
     }
 }
 
+/// A short command as T=0 has it: data and Le exclude each other, and the answer to data is fetched by
+/// GET RESPONSE (ISO/IEC 7816-3, 12.2.1). Readers that exchange TPDUs leave that to us.
+fn without_le(command: &[u8]) -> &[u8] {
+    match command {
+        [head @ .., _le] if command.get(4).is_some_and(|&lc| head.len() == 5 + usize::from(lc)) => {
+            head
+        }
+        _ => command,
+    }
+}
+
 /// One APDU. The buffer holds the longest short answer, and is wiped.
 fn transmit(card: &Card, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let mut buffer = Zeroizing::new(vec![0; pcsc::MAX_BUFFER_SIZE]);
@@ -266,4 +281,17 @@ fn transmit(card: &Card, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
     };
     buffer.truncate(length);
     Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_le;
+
+    #[test]
+    fn t0_has_no_le_after_data() {
+        assert_eq!(without_le(&[0, 0xa4, 4, 0, 2, 7, 7, 0]), [0, 0xa4, 4, 0, 2, 7, 7]);
+        for same in [&[0, 0xa4, 4, 0, 2, 7, 7][..], &[0, 0x20, 0, 0x80, 0], &[0, 0xc0, 0, 0]] {
+            assert_eq!(without_le(same), same);
+        }
+    }
 }
