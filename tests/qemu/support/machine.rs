@@ -1,0 +1,394 @@
+//! A machine of QEMU, without KVM: Debian 13 on a drive of its own, a USB reader with the project's
+//! virtual card in it, and a TPM.
+//!
+//! Needs root, and mmdebstrap, e2fsprogs, binutils, qemu-system-x86 and swtpm of Debian.
+
+use std::{
+    cell::RefCell,
+    fs::{self, File, Permissions},
+    io::{Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixListener,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{
+    Card,
+    process::{Process, Work, that_dies_with_us},
+    qmp::Monitor,
+    run::Output,
+    wire::Wire,
+};
+
+/// What takes longer will not come: a boot, a command, a line of the journal.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Where the machine has the program under test.
+pub const PROGRAM: &str =
+    "/nix/store/11111111111111111111111111111111-nixos-cryptkey/bin/nixos-cryptkey";
+
+/// With LA57, QEMU 7.2 shows the kernel addresses that it takes for wrong ones.
+const CPU: &str = "max,la57=off,svm=off";
+/// Devices that cost time at a boot and serve nobody.
+const UNUSED: &str = "module_blacklist=ata_piix,ata_generic,floppy,psmouse,pcspkr,i2c_piix4,\
+                      qemu_fw_cfg,kvm_amd,evdev,serio_raw,button,efi_pstore,drm";
+
+/// A machine, off at first. What it writes to its drive, and the state of its TPM, last until this is
+/// dropped.
+pub struct Machine {
+    on: Option<On>,
+    card: Card,
+    /// Whether the reader is plugged in at the next boot.
+    reader: bool,
+    work: Work,
+}
+
+/// What there is while a machine is on. The parts end in this order.
+struct On {
+    wire: RefCell<Wire>,
+    monitor: Monitor,
+    qemu: Process,
+    _tpm: Process,
+}
+
+impl Machine {
+    /// A machine with nothing but Debian's packages and the program under test, off; the card is in
+    /// the reader, and both are plugged in.
+    pub fn new() -> Self {
+        let work = Work::new();
+        let drive = work.path().join("drive");
+        let mut copy = Command::new("cp");
+        copy.args(["--reflink=auto", "--sparse=always"]).arg(image().join("drive")).arg(&drive);
+        succeed(copy);
+        let card = Card::new(work.path(), &work.path().join("ccid"));
+        let new = Self { on: None, card, reader: true, work };
+        new.write("/usr/local/bin/agent", 0o755, read_file("qemu/agent"));
+        new.write("/etc/systemd/system/agent.service", 0o644, read_file("qemu/agent.service"));
+        new.wanted_by("agent.service", "sysinit.target");
+        // Its readers would be there before the one that this is about.
+        new.write("/etc/reader.conf.d/vpcd", 0o644, "");
+        new.write(PROGRAM, 0o755, "");
+        let mut strip = Command::new("strip");
+        strip.arg("-o").arg(new.disk_file(PROGRAM)).arg(env!("CARGO_BIN_EXE_nixos-cryptkey"));
+        succeed(strip);
+        new
+    }
+
+    /// The card of the reader.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// Turns it on and waits until its boot is done: nothing is waited for any more, and what failed
+    /// has failed.
+    pub fn boot(&mut self) {
+        self.turn_on();
+        self.booted();
+    }
+
+    /// Turns it on and waits until it carries out commands, early in its boot.
+    pub fn turn_on(&mut self) {
+        assert!(self.on.is_none(), "it is on");
+        let tpm = self.start_tpm();
+        let (mut wire, stdin, stdout) = Wire::new();
+        let mut qemu = self.qemu();
+        qemu.stdin(stdin).stdout(stdout);
+        qemu.stderr(File::create(self.work.path().join("qemu.log")).unwrap());
+        let qemu = Process::start(qemu, "apt-get install qemu-system-x86");
+        if let Err(e) = wire.await_ready() {
+            panic!("{e}\n{}", self.console());
+        }
+        self.take_up();
+        let monitor = Monitor::connect(&self.work.path().join("qmp"));
+        self.on = Some(On { wire: RefCell::new(wire), monitor, qemu, _tpm: tpm });
+    }
+
+    /// Waits for the end of the boot.
+    pub fn booted(&self) {
+        // The exit code tells whether something failed.
+        self.run(&["systemctl", "is-system-running", "--wait"]);
+    }
+
+    /// Shuts it down in good order and turns it off.
+    pub fn power_off(&mut self) {
+        self.run(&["systemctl", "--no-block", "poweroff"]).exits(0);
+        let mut on = self.on.take().unwrap();
+        on.monitor.await_end();
+        on.qemu.wait();
+    }
+
+    /// Shuts it down in good order and boots it again.
+    pub fn reboot(&mut self) {
+        self.power_off();
+        self.boot();
+    }
+
+    /// Takes its power away.
+    pub fn cut_power(&mut self) {
+        drop(self.on.take().expect("it is on"));
+    }
+
+    /// Plugs the reader in.
+    pub fn plug_reader(&mut self) {
+        self.reader = true;
+        if let Some(on) = &mut self.on {
+            on.monitor.execute("device_add", json!({ "driver": "usb-ccid", "id": "reader" }));
+            let card = json!({ "driver": "ccid-card-passthru", "chardev": "ccid" });
+            on.monitor.execute("device_add", card);
+        }
+    }
+
+    /// Unplugs it, with whatever is in it.
+    pub fn unplug_reader(&mut self) {
+        self.reader = false;
+        if let Some(on) = &mut self.on {
+            on.monitor.execute("device_del", json!({ "id": "reader" }));
+            on.monitor.await_event("DEVICE_DELETED", Some("reader"));
+        }
+    }
+
+    /// What its console showed in this boot or the last one.
+    pub fn console(&self) -> String {
+        let shown = |name| fs::read(self.work.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&[shown("qemu.log"), shown("console.log")].concat()).into_owned()
+    }
+
+    /// A directory for whatever a test needs, which goes with the machine.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        let path = self.work.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Puts a file of root's on its drive.
+    pub fn write(&self, path: &str, mode: u32, content: impl AsRef<[u8]>) {
+        let file = self.disk_file(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Puts a symlink on its drive.
+    pub fn link(&self, path: &str, target: &str) {
+        let file = self.disk_file(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        symlink(target, file).unwrap();
+    }
+
+    /// Has a unit started with another one, which it does not need.
+    pub fn wanted_by(&self, unit: &str, by: &str) {
+        self.link(&format!("/etc/systemd/system/{by}.wants/{unit}"), &format!("../{unit}"));
+    }
+
+    /// Has a unit started with another one, which fails with it.
+    pub fn required_by(&self, unit: &str, by: &str) {
+        self.link(&format!("/etc/systemd/system/{by}.requires/{unit}"), &format!("../{unit}"));
+    }
+
+    /// Adds a user and a group of that name.
+    pub fn user(&self, name: &str, id: u32) {
+        let add = |to: &str, line: String| {
+            let file = self.scratch("files/accounts").join(to);
+            let mut file = File::options().create(true).append(true).open(file).unwrap();
+            file.write_all(line.as_bytes()).unwrap();
+        };
+        add("passwd", format!("{name}:x:{id}:{id}::/:/bin/sh\n"));
+        add("group", format!("{name}:x:{id}:\n"));
+    }
+
+    /// What a file of it holds.
+    #[track_caller]
+    pub fn read(&self, path: &str) -> Vec<u8> {
+        let (output, bytes) = self.ask(&["cat", path]);
+        output.exits(0);
+        bytes
+    }
+
+    /// Where this process finds a copy of a file of it.
+    #[track_caller]
+    pub fn path(&self, path: &str) -> PathBuf {
+        let copy = self.scratch("copies").join(path.replace('/', "+"));
+        fs::write(&copy, self.read(path)).unwrap();
+        copy
+    }
+
+    /// Runs a command in the machine, as root, to its end.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.ask(args).0
+    }
+
+    /// Runs a command as a service of a user, which is how polkit sees it.
+    #[track_caller]
+    pub fn run_as(&self, user: &str, args: &[&str]) -> Output {
+        let user = format!("--property=User={user}");
+        let service = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", &user];
+        self.run(&[&service, args].concat())
+    }
+
+    /// `systemctl`, which waits for the end of what it starts.
+    #[track_caller]
+    pub fn systemctl(&self, args: &[&str]) -> Output {
+        self.run(&[&["systemctl"], args].concat())
+    }
+
+    /// A property of a unit.
+    #[track_caller]
+    pub fn show(&self, unit: &str, property: &str) -> String {
+        let property = format!("--property={property}");
+        self.systemctl(&["show", "--value", &property, unit]).exits(0).stdout.trim().into()
+    }
+
+    /// `active`, `failed`, `inactive`, `activating` and so on.
+    #[track_caller]
+    pub fn state(&self, unit: &str) -> String {
+        self.show(unit, "ActiveState")
+    }
+
+    /// What the journal of this boot has of a unit.
+    #[track_caller]
+    pub fn journal(&self, unit: &str) -> String {
+        self.run(&["journalctl", "--boot", "--output=cat", "--unit", unit]).exits(0).stdout
+    }
+
+    /// Waits until the journal of this boot has a line with `part` in it of a unit.
+    #[track_caller]
+    pub fn wait_for(&self, unit: &str, part: &str) {
+        let follow = "exec 4< <(exec journalctl --boot --follow --lines=all --output=cat --unit \"$0\")
+                      grep --max-count=1 --quiet --fixed-strings -- \"$1\" <&4; code=$?; kill $!; exit $code";
+        let limit = PATIENCE.as_secs() - 10;
+        self.run(&["timeout", &limit.to_string(), "bash", "-c", follow, unit, part]).exits(0);
+    }
+
+    #[track_caller]
+    fn ask(&self, args: &[&str]) -> (Output, Vec<u8>) {
+        let on = self.on.as_ref().expect("it is off");
+        let answer = on.wire.borrow_mut().run(args);
+        answer.unwrap_or_else(|e| panic!("{args:?}: {e}"))
+    }
+
+    /// Where a file waits for the next boot, which puts it on the drive.
+    fn disk_file(&self, path: &str) -> PathBuf {
+        assert!(path.starts_with('/'), "{path}");
+        assert!(self.on.is_none(), "its drive is in use");
+        self.work.path().join("files/machine").join(&path[1..])
+    }
+
+    /// The files that wait are on the drive.
+    fn take_up(&self) {
+        // There may have been none.
+        let _ = fs::remove_dir_all(self.work.path().join("files"));
+    }
+
+    /// The initial RAM disk, with the files that wait.
+    fn initrd(&self) -> PathBuf {
+        let path = self.work.path().join("initrd");
+        fs::copy(image().join("initrd"), &path).unwrap();
+        let mut archive = Command::new("sh");
+        archive.args(["-ec", "find . | \"$0\" cpio -o -H newc 2>/dev/null"]);
+        archive.arg(image().join("busybox")).current_dir(self.scratch("files"));
+        archive.stdout(File::options().append(true).open(&path).unwrap());
+        succeed(archive);
+        path
+    }
+
+    fn qemu(&self) -> Command {
+        let file = |name: &str| self.work.path().join(name).to_str().unwrap().to_owned();
+        let mut qemu = that_dies_with_us("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "512"]);
+        qemu.arg("-kernel").arg(image().join("kernel")).arg("-initrd").arg(self.initrd());
+        qemu.args([
+            "-append",
+            &format!("console=hvc0 quiet panic=-1 mitigations=off nokaslr {UNUSED}"),
+        ]);
+        let drive = format!("if=virtio,format=raw,cache=unsafe,file={}", file("drive"));
+        qemu.args(["-drive", &drive, "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
+        qemu.args(["-chardev", &format!("file,id=console,path={}", file("console.log"))]);
+        qemu.args(["-device", "virtconsole,chardev=console"]);
+        qemu.args(["-chardev", "stdio,id=test,signal=off"]);
+        qemu.args(["-device", "virtserialport,chardev=test,name=test"]);
+        qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", file("qmp"))]);
+        qemu.args(["-chardev", &format!("socket,id=tpm,path={}", file("tpm"))]);
+        qemu.args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm"]);
+        qemu.args(["-chardev", &format!("socket,id=ccid,path={}", file("ccid"))]);
+        qemu.args(["-device", "qemu-xhci"]);
+        if self.reader {
+            qemu.args([
+                "-device",
+                "usb-ccid,id=reader",
+                "-device",
+                "ccid-card-passthru,chardev=ccid",
+            ]);
+        }
+        qemu
+    }
+
+    /// The TPM, whose state outlasts it. It listens when this returns.
+    fn start_tpm(&self) -> Process {
+        let socket = self.work.path().join("tpm");
+        // There is none before the first boot.
+        let _ = fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let state = format!("dir={}", self.scratch("tpm-state").display());
+        let mut swtpm = that_dies_with_us("swtpm");
+        swtpm.args(["socket", "--tpm2", "--terminate", "--ctrl", "type=unixio,fd=0"]);
+        swtpm.args(["--tpmstate", &state]).stdin(OwnedFd::from(listener)).stdout(Stdio::null());
+        Process::start(swtpm, "apt-get install swtpm")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        eprintln!("--- the machine's console\n{}", self.console());
+        if let Some(on) = &self.on {
+            let journal = ["journalctl", "--boot", "--lines=200", "--no-hostname"];
+            if let Ok((journal, _)) = on.wire.borrow_mut().run(&journal) {
+                eprintln!("--- the machine's journal\n{}", journal.stdout);
+            }
+        }
+    }
+}
+
+/// A file of `tests/`.
+pub fn tests_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+fn read_file(name: &str) -> String {
+    fs::read_to_string(tests_file(name)).unwrap()
+}
+
+/// What all machines boot from; made the first time.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let mut make = Command::new(tests_file("qemu/image.sh"));
+        make.env("CARGO_TARGET_DIR", target).stdout(Stdio::piped());
+        let mut child = make.spawn().unwrap();
+        let mut path = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut path).unwrap();
+        let made = child.wait().unwrap().success();
+        assert!(made, "apt-get install mmdebstrap e2fsprogs; and run as root");
+        PathBuf::from(path.trim())
+    })
+}
+
+fn succeed(mut command: Command) {
+    let status = command.status().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
