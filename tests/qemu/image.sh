@@ -7,17 +7,24 @@ set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 cache=${CARGO_TARGET_DIR:-$here/../../target}/vm
 
-# systemd loads the libraries of the TPM when it needs them. No initial RAM disk of Debian's is made.
-root=$(INITRD=No "$here/../vm/root.sh" linux-image-amd64 busybox-static libtss2-esys-3.0.2-0t64 \
-    libtss2-mu-4.0.1-0t64 libtss2-rc0t64 libtss2-tcti-device0t64)
-image=$cache/qemu-$( (echo "$root" && cat "$0" "$here/init") | sha256sum | head -c 12)
+# systemd loads the libraries of the TPM when it needs them.
+packages=(
+    linux-image-amd64 busybox-static libtss2-esys-3.0.2-0t64 libtss2-mu-4.0.1-0t64 libtss2-rc0t64
+    libtss2-tcti-device0t64
+)
+
+mkdir -p "$cache"
+cache=$(realpath "$cache")
+image=$cache/qemu-$(cat "$0" "$here/init" "$here/../vm/root.sh" | sha256sum | head -c 12)
 exec 9>"$cache/qemu.lock"
 flock 9
 if [[ ! -d $image ]]; then
-    # Whatever was left by one that was killed.
-    rm -rf "$cache"/qemu-partial.*
-    partial=$(mktemp -d "$cache/qemu-partial.XXXXXX")
+    # Whatever was left by one that was killed, and images of other recipes.
+    rm -rf "$cache"/qemu-*/ "$cache"/partial-qemu.*
+    partial=$(mktemp -d "$cache/partial-qemu.XXXXXX")
     trap 'rm -rf "$partial"' EXIT
+    # It is needed once. No initial RAM disk of Debian's is made.
+    root=$(CARGO_TARGET_DIR=$partial INITRD=No "$here/../vm/root.sh" "${packages[@]}")
     mkdir -p "$partial"/{image,initrd/{dev,root,modules}}
     cp "$root"/boot/vmlinuz-* "$partial/image/kernel"
     cp "$root/usr/bin/busybox" "$partial/image/busybox"

@@ -5,15 +5,8 @@
 
 use std::{
     cell::RefCell,
-    fs::{self, File, Permissions},
-    io::{Read, Write},
-    os::{
-        fd::OwnedFd,
-        unix::{
-            fs::{PermissionsExt, symlink},
-            net::UnixListener,
-        },
-    },
+    fs::{self, File},
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -27,7 +20,6 @@ use super::{
     Card,
     process::{Process, Work, that_dies_with_us},
     qmp::Monitor,
-    run::Output,
     wire::Wire,
 };
 
@@ -46,16 +38,16 @@ const UNUSED: &str = "module_blacklist=ata_piix,ata_generic,floppy,psmouse,pcspk
 /// A machine, off at first. What it writes to its drive, and the state of its TPM, last until this is
 /// dropped.
 pub struct Machine {
-    on: Option<On>,
+    pub(super) on: Option<On>,
     card: Card,
     /// Whether the reader is plugged in at the next boot.
     reader: bool,
-    work: Work,
+    pub(super) work: Work,
 }
 
 /// What there is while a machine is on. The parts end in this order.
-struct On {
-    wire: RefCell<Wire>,
+pub(super) struct On {
+    pub(super) wire: RefCell<Wire>,
     monitor: Monitor,
     qemu: Process,
     _tpm: Process,
@@ -103,7 +95,7 @@ impl Machine {
         let (mut wire, stdin, stdout) = Wire::new();
         let mut qemu = self.qemu();
         qemu.stdin(stdin).stdout(stdout);
-        qemu.stderr(File::create(self.work.path().join("qemu.log")).unwrap());
+        qemu.stderr(self.log("qemu.log"));
         let qemu = Process::start(qemu, "apt-get install qemu-system-x86");
         if let Err(e) = wire.await_ready() {
             panic!("{e}\n{}", self.console());
@@ -160,153 +152,20 @@ impl Machine {
     /// What its console showed in this boot or the last one.
     pub fn console(&self) -> String {
         let shown = |name| fs::read(self.work.path().join(name)).unwrap_or_default();
-        String::from_utf8_lossy(&[shown("qemu.log"), shown("console.log")].concat()).into_owned()
+        let shown = ["qemu.log", "swtpm.log", "console.log"].map(shown).concat();
+        String::from_utf8_lossy(&shown).into_owned()
     }
 
-    /// A directory for whatever a test needs, which goes with the machine.
-    pub fn scratch(&self, name: &str) -> PathBuf {
-        let path = self.work.path().join(name);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    /// Puts a file of root's on its drive.
-    pub fn write(&self, path: &str, mode: u32, content: impl AsRef<[u8]>) {
-        let file = self.disk_file(path);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, content).unwrap();
-        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-    }
-
-    /// Puts a symlink on its drive.
-    pub fn link(&self, path: &str, target: &str) {
-        let file = self.disk_file(path);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        symlink(target, file).unwrap();
-    }
-
-    /// Has a unit started with another one, which it does not need.
-    pub fn wanted_by(&self, unit: &str, by: &str) {
-        self.link(&format!("/etc/systemd/system/{by}.wants/{unit}"), &format!("../{unit}"));
-    }
-
-    /// Has a unit started with another one, which fails with it.
-    pub fn required_by(&self, unit: &str, by: &str) {
-        self.link(&format!("/etc/systemd/system/{by}.requires/{unit}"), &format!("../{unit}"));
-    }
-
-    /// Adds a user and a group of that name.
-    pub fn user(&self, name: &str, id: u32) {
-        let add = |to: &str, line: String| {
-            let file = self.scratch("files/accounts").join(to);
-            let mut file = File::options().create(true).append(true).open(file).unwrap();
-            file.write_all(line.as_bytes()).unwrap();
-        };
-        add("passwd", format!("{name}:x:{id}:{id}::/:/bin/sh\n"));
-        add("group", format!("{name}:x:{id}:\n"));
-    }
-
-    /// What a file of it holds.
-    #[track_caller]
-    pub fn read(&self, path: &str) -> Vec<u8> {
-        let (output, bytes) = self.ask(&["cat", path]);
-        output.exits(0);
-        bytes
-    }
-
-    /// Where this process finds a copy of a file of it.
-    #[track_caller]
-    pub fn path(&self, path: &str) -> PathBuf {
-        let copy = self.scratch("copies").join(path.replace('/', "+"));
-        fs::write(&copy, self.read(path)).unwrap();
-        copy
-    }
-
-    /// Runs a command in the machine, as root, to its end.
-    #[track_caller]
-    pub fn run(&self, args: &[&str]) -> Output {
-        self.ask(args).0
-    }
-
-    /// Runs a command as a service of a user, which is how polkit sees it.
-    #[track_caller]
-    pub fn run_as(&self, user: &str, args: &[&str]) -> Output {
-        let user = format!("--property=User={user}");
-        let service = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", &user];
-        self.run(&[&service, args].concat())
-    }
-
-    /// `systemctl`, which waits for the end of what it starts.
-    #[track_caller]
-    pub fn systemctl(&self, args: &[&str]) -> Output {
-        self.run(&[&["systemctl"], args].concat())
-    }
-
-    /// A property of a unit.
-    #[track_caller]
-    pub fn show(&self, unit: &str, property: &str) -> String {
-        let property = format!("--property={property}");
-        self.systemctl(&["show", "--value", &property, unit]).exits(0).stdout.trim().into()
-    }
-
-    /// `active`, `failed`, `inactive`, `activating` and so on.
-    #[track_caller]
-    pub fn state(&self, unit: &str) -> String {
-        self.show(unit, "ActiveState")
-    }
-
-    /// What the journal of this boot has of a unit.
-    #[track_caller]
-    pub fn journal(&self, unit: &str) -> String {
-        self.run(&["journalctl", "--boot", "--output=cat", "--unit", unit]).exits(0).stdout
-    }
-
-    /// Waits until the journal of this boot has a line with `part` in it of a unit.
-    #[track_caller]
-    pub fn wait_for(&self, unit: &str, part: &str) {
-        let follow = "exec 4< <(exec journalctl --boot --follow --lines=all --output=cat --unit \"$0\")
-                      grep --max-count=1 --quiet --fixed-strings -- \"$1\" <&4; code=$?; kill $!; exit $code";
-        let limit = PATIENCE.as_secs() - 10;
-        self.run(&["timeout", &limit.to_string(), "bash", "-c", follow, unit, part]).exits(0);
-    }
-
-    #[track_caller]
-    fn ask(&self, args: &[&str]) -> (Output, Vec<u8>) {
-        let on = self.on.as_ref().expect("it is off");
-        let answer = on.wire.borrow_mut().run(args);
-        answer.unwrap_or_else(|e| panic!("{args:?}: {e}"))
-    }
-
-    /// Where a file waits for the next boot, which puts it on the drive.
-    fn disk_file(&self, path: &str) -> PathBuf {
-        assert!(path.starts_with('/'), "{path}");
-        assert!(self.on.is_none(), "its drive is in use");
-        self.work.path().join("files/machine").join(&path[1..])
-    }
-
-    /// The files that wait are on the drive.
-    fn take_up(&self) {
-        // There may have been none.
-        let _ = fs::remove_dir_all(self.work.path().join("files"));
-    }
-
-    /// The initial RAM disk, with the files that wait.
-    fn initrd(&self) -> PathBuf {
-        let path = self.work.path().join("initrd");
-        fs::copy(image().join("initrd"), &path).unwrap();
-        let mut archive = Command::new("sh");
-        archive.args(["-ec", "find . | \"$0\" cpio -o -H newc 2>/dev/null"]);
-        archive.arg(image().join("busybox")).current_dir(self.scratch("files"));
-        archive.stdout(File::options().append(true).open(&path).unwrap());
-        succeed(archive);
-        path
+    /// What the programs beside it have to say goes there.
+    fn log(&self, name: &str) -> File {
+        File::options().create(true).append(true).open(self.work.path().join(name)).unwrap()
     }
 
     fn qemu(&self) -> Command {
         let file = |name: &str| self.work.path().join(name).to_str().unwrap().to_owned();
         let mut qemu = that_dies_with_us("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "512"]);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "256"]);
         qemu.arg("-kernel").arg(image().join("kernel")).arg("-initrd").arg(self.initrd());
         qemu.args([
             "-append",
@@ -343,7 +202,8 @@ impl Machine {
         let state = format!("dir={}", self.scratch("tpm-state").display());
         let mut swtpm = that_dies_with_us("swtpm");
         swtpm.args(["socket", "--tpm2", "--terminate", "--ctrl", "type=unixio,fd=0"]);
-        swtpm.args(["--tpmstate", &state]).stdin(OwnedFd::from(listener)).stdout(Stdio::null());
+        swtpm.args(["--tpmstate", &state]).stdin(OwnedFd::from(listener));
+        swtpm.stdout(self.log("swtpm.log")).stderr(self.log("swtpm.log"));
         Process::start(swtpm, "apt-get install swtpm")
     }
 }
@@ -373,22 +233,19 @@ fn read_file(name: &str) -> String {
 }
 
 /// What all machines boot from; made the first time.
-fn image() -> &'static Path {
+pub fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let mut make = Command::new(tests_file("qemu/image.sh"));
-        make.env("CARGO_TARGET_DIR", target).stdout(Stdio::piped());
-        let mut child = make.spawn().unwrap();
-        let mut path = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut path).unwrap();
-        let made = child.wait().unwrap().success();
-        assert!(made, "apt-get install mmdebstrap e2fsprogs; and run as root");
-        PathBuf::from(path.trim())
+        let mut recipe = Command::new(tests_file("qemu/image.sh"));
+        let output = recipe.env("CARGO_TARGET_DIR", target).stderr(Stdio::inherit()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "apt-get install mmdebstrap e2fsprogs; and run as root");
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
     })
 }
 
-fn succeed(mut command: Command) {
+pub fn succeed(mut command: Command) {
     let status = command.status().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(status.success(), "{command:?}: {status}");
 }

@@ -5,10 +5,12 @@
 #![allow(dead_code)]
 
 pub mod card;
+mod commands;
 #[path = "../../vm/support/consumer.rs"]
 pub mod consumer;
 #[path = "../../vm/support/cryptkey.rs"]
 pub mod cryptkey;
+mod files;
 pub mod machine;
 pub mod process;
 pub mod qmp;
