@@ -1,5 +1,7 @@
 //! One machine, from its first boot on.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::support::{
@@ -37,12 +39,7 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     // Without the reader, and the card is not to be waited for.
     machine.unplug_reader();
     machine.card().remove();
-    cryptkey::spec(&machine, json!({ "softFail": true, "cardTimeoutSec": 0 }));
-    let drop_in = format!(
-        "[Service]\nLoadCredential=\nLoadCredentialEncrypted=pin:{ENCRYPTED_PIN}\n\
-         TimeoutStartSec=infinity\n"
-    );
-    machine.write(&format!("/etc/systemd/system/{UNIT}.d/pin.conf"), 0o644, drop_in);
+    cryptkey::configure(&machine, json!({ "pin": { "credential": ENCRYPTED_PIN }, "softFail": true, "cardTimeoutSec": 0 }));
     machine.boot();
     machine.expect(UNIT, "active");
     machine.says(UNIT, &["vault: skipped", "there is no reader"]);
@@ -52,7 +49,7 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     }
 
     // The unit waits for the reader, and then for the card in it.
-    cryptkey::spec(&machine, json!({ "cardTimeoutSec": 3600 }));
+    cryptkey::switch(&machine, json!({ "pin": { "credential": ENCRYPTED_PIN }, "cardTimeoutSec": 3600 }));
     machine.systemctl(&["restart", "--no-block", UNIT]).exits(0);
     machine.wait_for(UNIT, "key vault: waiting for card ");
     machine.expect(UNIT, "activating");
@@ -88,7 +85,17 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
         let wrong = machine.run(&["systemd-creds", "decrypt", "--name=other", file]);
         assert!(wrong.code != Some(0) && !wrong.stdout.contains(Card::PIN), "{wrong}");
     }
-    machine.power_off();
+
+    // Nothing stays of a machine, also of one that is on.
+    let files = machine.scratch("files");
+    let name = files.parent().unwrap().to_str().unwrap().to_owned();
+    let processes = || {
+        let processes = Command::new("ps").args(["-e", "-o", "args"]).output().unwrap();
+        String::from_utf8_lossy(&processes.stdout).matches(&name).count()
+    };
+    assert!(processes() > 0);
+    drop(machine);
+    assert_eq!((processes(), files.exists()), (0, false));
 }
 
 /// As the documentation has it, but for the question.

@@ -165,7 +165,16 @@ impl Machine {
         let file = |name: &str| self.work.path().join(name).to_str().unwrap().to_owned();
         let mut qemu = that_dies_with_us("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "256"]);
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi,tb-size=128",
+            "-cpu",
+            CPU,
+            "-smp",
+            "2",
+            "-m",
+            "256",
+        ]);
         qemu.arg("-kernel").arg(image().join("kernel")).arg("-initrd").arg(self.initrd());
         qemu.args([
             "-append",

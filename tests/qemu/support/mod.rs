@@ -14,6 +14,8 @@ mod files;
 pub mod machine;
 pub mod process;
 pub mod qmp;
+#[path = "../../support/nix.rs"]
+pub mod nix;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
 pub mod wire;
