@@ -9,7 +9,7 @@ use std::{
 use pcsc::{Context, ReaderState, Scope, State};
 
 use super::{Fault, apdu::Transport, transaction::Beginning};
-use crate::system::{Deadline, bounded};
+use crate::system::{Deadline, bounded, start};
 
 /// How long pcscd itself may take for what depends on no card.
 const SERVICE_LIMIT: Duration = Duration::from_secs(5);
@@ -22,6 +22,9 @@ const HELD_RETRY: Duration = Duration::from_millis(250);
 #[derive(Default)]
 pub struct Pcsc {
     context: Option<Context>,
+    /// The context that was asked for and has not come yet: a pcscd that is just started by its
+    /// socket also waits for polkit. One more for each look would use up its clients.
+    connecting: Option<mpsc::Receiver<Result<Context, pcsc::Error>>>,
     /// What is known of "is there another reader" and of each reader, in this order.
     states: Vec<ReaderState>,
     /// Transactions that were asked for and did not begin in time, by reader. Each waits on: one
@@ -34,7 +37,7 @@ impl Pcsc {
     /// is started by this.
     ///
     /// # Errors
-    /// [`Fault::Absent`] where there is no pcscd.
+    /// [`Fault::Absent`] where there is no pcscd, [`Fault::TimedOut`] where it has not answered yet.
     pub fn readers(&mut self) -> Result<Vec<(String, bool)>, Fault> {
         let listed = self.list();
         if listed.is_err() {
@@ -88,8 +91,16 @@ impl Pcsc {
         if let Some(context) = &self.context {
             return Ok(context.clone());
         }
-        let context = bounded(SERVICE_LIMIT, || Context::establish(Scope::System))
-            .ok_or(Fault::TimedOut)??;
+        let connecting =
+            self.connecting.take().unwrap_or_else(|| start(|| Context::establish(Scope::System)));
+        let context = match connecting.recv_timeout(SERVICE_LIMIT) {
+            Ok(context) => context?,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Fault::Absent),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.connecting = Some(connecting);
+                return Err(Fault::TimedOut);
+            }
+        };
         self.states = vec![ReaderState::new(pcsc::PNP_NOTIFICATION(), State::UNAWARE)];
         Ok(self.context.insert(context).clone())
     }

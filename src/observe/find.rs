@@ -81,8 +81,8 @@ enum Look {
     Missing(Vec<(String, Why)>),
     /// It may be the one in this reader, at which another run has its turn.
     Taken(String),
-    /// There is no pcscd.
-    NoService,
+    /// There is no pcscd, or none that answers; which of them.
+    NoService(&'static str),
 }
 
 impl Search<'_> {
@@ -105,8 +105,8 @@ impl Search<'_> {
                     self.await_turn(&reader)?;
                     continue;
                 }
-                Look::Missing(seen) => Some(seen),
-                Look::NoService => None,
+                Look::Missing(seen) => Ok(seen),
+                Look::NoService(what) => Err(what),
             };
             self.queue.leave();
             if self.deadline.passed() {
@@ -115,11 +115,11 @@ impl Search<'_> {
             let slice = self.deadline.remaining().min(if told { LOOK } else { SILENT });
             // What ends the wait early is seen by the next look.
             match seen {
-                None => drop(service::wait(slice)),
-                Some(seen) if seen.iter().any(|(_, why)| matches!(why, Why::Held)) => {
+                Err(_) => drop(service::wait(slice)),
+                Ok(seen) if seen.iter().any(|(_, why)| matches!(why, Why::Held)) => {
                     drop(self.pcsc.wait(slice.min(HELD_PAUSE)));
                 }
-                Some(_) => drop(self.pcsc.wait(slice)),
+                Ok(_) => drop(self.pcsc.wait(slice)),
             }
         }
     }
@@ -198,7 +198,9 @@ impl Search<'_> {
     fn look(&mut self, limit: Duration) -> Result<Look> {
         let mut readers = match self.pcsc.readers() {
             Ok(readers) => readers,
-            Err(Fault::Absent) => return Ok(Look::NoService),
+            Err(Fault::Absent) => return Ok(Look::NoService("was not there")),
+            // It was waited for: the next look goes on with that.
+            Err(Fault::TimedOut) => return Ok(Look::NoService("gave no answer")),
             Err(fault) => return Err(fault.error(self.tried())),
         };
         // The one whose turn was waited for comes first, then those that a card was enrolled in.
@@ -241,13 +243,15 @@ impl Search<'_> {
         })
     }
 
-    /// Why there is no card, from what was seen in the last look.
-    fn missing(&self, seen: Option<Vec<(String, Why)>>) -> Error {
+    /// Why there is no card, from what was seen in the last look, or what pcscd did.
+    fn missing(&self, seen: std::result::Result<Vec<(String, Why)>, &str>) -> Error {
         let waited = self.key.card_timeout.as_secs();
         let within = if waited == 0 { String::new() } else { format!(" within {waited} s") };
-        let Some(seen) = seen else {
-            let found = format!("pcscd was not there{within}");
-            return service::no_service(self.tried(), found);
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(what) => {
+                return service::no_service(self.tried(), format!("pcscd {what}{within}"));
+            }
         };
         if let Some((reader, _)) = seen.iter().find(|(_, why)| matches!(why, Why::Held)) {
             let who = service::likely_holder();

@@ -35,9 +35,11 @@ pub fn wait(limit: Duration) -> Result<(), Fault> {
     poll(&mut fds, timeout).map(drop).map_err(fault)
 }
 
-/// The error where there is no pcscd.
+/// The error where there is no pcscd, or none that answers.
 pub fn no_service(tried: impl Into<String>, found: impl Into<String>) -> Error {
-    let advice = "Start pcscd: on NixOS, set services.pcscd.enable = true.";
+    // pcscd hangs up on those whom polkit refuses, which may look like this.
+    let advice = "See `systemctl status pcscd`: on NixOS, services.pcscd.enable = true starts it, and \
+                  security.cryptkey.pcsc.users names those who may reach it.";
     Error::new(Class::NoCard, tried, found, advice)
 }
 

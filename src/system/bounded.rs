@@ -20,19 +20,22 @@ pub fn bounded<T: Send + 'static>(
     limit: Duration,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
+    start(f).recv_timeout(limit).ok()
+}
+
+/// The same for who will wait more than once: the result comes from the receiver, which tells of a
+/// missing thread by being disconnected.
+pub fn start<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let helper =
         thread::Builder::new().name("bounded".into()).stack_size(STACK_BYTES).spawn(move || {
             // Nobody listens any more once the limit has passed: the value is dropped here.
             drop(sender.send(f()));
         });
-    match helper {
-        Ok(_) => receiver.recv_timeout(limit).ok(),
-        Err(error) => {
-            tracing::error!("no helper thread for a call that may wait: {error}");
-            None
-        }
+    if let Err(error) = helper {
+        tracing::error!("no helper thread for a call that may wait: {error}");
     }
+    receiver
 }
 
 /// A moment on the monotonic clock after which a wait is given up.

@@ -11,4 +11,4 @@ pub mod secret_file;
 pub mod swap;
 pub mod users;
 
-pub use bounded::{Deadline, bounded};
+pub use bounded::{Deadline, bounded, start};

@@ -88,6 +88,31 @@ fn a_pcscd_that_comes_later_is_in_time() {
     assert_eq!(machine.finish(running).exits(0).result("vault"), "enrolled");
 }
 
+/// One that its socket started, and that still waits for polkit, say.
+#[test]
+fn a_pcscd_that_answers_late_is_in_time() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    let pcscd = Pid::from_raw(machine.pcscd.pid().unwrap().cast_signed());
+    kill(pcscd, Signal::SIGSTOP).unwrap();
+    let mut running = machine.start();
+    running.wait_for(WAITS);
+    kill(pcscd, Signal::SIGCONT).unwrap();
+    assert_eq!(machine.finish(running).exits(0).result("vault"), "enrolled");
+}
+
+#[test]
+fn a_pcscd_that_gives_no_answer_is_a_soft_failure() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({ "cardTimeoutSec": 0 }));
+    let pcscd = Pid::from_raw(machine.pcscd.pid().unwrap().cast_signed());
+    kill(pcscd, Signal::SIGSTOP).unwrap();
+    machine.apply().exits(11).says(&["pcscd gave no answer", "systemctl status pcscd"]);
+    kill(pcscd, Signal::SIGCONT).unwrap();
+}
+
 /// Somebody holds the card until after the program gave up.
 fn held(how: &str) {
     let machine = Machine::new(1);

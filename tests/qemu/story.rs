@@ -39,7 +39,10 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     // Without the reader, and the card is not to be waited for.
     machine.unplug_reader();
     machine.card().remove();
-    cryptkey::configure(&machine, json!({ "pin": { "credential": ENCRYPTED_PIN }, "softFail": true, "cardTimeoutSec": 0 }));
+    cryptkey::configure(
+        &machine,
+        json!({ "pin": { "credential": ENCRYPTED_PIN }, "softFail": true, "cardTimeoutSec": 0 }),
+    );
     machine.boot();
     machine.expect(UNIT, "active");
     machine.says(UNIT, &["vault: skipped", "there is no reader"]);
@@ -49,7 +52,10 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     }
 
     // The unit waits for the reader, and then for the card in it.
-    cryptkey::switch(&machine, json!({ "pin": { "credential": ENCRYPTED_PIN }, "cardTimeoutSec": 3600 }));
+    cryptkey::switch(
+        &machine,
+        json!({ "pin": { "credential": ENCRYPTED_PIN }, "cardTimeoutSec": 3600 }),
+    );
     machine.systemctl(&["restart", "--no-block", UNIT]).exits(0);
     machine.wait_for(UNIT, "key vault: waiting for card ");
     machine.expect(UNIT, "activating");

@@ -101,6 +101,11 @@ impl Pcscd {
         Ok(link)
     }
 
+    /// The daemon's process, if it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
     /// Ends the daemon; its socket is gone too.
     pub fn stop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {

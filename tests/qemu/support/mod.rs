@@ -12,10 +12,10 @@ pub mod consumer;
 pub mod cryptkey;
 mod files;
 pub mod machine;
-pub mod process;
-pub mod qmp;
 #[path = "../../support/nix.rs"]
 pub mod nix;
+pub mod process;
+pub mod qmp;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
 pub mod wire;
