@@ -65,7 +65,7 @@ fn a_reload_without_the_card_fails_and_changes_nothing() {
 fn a_reload_sees_the_credentials_of_the_moment() {
     let (machine, _restic, card) = booted();
     // Of a file that has changed.
-    machine.write(PIN, 0o600, "583920\n");
+    machine.write(PIN, 0o600, Card::WRONG_PIN);
     machine.systemctl(&["reload", UNIT]).exits(1);
     machine.says(RELOAD, &["(credential pin) to card 90210001: the card rejected it"]);
     machine.write(PIN, 0o600, Card::PIN);

@@ -28,19 +28,18 @@ fn no_secret_reaches_a_disk_or_a_log() {
     let card = Card::inside(&machine, &[]);
 
     // Enroll, verify, reload, and fail with a wrong PIN.
-    let wrong = "583920";
     machine.boot();
     machine.expect(UNIT, "active");
     let secret = machine.read(SECRET);
     machine.reboot();
     machine.expect(UNIT, "active");
     machine.systemctl(&["reload", UNIT]).exits(0);
-    machine.write(PIN, 0o600, wrong);
+    machine.write(PIN, 0o600, Card::WRONG_PIN);
     machine.systemctl(&["reload", UNIT]).exits(1);
 
     let mut secrets = Secrets::default();
     secrets.add("the PIN", Card::PIN.as_bytes());
-    secrets.add("the wrong PIN", wrong.as_bytes());
+    secrets.add("the wrong PIN", Card::WRONG_PIN.as_bytes());
     secrets.add("the management key", MANAGEMENT_KEY.as_bytes());
     secrets.add("the secret", &secret);
     secrets.add("the card's key", card.private_key("9d").as_bytes());

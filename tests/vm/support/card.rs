@@ -22,7 +22,9 @@ pub struct Card {
 }
 
 impl Card {
-    pub const PIN: &str = "704193";
+    /// With letters, as six digits are in any log: in its times.
+    pub const PIN: &str = "vm70kX93";
+    pub const WRONG_PIN: &str = "Qp58z3qw";
     pub const SERIAL: &str = "90210001";
 
     /// Makes the machine's card, and changes what it remembers; yet to be started as one of the

@@ -71,14 +71,19 @@ impl Container {
 
     /// What the journal of this boot has of a unit.
     pub fn journal(&self, unit: &str) -> String {
+        self.sync_journal();
         self.run(&["journalctl", "--boot", "--output=cat", "--unit", unit]).exits(0).stdout
     }
 
     /// All that the journals of all boots hold, every field of every entry.
     pub fn whole_journal(&self) -> String {
-        let sync = self.run(&["journalctl", "--sync"]);
-        sync.exits(0);
+        self.sync_journal();
         self.run(&["journalctl", "--all", "--output=export"]).exits(0).stdout
+    }
+
+    /// Waits until the journal has what was said before.
+    fn sync_journal(&self) {
+        self.run(&["journalctl", "--sync"]).exits(0);
     }
 
     /// Waits until the journal of this boot has a line with `part` in it of a unit.
