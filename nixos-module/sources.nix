@@ -29,8 +29,8 @@ in
       {
         file = nullable secretPath {
           description = ''
-            A file of root that holds the PIN. systemd hands it to the unit (`LoadCredential=`); where
-            it is missing the unit fails with `status=243/CREDENTIALS`, and no PIN try is spent.
+            A file of root that holds the PIN. systemd hands it to the unit (`LoadCredential=`). Where it
+            is missing the unit fails (exit 14), and no PIN try is spent.
           '';
           example = "/etc/cryptkey/vault.pin";
         };

@@ -111,8 +111,7 @@ rec {
   # The spec of the polkit unit: it changes with the users and groups alone.
   polkit = cfg: spec cfg { } // pcsc cfg;
 
-  # What systemd has to hand to a key's unit, as values of LoadCredential= and
-  # LoadCredentialEncrypted=.
+  # What systemd has to hand to a key's unit, as settings of systemd.exec(5).
   credentials =
     key:
     let
@@ -127,14 +126,17 @@ rec {
             name = credential { };
           }
         ];
+      loaded = builtins.filter (source: source.pin != null && !source.pin.ask) sources;
       of =
         field:
         map (source: "${source.name}:${source.pin.${field}}") (
-          builtins.filter (source: source.pin != null && source.pin.${field} != null) sources
+          builtins.filter (source: source.pin.${field} != null) loaded
         );
     in
     {
       LoadCredential = of "file";
       LoadCredentialEncrypted = of "credential";
+      # Where the file is missing: so the program can say what systemd does not, which one it is.
+      SetCredential = map (source: "${source.name}:\\n") loaded;
     };
 }

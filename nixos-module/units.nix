@@ -53,10 +53,14 @@ let
         "pcscd.socket"
         "dbus.service"
       ];
-      unitConfig.RequiresMountsFor = [
-        cfg.stateDir
-        cfg.runtimeDir
-      ];
+      unitConfig = {
+        RequiresMountsFor = [
+          cfg.stateDir
+          cfg.runtimeDir
+        ];
+        # Nothing starts it again and again but people, whom a limit would only puzzle.
+        StartLimitIntervalSec = 0;
+      };
       serviceConfig =
         hardening
         // spec.credentials key
@@ -103,7 +107,7 @@ let
       serviceConfig = base.serviceConfig // {
         RemainAfterExit = true;
         # systemd gives no credentials to ExecReload=: another unit has its own.
-        ExecReload = "+${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
+        ExecReload = "${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
         ExecStop = "${program} scrub --spec ${specs.keys.${name}}";
       };
     };
@@ -127,7 +131,7 @@ let
       RemainAfterExit = true;
       ExecStart = "${program} polkit --spec ${specs.polkit}";
       # A polkitd that was started before the directory was there notices nothing in it.
-      ExecStartPost = "-+${systemd}/bin/systemctl try-reload-or-restart polkit.service";
+      ExecStartPost = "-${systemd}/bin/systemctl try-reload-or-restart polkit.service";
       ExecReload = "${program} polkit --spec ${specs.polkit}";
       ExecStop = "${program} polkit --remove";
       CapabilityBoundingSet = "";

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString},
+    sync::mpsc,
     time::Duration,
 };
 

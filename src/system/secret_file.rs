@@ -19,7 +19,7 @@ use crate::error::{Class, Error, Result};
 /// A file that others may read is warned of.
 ///
 /// # Errors
-/// Of class `class`: where it can't be read, is no regular file, or is longer. `Class::Spec` where
+/// Of class `class`: where it can't be read, is no regular file, is empty, or is longer. `Class::Spec` where
 /// it lies in the Nix store, which everybody may read.
 pub fn read_private(path: &Path, max: usize, class: Class) -> Result<Zeroizing<Vec<u8>>> {
     let tried = format!("reading {}", path.display());
@@ -62,6 +62,16 @@ pub fn read_private(path: &Path, max: usize, class: Class) -> Result<Zeroizing<V
             format!("it holds more than {max} bytes"),
             "Put nothing but the secret itself into it, on one line.",
         ));
+    }
+    if content == 0 {
+        let advice = if is_credential(&real) {
+            // The units of the NixOS module say SetCredential= for this case.
+            "Is the file there that the unit loads it from? security.cryptkey names it \
+             (pin.file or pin.credential); `systemctl cat` shows LoadCredential=."
+        } else {
+            "Put the secret into it."
+        };
+        return Err(fault("it is empty".into(), advice));
     }
     Ok(bytes)
 }

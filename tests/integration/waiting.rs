@@ -2,6 +2,10 @@
 
 use std::{fs, os::unix::net::UnixDatagram};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::json;
 
 use crate::support::{Client, Machine, Running, TestCard, Yubikey};
