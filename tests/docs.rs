@@ -37,6 +37,23 @@ fn every_code_is_different() {
     assert!(!codes.contains(&0) && !codes.contains(&2));
 }
 
+/// Each line of the sandbox is explained.
+#[test]
+fn the_table_of_the_sandbox_is_whole() {
+    let sandbox = include_str!("../nixos-module/hardening.nix");
+    let table = include_str!("../docs/hardening.md");
+    let settings: Vec<_> = sandbox
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_once(" = "))
+        .filter(|(name, _)| name.starts_with(|c: char| c.is_ascii_uppercase()))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(settings.len() > 20, "{settings:?}");
+    for setting in settings.into_iter().filter(|name| *name != "SystemCallErrorNumber") {
+        assert!(table.contains(&format!("`{setting}=")), "docs/hardening.md lacks {setting}=");
+    }
+}
+
 /// Links between the documents lead somewhere.
 #[test]
 fn links_lead_to_files() {
