@@ -88,14 +88,14 @@ pub fn evaluate(keys: &Value, more: &str) -> nix::Machine {
 
 /// Puts what NixOS has made into a machine. Debian's own pcscd and polkit stay as they are.
 pub fn put(container: &Container, machine: &nix::Machine, with_links: bool) {
-    let made = TempDir::new().unwrap();
+    let staged = TempDir::new().unwrap();
     let is_debians = |unit: &str| unit.starts_with("pcscd.") || unit.starts_with("polkit.");
-    machine.install(made.path(), |unit| !is_debians(unit));
-    for path in files_below(made.path()) {
-        let name = format!("/{}", path.strip_prefix(made.path()).unwrap().display());
-        let kind = path.symlink_metadata().unwrap();
-        if !kind.is_symlink() {
-            let mode = kind.permissions().mode() & 0o777;
+    machine.install(staged.path(), |unit| !is_debians(unit));
+    for path in files_below(staged.path()) {
+        let name = format!("/{}", path.strip_prefix(staged.path()).unwrap().display());
+        let about = path.symlink_metadata().unwrap();
+        if !about.is_symlink() {
+            let mode = about.permissions().mode() & 0o777;
             container.write(&name, mode, fs::read(&path).unwrap());
         } else if with_links {
             container.link(&name, fs::read_link(&path).unwrap().to_str().unwrap());
@@ -105,9 +105,9 @@ pub fn put(container: &Container, machine: &nix::Machine, with_links: bool) {
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-    let below = |entry: fs::DirEntry| match entry.file_type().unwrap().is_dir() {
-        true => files_below(&entry.path()),
-        false => vec![entry.path()],
+    let below = |entry: fs::DirEntry| {
+        let is_dir = entry.file_type().unwrap().is_dir();
+        if is_dir { files_below(&entry.path()) } else { vec![entry.path()] }
     };
     entries.flat_map(below).collect()
 }
