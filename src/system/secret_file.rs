@@ -145,19 +145,27 @@ mod tests {
     #[test]
     fn takes_just_one_line_end_off() {
         let dir = TempDir::new().unwrap();
-        let cases: [(&[u8], &[u8]); 7] = [
+        let cases: [(&[u8], &[u8]); 5] = [
             (b"123456", b"123456"),
             (b"123456\n", b"123456"),
             (b"123456\r\n", b"123456"),
             (b"123456\n\n", b"123456\n"),
             (b"123456\r", b"123456\r"),
-            (b"\n", b""),
-            (b"", b""),
         ];
         for (content, expected) in cases {
             let path = file(&dir, content);
             let bytes = read_private(&path, 8, Class::PinRefused).unwrap();
             assert_eq!(&bytes[..], expected);
+        }
+    }
+
+    #[test]
+    fn refuses_nothing_at_all() {
+        let dir = TempDir::new().unwrap();
+        for content in [&b""[..], b"\n", b"\r\n"] {
+            let error = read_private(&file(&dir, content), 8, Class::PinRefused).unwrap_err();
+            assert_eq!(error.class, Class::PinRefused);
+            assert_eq!((&*error.found, &*error.advice), ("it is empty", "Put the secret into it."));
         }
     }
 

@@ -344,7 +344,7 @@ fn no_card_and_no_pcscd() {
         &output,
         &expect![[r#"
         exit code 11
-        error: looking for readers: pcscd is not there. Start pcscd: on NixOS, set services.pcscd.enable = true.
+        error: looking for readers: pcscd is not there. See `systemctl status pcscd`: on NixOS, services.pcscd.enable = true starts it, and security.cryptkey.pcsc.users names those who may reach it.
     "#]],
     );
 }
