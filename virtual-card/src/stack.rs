@@ -233,8 +233,8 @@ impl Port {
 pub struct Server {
     child: Child,
     state: PathBuf,
-    /// Reserved for as long as this may look for its reader there.
-    _port: Option<Arc<Port>>,
+    /// Reserved for as long as this may look for its reader there. None for one that was launched.
+    port: Option<Arc<Port>>,
 }
 
 impl Server {
@@ -271,7 +271,7 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take();
-        let server = Self { child, state: state.to_owned(), _port: port };
+        let server = Self { child, state: state.to_owned(), port };
         let mut line = String::new();
         if let Some(stdout) = stdout {
             BufReader::new(stdout).read_line(&mut line)?;
@@ -333,8 +333,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself, and it may be the child of what was started.
-        let _ = self.control("quit");
+        if self.port.is_none() {
+            // It may be the child of what was launched. (With a port it is our own child; and by now
+            // the socket may be that of another one with the same card.)
+            let _ = self.control("quit");
+        }
+        // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
