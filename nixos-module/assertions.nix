@@ -98,7 +98,9 @@ let
     "swap.target"
     "sysinit.target"
     "systemd-journald.service"
+    "systemd-resolved.service"
     "systemd-sysusers.service"
+    "systemd-timesyncd.service"
     "systemd-tmpfiles-setup.service"
     "systemd-udevd.service"
     "timers.target"
@@ -107,6 +109,8 @@ let
     unit:
     builtins.elem unit early
     || builtins.match "(systemd-cryptsetup@|initrd-).*" unit != null
+    # All of them come before sockets.target or paths.target, and those before basic.target.
+    || builtins.match ".*\\.(socket|path)" unit != null
     || !((service unit).unitConfig.DefaultDependencies or true);
   # A service without a command, of which a typo may be the reason.
   isUndefined =
@@ -199,7 +203,8 @@ in
         unit:
         on (isEarly unit) ''
           ${at}: ${unit} starts before pcscd can, so it can't wait for a secret from a card. Name a unit
-          with ordinary dependencies, or unlock what it needs in another way.''
+          with ordinary dependencies (of a socket or a path, its service), or unlock what it needs in
+          another way.''
       ) (unique (secret.requiredBy ++ secret.before))
     )
     ++ (if mutableUsers then [ ] else undeclaredAccounts);

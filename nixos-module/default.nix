@@ -77,10 +77,8 @@ in
 
         systemd = {
           services = lib.mkMerge units.services;
-          sockets = lib.mkMerge units.sockets;
           targets = lib.mkMerge units.targets;
           timers = lib.mkMerge units.timers;
-          paths = lib.mkMerge units.paths;
           inherit (units) mounts;
           tmpfiles.rules = units.tmpfiles;
         };

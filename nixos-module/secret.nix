@@ -86,7 +86,8 @@ in
       example = [ "restic-backups-home.service" ];
       description = ''
         Units that need the secret. They start after the key's unit; they do not start if it failed,
-        and are skipped if it failed softly (`softFail`) and the secret is not there.
+        and are skipped if it failed softly (`softFail`) and the secret is not there. Of what a socket
+        or a path starts, name the service.
       '';
     };
 

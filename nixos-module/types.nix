@@ -31,6 +31,6 @@ in
   # The name of a user or a group in the polkit rule: ASCII, which every script engine reads alike.
   subjectName = types.strMatching "[ -~]{1,256}";
 
-  # The name of a unit that can wait for a secret: NixOS knows these kinds by name.
+  # The name of a unit that may be meant to wait for a secret; assertions.nix tells which one can.
   unitName = types.strMatching "[A-Za-z0-9:_.@\\-]+\\.(service|socket|target|timer|path)";
 }

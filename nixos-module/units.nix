@@ -194,9 +194,7 @@ in
     }
     (consumers "target")
   ];
-  sockets = [ (consumers "socket") ];
   timers = [ (consumers "timer") ];
-  paths = [ (consumers "path") ];
 
   mounts = [
     {

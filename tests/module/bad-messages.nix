@@ -65,6 +65,8 @@ let
         "early.service"
       ];
     };
+    socket = secret { requiredBy = [ "restic.socket" ]; };
+    path = secret { before = [ "restic.path" ]; };
     unit-without-default-dependencies = secret { before = [ "early.service" ]; } // {
       systemd.services.early.unitConfig.DefaultDependencies = false;
     };
