@@ -2,7 +2,8 @@
 # says what to change. Pure, and needs no nixpkgs.
 {
   cfg,
-  # What the rest of the machine is like: its file systems, services, users and groups, by name.
+  # What the rest of the machine is like: its file systems by where they are mounted, its services by
+  # name, and the names of its users and groups.
   fileSystems,
   services,
   users,
@@ -61,6 +62,17 @@ let
       "ramfs"
     ];
 
+  # What the sandbox puts an empty directory over.
+  isHidden =
+    path:
+    builtins.any (dir: isAbove dir path) [
+      "/home"
+      "/root"
+      "/run/user"
+      "/tmp"
+      "/var/tmp"
+    ];
+
   ## Cards
 
   cardName = card: if card.serial != null then card.serial else card.guid;
@@ -69,14 +81,20 @@ let
 
   ## Profiles
 
-  # Those of a profile that comes with the configuration; what is elsewhere on the machine can't be
-  # read here.
+  # Those of a profile that comes with the configuration. What is elsewhere on the machine can't be
+  # read here, and what has yet to be built should not be.
   providers =
     key:
-    if key.profile != null && (builtins.isPath key.profile || builtins.hasContext key.profile) then
+    if key.profile != null && isSource key.profile then
       (builtins.fromTOML (builtins.readFile key.profile)).providers or [ ]
     else
       [ ];
+  isSource =
+    path:
+    let
+      context = builtins.attrValues (builtins.getContext "${path}");
+    in
+    context != [ ] && builtins.all (found: found.path or false) context;
   hasPassphrase = key: builtins.any (provider: provider.type or "" == "passphrase") (providers key);
 
   ## Units
@@ -112,12 +130,17 @@ let
     # All of them come before sockets.target or paths.target, and those before basic.target.
     || builtins.match ".*\\.(socket|path)" unit != null
     || !((service unit).unitConfig.DefaultDependencies or true);
-  # A service without a command, of which a typo may be the reason.
+  # A service without a command that nothing starts, of which a typo may be the reason.
   isUndefined =
     unit:
+    let
+      found = service unit;
+    in
     stem unit != null
-    && !((service unit).serviceConfig or { } ? ExecStart)
-    && (service unit).overrideStrategy or "" != "asDropin";
+    && found.enable or true
+    && found.wantedBy or [ ] == [ ]
+    && !(found.serviceConfig or { } ? ExecStart)
+    && found.overrideStrategy or "" != "asDropin";
   service = unit: if stem unit == null then { } else services.${stem unit} or { };
   stem =
     unit:
@@ -149,7 +172,10 @@ in
 {
   # Messages of what can't work.
   assertions =
-    each (
+    on (isHidden cfg.stateDir) ''
+      security.cryptkey.stateDir: the keys' units do not see ${cfg.stateDir}, as they see no homes and
+      no temporary files of others. Name another directory, as /var/lib/cryptkey.''
+    ++ each (
       name: key:
       on (builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}" name == null) ''
         ${option name}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -, the first one no dot and
@@ -184,6 +210,9 @@ in
         ${stateFileSystem} and lost at each boot, and its secrets with it. Give security.cryptkey.stateDir
         a file system that persists (fileSystems."${cfg.stateDir}", or a bind mount from one), or ship
         the profile with ${option name}.profile.''
+      ++ on (key.profile != null && isHidden "${key.profile}") ''
+        ${option name}.profile: the key's unit does not see ${key.profile}, as it sees no homes and no
+        temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
       ++
         on
           (
@@ -255,5 +284,8 @@ in
           correct it; if a package brings the unit, set systemd.services."${stem unit}".overrideStrategy = "asDropin".''
       ) secret.requiredBy
     )
+    ++
+      on (!cfg.pcsc.enable && cfg.pcsc.users ++ cfg.pcsc.groups != [ ])
+        "security.cryptkey.pcsc.users and .groups do nothing while security.cryptkey.pcsc.enable is false."
     ++ (if mutableUsers then undeclaredAccounts else [ ]);
 }

@@ -45,11 +45,16 @@ let
   inherit
     (import ./assertions.nix {
       inherit cfg;
-      inherit (config) fileSystems;
       inherit (config.users) mutableUsers;
       inherit (config.systemd) services;
-      users = lib.attrNames config.users.users;
-      groups = lib.attrNames config.users.groups;
+      # By where they are mounted.
+      fileSystems =
+        lib.listToAttrs (
+          map (mount: lib.nameValuePair mount.where { fsType = mount.type; }) config.systemd.mounts
+        )
+        // lib.mapAttrs' (_: found: lib.nameValuePair found.mountPoint found) config.fileSystems;
+      users = lib.mapAttrsToList (_: user: user.name) config.users.users;
+      groups = lib.mapAttrsToList (_: group: group.name) config.users.groups;
     })
     assertions
     warnings

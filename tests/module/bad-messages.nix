@@ -56,6 +56,18 @@ let
       "/".fsType = "tmpfs";
       "/var/lib/cryptkey".fsType = "ext4";
     };
+    state-mounted-by-a-unit = {
+      fileSystems."/".fsType = "tmpfs";
+      systemd.mounts = [
+        {
+          where = "/var/lib/cryptkey";
+          what = "/persist/cryptkey";
+          type = "none";
+          options = "bind";
+        }
+      ];
+    };
+    state-in-a-home.security.cryptkey.stateDir = "/root/cryptkey";
     state-beside-ram.fileSystems."/var/lib/crypt".fsType = "tmpfs";
 
     too-early = secret {
@@ -79,6 +91,25 @@ let
       owner = "restic";
       group = "backup";
     };
+    disabled-unit = secret { requiredBy = [ "old.service" ]; } // {
+      systemd.services.old.enable = false;
+    };
+    unit-of-systemd = secret { requiredBy = [ "systemd-networkd.service" ]; } // {
+      systemd.services.systemd-networkd.wantedBy = [ "multi-user.target" ];
+    };
+
+    declared-owner-of-another-name = secret { owner = "backup"; } // {
+      users = {
+        mutableUsers = false;
+        allowNoPasswordLogin = true;
+        users.restic = {
+          name = "backup";
+          isSystemUser = true;
+          group = "backup";
+        };
+        groups.restic.name = "backup";
+      };
+    };
     undeclared-owner-for-good = secret { owner = "restic"; } // {
       users = {
         mutableUsers = false;
@@ -98,6 +129,21 @@ let
     shipped-without-pin = shipped "piv-piv-recovery-any" {
       pin = null;
       pinPolicy = "never";
+    };
+    shipped-and-yet-to-be-built = other (
+      ask
+      // {
+        profile = derivation {
+          name = "other.toml";
+          system = "none";
+          builder = "none";
+        };
+      }
+    );
+    profile-in-a-home = other (ask // { profile = "/home/alice/other.toml"; });
+    users-without-pcsc.security.cryptkey.pcsc = {
+      enable = false;
+      users = [ "alice" ];
     };
     shipped-with-passphrase = other (
       ask
