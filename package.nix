@@ -11,15 +11,22 @@ rustPlatform.buildRustPackage {
   pname = manifest.name;
   inherit (manifest) version;
 
+  # What the build does not read does not rebuild it: another package reloads every key.
   src = lib.cleanSourceWith {
-    src = lib.cleanSource ./.;
-    # What the build does not read does not rebuild it.
+    src = ./.;
     filter =
       path: _:
-      !lib.hasSuffix ".nix" path
-      && !builtins.elem (baseNameOf path) [
-        "nixos-tests"
-        "target"
+      let
+        part = lib.removePrefix "${toString ./.}/" path;
+      in
+      lib.any (wanted: lib.hasPrefix "${wanted}/" "${part}/" || lib.hasPrefix "${part}/" wanted) [
+        "Cargo.lock"
+        "Cargo.toml"
+        "docs/spec.md"
+        "docs/spec.schema.json"
+        "polkit"
+        "src"
+        "virtual-card"
       ];
   };
   cargoLock.lockFile = ./Cargo.lock;

@@ -56,8 +56,11 @@ fn the_flake_gives_what_it_should() {
         ("src/main.rs", true),
         ("polkit/nixos-cryptkey.rules", true),
         ("virtual-card/Cargo.toml", true),
-        ("nixos-module", true),
-        ("nixos-module/default.nix", false),
+        ("docs/spec.md", true),
+        ("docs/options.md", false),
+        ("README.md", false),
+        ("nixos-module", false),
+        ("tests", false),
         ("target", false),
         (".git", false),
     ] {
