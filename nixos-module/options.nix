@@ -35,10 +35,7 @@ in
         {
           vault = {
             pin.credential = "/etc/credstore.encrypted/vault.pin";
-            secrets.restic = {
-              owner = "restic";
-              requiredBy = [ "restic-backups-home.service" ];
-            };
+            secrets.restic.requiredBy = [ "restic-backups-home.service" ];
           };
         }
       '';
