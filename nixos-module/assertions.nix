@@ -129,7 +129,13 @@ let
     || builtins.match "(systemd-cryptsetup@|initrd-).*" unit != null
     # All of them come before sockets.target or paths.target, and those before basic.target.
     || builtins.match ".*\\.(socket|path)" unit != null
-    || !((service unit).unitConfig.DefaultDependencies or true);
+    || builtins.elem ((service unit).unitConfig.DefaultDependencies or true) [
+      false
+      "0"
+      "false"
+      "no"
+      "off"
+    ];
   # A service without a command that nothing starts, of which a typo may be the reason.
   isUndefined =
     unit:

@@ -82,6 +82,9 @@ let
     unit-without-default-dependencies = secret { before = [ "early.service" ]; } // {
       systemd.services.early.unitConfig.DefaultDependencies = false;
     };
+    unit-without-default-dependencies-in-words = secret { before = [ "early.service" ]; } // {
+      systemd.services.early.unitConfig.DefaultDependencies = "no";
+    };
     undefined-unit = secret { requiredBy = [ "resitc.service" ]; };
     packaged-unit = secret { requiredBy = [ "packaged.service" ]; } // {
       systemd.services.packaged.overrideStrategy = "asDropin";
