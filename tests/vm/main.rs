@@ -14,3 +14,4 @@ mod machine;
 mod reload;
 mod secrecy;
 mod support;
+mod switch;
