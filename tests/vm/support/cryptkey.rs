@@ -143,9 +143,9 @@ pub fn files(machine: &nix::Machine) -> BTreeMap<String, Node> {
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-    let below = |entry: fs::DirEntry| match entry.file_type().unwrap().is_dir() {
-        true => files_below(&entry.path()),
-        false => vec![entry.path()],
+    let below = |entry: fs::DirEntry| {
+        let is_dir = entry.file_type().unwrap().is_dir();
+        if is_dir { files_below(&entry.path()) } else { vec![entry.path()] }
     };
     entries.flat_map(below).collect()
 }
