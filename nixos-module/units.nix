@@ -68,8 +68,8 @@ let
           Type = "oneshot";
           NotifyAccess = "main";
           ExecStart = "${program}${verbosely} apply --spec ${specs.keys.${name}}";
-          # Keys on one card take turns.
-          TimeoutStartSec = builtins.foldl' (sum: other: sum + runSec other) 0 (builtins.attrValues keys);
+          # A run that waits for its turn at the card puts it off.
+          TimeoutStartSec = runSec key;
           # Secrets of other owners are compared with what stands, and given away.
           CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_READ_SEARCH";
           LimitMEMLOCK = "infinity";
@@ -122,22 +122,34 @@ let
     };
 
   # The polkit rule, which hangs on no card.
-  polkit = {
-    description = "polkit rule of those who may reach smart cards";
-    wantedBy = [ "multi-user.target" ];
-    reloadIfChanged = true;
-    serviceConfig = hardening // {
-      Type = "oneshot";
-      RemainAfterExit = true;
-      ExecStart = "${program} polkit --spec ${specs.polkit}";
-      # A polkitd that was started before the directory was there notices nothing in it.
-      ExecStartPost = "-${systemd}/bin/systemctl try-reload-or-restart polkit.service";
-      ExecReload = "${program} polkit --spec ${specs.polkit}";
-      ExecStop = "${program} polkit --remove";
-      CapabilityBoundingSet = "";
-      ReadWritePaths = [ "/run/polkit-1/rules.d" ];
+  polkit =
+    let
+      install = "${program} polkit --spec ${specs.polkit}";
+      # A polkitd that was started before the directory was there notices nothing in it. And when this
+      # is done, polkitd has the rule.
+      tell = "-${systemd}/bin/systemctl try-reload-or-restart polkit.service";
+    in
+    {
+      description = "polkit rule of those who may reach smart cards";
+      wantedBy = [ "multi-user.target" ];
+      reloadIfChanged = true;
+      serviceConfig = hardening // {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = install;
+        ExecStartPost = tell;
+        ExecReload = [
+          install
+          tell
+        ];
+        ExecStop = [
+          "${program} polkit --remove"
+          tell
+        ];
+        CapabilityBoundingSet = "";
+        ReadWritePaths = [ "/run/polkit-1/rules.d" ];
+      };
     };
-  };
 
   # Every secret, with its key and the file that it is published as.
   secrets = builtins.concatMap (

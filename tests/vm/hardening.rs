@@ -20,7 +20,7 @@ fn the_units_are_exposed_little() {
     machine.user("restic", 2001);
     let _card = Card::inside(&machine, &[]);
     machine.boot();
-    for unit in [UNIT, RELOAD] {
+    for unit in [UNIT, RELOAD, "polkit-cryptkey.service"] {
         let all =
             machine.run(&["systemd-analyze", "security", "--threshold=15", "--no-pager", unit]);
         println!("{all}");

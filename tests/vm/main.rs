@@ -7,10 +7,13 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod access;
 mod boot;
 mod failing;
 mod hardening;
 mod machine;
 mod reload;
 mod secrecy;
+mod several;
 mod support;
+mod switch;

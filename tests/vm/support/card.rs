@@ -11,8 +11,8 @@ use virtual_card::stack::Server;
 
 use super::Container;
 
-/// The port at which Debian's configuration of vpcd waits for a card.
-const PORT: &str = "35963";
+/// The ports at which Debian's configuration of vpcd waits for a card in each of its two readers.
+const PORTS: [&str; 2] = ["35963", "35964"];
 
 /// A card that models a `YubiKey` 5, and remembers what it was told over the machine's reboots.
 /// Dropping it takes it away for good.
@@ -44,9 +44,20 @@ impl Card {
 
     /// A card with an empty slot 9d that lies beside the machine.
     pub fn outside(container: &Container, args: &[&str]) -> Self {
-        let state = container.scratch("card");
+        Self::at(container, PORTS[0], "card", args)
+    }
+
+    /// Another card, in the machine's second reader.
+    pub fn second(container: &Container, args: &[&str]) -> Self {
+        let card = Self::at(container, PORTS[1], "second-card", args);
+        card.insert();
+        card
+    }
+
+    fn at(container: &Container, port: &str, state: &str, args: &[&str]) -> Self {
+        let state = container.scratch(state);
         let mut command = container.beside(&virtual_card());
-        command.args(["--port", PORT, "--absent", "--patience", "1000000"]);
+        command.args(["--port", port, "--absent", "--patience", "1000000"]);
         command.args(["--pin", Self::PIN]).args(args);
         if !args.contains(&"--serial") {
             command.args(["--serial", Self::SERIAL]);

@@ -20,6 +20,30 @@ impl Consumer {
         Self::install(container, name, id, &load, "${CREDENTIALS_DIRECTORY}/secret")
     }
 
+    /// One that the machine's configuration has, by [`Consumer::declaration`].
+    pub fn declared(container: &Container, name: &'static str, id: u32) -> Self {
+        container.user(name, id);
+        Self { name }
+    }
+
+    /// Its unit, as a part of a NixOS configuration; it opens the file.
+    pub fn declaration(&self, secret: &str) -> String {
+        let name = self.name;
+        format!(
+            "systemd.services.{name} = {{
+                wantedBy = [ \"multi-user.target\" ];
+                serviceConfig = {{
+                    Type = \"oneshot\";
+                    RemainAfterExit = true;
+                    User = \"{name}\";
+                    RuntimeDirectory = \"{name}\";
+                    RuntimeDirectoryMode = \"0700\";
+                    ExecStart = \"/bin/cp {secret} /run/{name}/read\";
+                }};
+            }};"
+        )
+    }
+
     fn install(
         container: &Container,
         name: &'static str,

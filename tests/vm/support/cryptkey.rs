@@ -1,6 +1,7 @@
 //! A NixOS machine with a key called `vault`: what the module yields for it, put into a machine.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -26,46 +27,66 @@ pub const PROFILE: &str = "/var/lib/cryptkey/vault.toml";
 pub const SECRET: &str = "/run/cryptkey/vault/restic";
 /// The file that its PIN credential is loaded from.
 pub const PIN: &str = "/etc/cryptkey/vault.pin";
+/// The polkit rule of those who may reach the card.
+pub const RULE: &str = "/run/polkit-1/rules.d/05-nixos-cryptkey.rules";
+/// Where units find the programs of systemd.
+const SYSTEMD: &str = "/nix/store/z0031c189z34z10d9c202fa8d75f72d3-systemd/bin";
 
 /// Installs the key, with the card's PIN and a factory management key; `key` goes on top of its
 /// options. Its secret `restic` is owned by the user `restic`, who must be there.
-pub fn install(container: &Container, key: Value) {
-    let machine = evaluate(&vault(key), "");
+pub fn install(container: &Container, key: Value) -> nix::Machine {
+    let machine = vault(key, "");
+    install_all(container, &machine);
+    machine
+}
+
+/// Installs a machine that was evaluated, and the PIN.
+pub fn install_all(container: &Container, machine: &nix::Machine) {
+    for (name, node) in files(machine) {
+        node.put(container, &name);
+    }
     container.write(PIN, 0o600, format!("{}\n", Card::PIN));
-    assert_eq!(PROGRAM, machine.package("nixos-cryptkey") + "/bin/nixos-cryptkey");
-    container.link(&format!("{}/bin", machine.package("systemd")), "/usr/bin");
-    put(container, &machine, true);
+    for (program, package) in [(PROGRAM, "nixos-cryptkey"), (SYSTEMD, "systemd")] {
+        let path = program.split("/bin").next().unwrap();
+        assert_eq!(nix::name_of(path), package);
+        assert!(machine.packages().iter().all(|p| p == path || nix::name_of(p) != package));
+    }
+    container.link(SYSTEMD, "/usr/bin");
 }
 
-/// Has the machine, which is off, boot with other options next.
+/// Has the machine boot with other options of the key next, or reload them; nothing else changes.
 pub fn configure(container: &Container, key: Value) {
-    put(container, &evaluate(&vault(key), ""), false);
-}
-
-/// The same while it is on, up to where NixOS would reload and restart what changed.
-pub fn switch(container: &Container, key: Value) {
-    configure(container, key);
-    container.systemctl(&["daemon-reload"]).exits(0);
+    for (name, node) in files(&vault(key, "")) {
+        if let Node::File(..) = node {
+            node.put(container, &name);
+        }
+    }
 }
 
 /// What a service that is listed in the secret's `requiredBy` gets on top.
 pub fn required_by(container: &Container, consumer: &str) {
     let secret = json!({ "requiredBy": [consumer], "owner": "restic" });
-    let machine = evaluate(&vault(json!({ "secrets": { "restic": secret } })), "");
+    let machine = vault(json!({ "secrets": { "restic": secret } }), "");
     let unit = &machine.units[consumer];
     let path = format!("/etc/systemd/system/{consumer}.d/cryptkey.conf");
     container.write(&path, 0o644, &unit.text);
 }
 
-/// The options of the key.
-fn vault(key: Value) -> Value {
-    let mut vault = json!({
+/// A machine with the key; `key` goes on top of its options, and `more` is what else the
+/// configuration says.
+pub fn vault(key: Value, more: &str) -> nix::Machine {
+    evaluate(&json!({ "vault": options(key) }), more)
+}
+
+/// The options of a key of the card; `key` goes on top.
+pub fn options(key: Value) -> Value {
+    let mut options = json!({
         "pin": { "file": PIN },
         "managementKey": { "factoryDefault": true },
         "secrets": { "restic": { "use": "backups", "format": "hex", "owner": "restic" } },
     });
-    vault.as_object_mut().unwrap().extend(key.as_object().unwrap().clone());
-    json!({ "vault": vault })
+    options.as_object_mut().unwrap().extend(key.as_object().unwrap().clone());
+    options
 }
 
 /// Evaluates a machine with these keys; `more` is what else its configuration says.
@@ -73,12 +94,12 @@ pub fn evaluate(keys: &Value, more: &str) -> nix::Machine {
     let keys = keys.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace("${", "\\${");
     let configuration = format!(
         "{{ config, lib, pkgs, ... }}: {{
+            imports = [ {{ {more} }} ];
             security.cryptkey = {{
-                enable = true;
+                enable = lib.mkDefault true;
                 verbosity = 2;
                 keys = builtins.fromJSON \"{keys}\";
             }};
-            {more}
         }}"
     );
     let machine = nix::evaluate_expression(&configuration).unwrap();
@@ -86,21 +107,38 @@ pub fn evaluate(keys: &Value, more: &str) -> nix::Machine {
     machine
 }
 
-/// Puts what NixOS has made into a machine. Debian's own pcscd and polkit stay as they are.
-pub fn put(container: &Container, machine: &nix::Machine, with_links: bool) {
-    let staged = TempDir::new().unwrap();
-    let is_debians = |unit: &str| unit.starts_with("pcscd.") || unit.starts_with("polkit.");
-    machine.install(staged.path(), |unit| !is_debians(unit));
-    for path in files_below(staged.path()) {
-        let name = format!("/{}", path.strip_prefix(staged.path()).unwrap().display());
-        let about = path.symlink_metadata().unwrap();
-        if !about.is_symlink() {
-            let mode = about.permissions().mode() & 0o777;
-            container.write(&name, mode, fs::read(&path).unwrap());
-        } else if with_links {
-            container.link(&name, fs::read_link(&path).unwrap().to_str().unwrap());
+/// A file or a symlink that NixOS makes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Node {
+    File(u32, Vec<u8>),
+    Link(String),
+}
+
+impl Node {
+    pub fn put(&self, container: &Container, path: &str) {
+        match self {
+            Self::File(mode, content) => container.write(path, *mode, content),
+            Self::Link(target) => container.link(path, target),
         }
     }
+}
+
+/// What NixOS would put into a machine. Debian's own pcscd and polkit stay as they are.
+pub fn files(machine: &nix::Machine) -> BTreeMap<String, Node> {
+    let made = TempDir::new().unwrap();
+    let is_debians = |unit: &str| unit.starts_with("pcscd.") || unit.starts_with("polkit.");
+    machine.install(made.path(), |unit| !is_debians(unit));
+    let node = |path: PathBuf| {
+        let name = format!("/{}", path.strip_prefix(made.path()).unwrap().display());
+        let kind = path.symlink_metadata().unwrap();
+        let node = if kind.is_symlink() {
+            Node::Link(fs::read_link(&path).unwrap().to_str().unwrap().to_owned())
+        } else {
+            Node::File(kind.permissions().mode() & 0o777, fs::read(&path).unwrap())
+        };
+        (name, node)
+    };
+    files_below(made.path()).into_iter().map(node).collect()
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {

@@ -100,6 +100,13 @@ impl Container {
         add("/etc/group", format!("{name}:x:{id}:\n"));
     }
 
+    /// Adds a group.
+    pub fn group(&self, name: &str, id: u32, members: &[&str]) {
+        let file = self.path("/etc/group");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}{name}:x:{id}:{}\n", members.join(","))).unwrap();
+    }
+
     /// What a file of it holds.
     #[track_caller]
     pub fn read(&self, path: &str) -> Vec<u8> {

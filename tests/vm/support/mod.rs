@@ -17,7 +17,9 @@ pub mod leak;
 pub mod nix;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
+mod switch;
 
 pub use card::Card;
 pub use consumer::Consumer;
 pub use container::Container;
+pub use switch::{Switched, switch};
