@@ -8,7 +8,6 @@
   services,
   users,
   groups,
-  mutableUsers,
 }:
 let
   keys = (import ./spec.nix).keys cfg;
@@ -166,9 +165,9 @@ let
   undeclared =
     what: known: at: account:
     on (builtins.isString account && account != "root" && !builtins.elem account known) ''
-      ${at} names the ${what} ${account}, whom this configuration does not declare. If nobody adds it
-      by hand, none of this key's secrets will be published: declare users.${what}s.${account}, or use
-      the name of one that exists, or its number.'';
+      ${at} names the ${what} ${account}, whom this configuration does not declare. If the machine
+      knows it from nowhere else, none of this key's secrets will be published: declare
+      users.${what}s.${account}, or use the name of one that exists, or its number.'';
   undeclaredAccounts = eachSecret (
     at: secret:
     undeclared "user" users "${at}.owner" secret.owner
@@ -241,8 +240,7 @@ in
           with ordinary dependencies (of a socket or a path, its service), or unlock what it needs in
           another way.''
       ) (unique (secret.requiredBy ++ secret.before))
-    )
-    ++ (if mutableUsers then [ ] else undeclaredAccounts);
+    );
 
   # Messages of what likely is not meant.
   warnings =
@@ -293,5 +291,5 @@ in
     ++
       on (!cfg.pcsc.enable && cfg.pcsc.users ++ cfg.pcsc.groups != [ ])
         "security.cryptkey.pcsc.users and .groups do nothing while security.cryptkey.pcsc.enable is false."
-    ++ (if mutableUsers then undeclaredAccounts else [ ]);
+    ++ undeclaredAccounts;
 }

@@ -45,7 +45,6 @@ let
   inherit
     (import ./assertions.nix {
       inherit cfg;
-      inherit (config.users) mutableUsers;
       inherit (config.systemd) services;
       # By where they are mounted.
       fileSystems =

@@ -46,21 +46,17 @@ let
       key = keys.${name};
     in
     {
-      # systemd-ask-password asks for a PIN.
-      path = [ systemd ];
       wants = [ "pcscd.socket" ];
       after = [
         "pcscd.socket"
         "dbus.service"
+        # Owners may be users of a directory service.
+        "nss-user-lookup.target"
       ];
-      unitConfig = {
-        RequiresMountsFor = [
-          cfg.stateDir
-          cfg.runtimeDir
-        ];
-        # Nothing starts it again and again but people, whom a limit would only puzzle.
-        StartLimitIntervalSec = 0;
-      };
+      unitConfig.RequiresMountsFor = [
+        cfg.stateDir
+        cfg.runtimeDir
+      ];
       serviceConfig =
         hardening
         // spec.credentials key
@@ -74,7 +70,8 @@ let
           CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_READ_SEARCH";
           LimitMEMLOCK = "infinity";
           ReadWritePaths = [
-            cfg.stateDir
+            # If it is missing, the program says more than systemd.
+            "-${cfg.stateDir}"
             cfg.runtimeDir
           ]
           ++ (if asks key then [ "/run/systemd/ask-password" ] else [ ]);
@@ -106,6 +103,8 @@ let
       reloadIfChanged = true;
       serviceConfig = base.serviceConfig // {
         RemainAfterExit = true;
+        # A reload can't put off its end, as a run can: it gets what a turn at the card may take.
+        TimeoutStartSec = base.serviceConfig.TimeoutStartSec + 600;
         # systemd gives no credentials to ExecReload=: another unit has its own.
         ExecReload = "${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
         ExecStop = "${program} scrub --spec ${specs.keys.${name}}";
@@ -114,11 +113,17 @@ let
 
   reload =
     name:
-    run name
+    let
+      base = run name;
+    in
+    base
     // {
       description = "Reload of the secrets of key ${name}";
-      # Only the key's unit starts it.
+      # Only the key's unit starts it, for people, whom a limit would only puzzle.
       restartIfChanged = false;
+      unitConfig = base.unitConfig // {
+        StartLimitIntervalSec = 0;
+      };
     };
 
   # The polkit rule, which hangs on no card.
@@ -157,6 +162,14 @@ let
     map (name: {
       inherit key;
       inherit (keys.${key}.secrets.${name}) path requiredBy;
+      bytes = {
+        inherit (keys.${key}.secrets.${name})
+          use
+          format
+          length
+          newline
+          ;
+      };
       file = "${cfg.runtimeDir}/${key}/${name}";
     }) (builtins.attrNames keys.${key}.secrets)
   ) names;
@@ -180,6 +193,10 @@ let
           after = producers;
           # After a soft failure the key's unit is up, and the secret is not there.
           unitConfig.ConditionPathExists = map (secret: secret.file) needed;
+          # Who has read a secret that is now another one reads it again.
+          restartTriggers = [
+            (builtins.hashString "sha256" (builtins.toJSON (map (secret: secret.bytes) needed)))
+          ];
         };
     in
     builtins.listToAttrs (

@@ -47,7 +47,13 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
     for (name, key) in args.select(&spec) {
         let line = match apply(&mut run, &spec, name, key) {
             Ok(report) => Line::done(report),
-            Err(error) if key.soft_fail && error.class.is_soft() => {
+            Err(mut error) if key.soft_fail && error.class.is_soft() => {
+                // Starting a unit that is up does nothing.
+                error.advice = format!(
+                    "{} After a soft failure the unit is up: `systemctl reload cryptkey-{name}`, \
+                     then start what was skipped.",
+                    error.advice
+                );
                 tracing::warn!("{error}");
                 notify::status(&format!("{name} skipped: {}", error.found));
                 Line::Skipped { error }

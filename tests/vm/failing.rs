@@ -40,7 +40,7 @@ fn without_a_card_nothing_that_needs_a_secret_starts() {
 fn after_a_soft_failure_what_needs_a_secret_is_skipped() {
     let (machine, restic, card) = without_a_card(json!({ "cardTimeoutSec": 1, "softFail": true }));
     machine.expect(UNIT, "active");
-    machine.says(UNIT, &["vault: skipped"]);
+    machine.says(UNIT, &["vault: skipped", "`systemctl reload cryptkey-vault`"]);
     machine.expect(&restic.unit(), "inactive");
     machine.says(
         &restic.unit(),
