@@ -48,10 +48,14 @@ let
     {
       # systemd-ask-password asks for a PIN.
       path = [ systemd ];
-      wants = [ "pcscd.socket" ];
+      wants = [
+        "pcscd.socket"
+        "state-cryptkey.service"
+      ];
       after = [
         "pcscd.socket"
         "dbus.service"
+        "state-cryptkey.service"
       ];
       unitConfig = {
         RequiresMountsFor = [
@@ -120,6 +124,18 @@ let
       # Only the key's unit starts it.
       restartIfChanged = false;
     };
+
+  # The state directory: a file system that is new, or that was mounted when the boot's tmpfiles were
+  # made already, has none, and without it systemd can't shut the keys' units in.
+  state = {
+    description = "Directory of sealed keys";
+    unitConfig.RequiresMountsFor = cfg.stateDir;
+    serviceConfig = {
+      Type = "oneshot";
+      RemainAfterExit = true;
+      ExecStart = "${systemd}/bin/systemd-tmpfiles --create --prefix=${cfg.stateDir}";
+    };
+  };
 
   # The polkit rule, which hangs on no card.
   polkit =
@@ -194,6 +210,7 @@ in
   services = [
     (namedAfter (name: "cryptkey-${name}") service)
     (namedAfter (name: "cryptkey-reload@${name}") reload)
+    { state-cryptkey = state; }
     (if cfg.pcsc.enable && cfg.pcsc.rule == "runtime" then { polkit-cryptkey = polkit; } else { })
     (consumers "service")
   ];

@@ -12,6 +12,7 @@ mod boot;
 mod failing;
 mod hardening;
 mod machine;
+mod mounts;
 mod reload;
 mod secrecy;
 mod several;
