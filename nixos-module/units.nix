@@ -112,7 +112,8 @@ let
         RemainAfterExit = true;
         # systemd gives no credentials to ExecReload=: another unit has its own.
         ExecReload = "${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
-        ExecStop = "${program} scrub --spec ${specs.keys.${name}}";
+        # Not ExecStop=, which systemd leaves out where a stop ends a reload.
+        ExecStopPost = "${program} scrub --spec ${specs.keys.${name}}";
       };
     };
 
@@ -121,7 +122,8 @@ let
     run name
     // {
       description = "Reload of the secrets of key ${name}";
-      # Only the key's unit starts it.
+      # Only the key's unit starts it. It must not publish what a stop of that one has scrubbed.
+      partOf = [ "cryptkey-${name}.service" ];
       restartIfChanged = false;
     };
 
@@ -158,7 +160,7 @@ let
           install
           tell
         ];
-        ExecStop = [
+        ExecStopPost = [
           "${program} polkit --remove"
           tell
         ];

@@ -16,5 +16,6 @@ mod mounts;
 mod reload;
 mod secrecy;
 mod several;
+mod stop;
 mod support;
 mod switch;
