@@ -46,10 +46,14 @@ let
       key = keys.${name};
     in
     {
-      wants = [ "pcscd.socket" ];
+      wants = [
+        "pcscd.socket"
+        "state-cryptkey.service"
+      ];
       after = [
         "pcscd.socket"
         "dbus.service"
+        "state-cryptkey.service"
         # Owners may be users of a directory service.
         "nss-user-lookup.target"
       ];
@@ -70,8 +74,7 @@ let
           CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_READ_SEARCH";
           LimitMEMLOCK = "infinity";
           ReadWritePaths = [
-            # If it is missing, the program says more than systemd.
-            "-${cfg.stateDir}"
+            cfg.stateDir
             cfg.runtimeDir
           ]
           ++ (if asks key then [ "/run/systemd/ask-password" ] else [ ]);
@@ -107,7 +110,8 @@ let
         TimeoutStartSec = base.serviceConfig.TimeoutStartSec + 600;
         # systemd gives no credentials to ExecReload=: another unit has its own.
         ExecReload = "${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
-        ExecStop = "${program} scrub --spec ${specs.keys.${name}}";
+        # Not ExecStop=, which systemd leaves out where a stop ends a reload.
+        ExecStopPost = "${program} scrub --spec ${specs.keys.${name}}";
       };
     };
 
@@ -119,12 +123,26 @@ let
     base
     // {
       description = "Reload of the secrets of key ${name}";
-      # Only the key's unit starts it, for people, whom a limit would only puzzle.
+      # Only the key's unit starts it, for people, whom a limit would only puzzle. It must not publish
+      # what a stop of that one has scrubbed.
+      partOf = [ "cryptkey-${name}.service" ];
       restartIfChanged = false;
       unitConfig = base.unitConfig // {
         StartLimitIntervalSec = 0;
       };
     };
+
+  # The state directory: a file system that is new, or that was mounted when the boot's tmpfiles were
+  # made already, has none, and without it systemd can't shut the keys' units in.
+  state = {
+    description = "Directory of sealed keys";
+    unitConfig.RequiresMountsFor = cfg.stateDir;
+    serviceConfig = {
+      Type = "oneshot";
+      RemainAfterExit = true;
+      ExecStart = "${systemd}/bin/systemd-tmpfiles --create --prefix=${cfg.stateDir}";
+    };
+  };
 
   # The polkit rule, which hangs on no card.
   polkit =
@@ -147,7 +165,7 @@ let
           install
           tell
         ];
-        ExecStop = [
+        ExecStopPost = [
           "${program} polkit --remove"
           tell
         ];
@@ -211,6 +229,7 @@ in
   services = [
     (namedAfter (name: "cryptkey-${name}") service)
     (namedAfter (name: "cryptkey-reload@${name}") reload)
+    { state-cryptkey = state; }
     (if cfg.pcsc.enable && cfg.pcsc.rule == "runtime" then { polkit-cryptkey = polkit; } else { })
     (consumers "service")
   ];

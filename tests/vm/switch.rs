@@ -143,11 +143,10 @@ fn without_the_module_nothing_is_left_but_profiles() {
         "polkit-cryptkey.service",
         "restic.service",
         "run-cryptkey.mount",
+        "state-cryptkey.service",
     ];
-    assert_eq!(
-        done,
-        Switched { stopped: stopped.map(str::to_owned).into(), ..Switched::default() }
-    );
+    assert_eq!(Switched::of(&done.stopped), stopped);
+    assert_eq!(done, Switched { stopped: done.stopped.clone(), ..Switched::default() });
     assert!(!is_mounted() && !machine.exists(RULE) && !machine.exists(SECRET));
     assert!(machine.exists(PROFILE));
 
