@@ -11,6 +11,7 @@ mod build;
 mod configurations;
 mod flake;
 mod options;
+mod readme;
 mod specs;
 mod units;
 mod yields;
