@@ -9,7 +9,6 @@ use std::{
     os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::OnceLock,
     thread,
     time::Duration,
 };
@@ -60,15 +59,14 @@ impl Container {
         Self::with(&[])
     }
 
-    /// The same with options of systemd-nspawn.
-    pub fn with(options: &[&str]) -> Self {
+    /// The same with these packages on top.
+    pub fn with(packages: &[&str]) -> Self {
         let work = tempfile::Builder::new().prefix("cryptkey-vm.").tempdir().unwrap().keep();
         let notify = UnixDatagram::bind(work.join("notify")).unwrap();
         let mut holder = Command::new(tests_file("vm/container.sh"))
-            .arg(root())
+            .arg(root(packages))
             .arg(&work)
             .arg(format!("--bind-ro={}:{PROGRAM}", env!("CARGO_BIN_EXE_nixos-cryptkey")))
-            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -212,19 +210,17 @@ pub fn tests_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// The file system that all machines begin with; made the first time.
-fn root() -> &'static Path {
-    static ROOT: OnceLock<PathBuf> = OnceLock::new();
-    ROOT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let output = Command::new(tests_file("vm/root.sh"))
-            .env("CARGO_TARGET_DIR", target)
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "apt-get install mmdebstrap; and run as root");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
+/// The file system that machines with these packages begin with; made the first time.
+fn root(packages: &[&str]) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let output = Command::new(tests_file("vm/root.sh"))
+        .args(packages)
+        .env("CARGO_TARGET_DIR", target)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "apt-get install mmdebstrap; and run as root");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// The only child of a process.
