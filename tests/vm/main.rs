@@ -11,6 +11,7 @@ mod boot;
 mod failing;
 mod hardening;
 mod machine;
+mod recipes;
 mod reload;
 mod secrecy;
 mod support;
