@@ -19,6 +19,7 @@ BOOTS := 10
 
 # What checks the Nix files; built once.
 TOOLS := $(CARGO_TARGET_DIR)/tools
+RECIPES := $(CARGO_TARGET_DIR)/recipes
 NIX_FILES = $(shell find . -name target -prune -o -name '*.nix' -print)
 
 .PHONY: help setup build lint test demo bench clean
@@ -38,8 +39,11 @@ lint: ## check format and lints
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy $(NITROKEY) --all-targets -- -D warnings
 	cargo install --locked --quiet --root $(TOOLS) nixfmt_rs@0.5.3 deadnix@1.3.1
-	$(TOOLS)/bin/nixfmt --check $(NIX_FILES)
-	$(TOOLS)/bin/deadnix --fail $(NIX_FILES)
+	rm -rf $(RECIPES) && mkdir -p $(RECIPES)
+	awk '/^```/ { inside = $$0 == "```nix"; file = ""; next } \
+		inside { if (!file) file = "$(RECIPES)/" $$2; print >file }' docs/recipes.md
+	$(TOOLS)/bin/nixfmt --check $(NIX_FILES) $(RECIPES)/*.nix
+	$(TOOLS)/bin/deadnix --fail $(NIX_FILES) $(RECIPES)/*.nix
 
 test: setup lint build ## prove that everything works, against two cards behind a real pcscd
 	tests/release.sh $(CARGO_TARGET_DIR)/release/nixos-cryptkey

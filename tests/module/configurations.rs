@@ -7,23 +7,28 @@ use std::{
     sync::{Arc, LazyLock, Mutex, OnceLock},
 };
 
-use crate::nix::{self, Machine};
+use tempfile::TempDir;
 
-/// The names of all configurations: files without suffix, as in `fleet/web`.
+use crate::{
+    nix::{self, Machine},
+    recipes,
+};
+
+const RECIPES: &str = "recipes/";
+
+/// The names of the tests' own configurations: files without suffix.
 pub fn names() -> Vec<String> {
-    let dir = dir();
-    let mut names = Vec::new();
-    for place in [dir.clone(), dir.join("fleet")] {
-        for entry in fs::read_dir(place).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|suffix| suffix == "nix") {
-                let name = path.strip_prefix(&dir).unwrap().with_extension("");
-                names.push(name.to_str().unwrap().to_owned());
-            }
-        }
-    }
+    let entries = fs::read_dir(dir()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().path().with_extension(""));
+    let mut names: Vec<_> =
+        names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort();
     names
+}
+
+/// These and the documented ones, as in `recipes/restic`.
+pub fn all() -> impl Iterator<Item = String> {
+    names().into_iter().chain(recipes::names().into_iter().map(|name| RECIPES.to_owned() + &name))
 }
 
 /// What a configuration yields.
@@ -38,7 +43,19 @@ pub fn machine(name: &str) -> Arc<Machine> {
 
 /// The file of a configuration.
 pub fn path(name: &str) -> PathBuf {
-    dir().join(format!("{name}.nix"))
+    /// The documented ones, and a profile, which one of them has beside it.
+    static DOCUMENTED: LazyLock<TempDir> = LazyLock::new(|| {
+        let documented = TempDir::new().unwrap();
+        recipes::extract(documented.path());
+        let profile = dir().join("../../vectors/profiles/piv-only.toml");
+        fs::copy(profile, documented.path().join("vault.toml")).unwrap();
+        documented
+    });
+    match name.strip_prefix(RECIPES) {
+        Some(recipe) => DOCUMENTED.path().join(recipe),
+        None => dir().join(name),
+    }
+    .with_extension("nix")
 }
 
 fn dir() -> PathBuf {

@@ -1,5 +1,5 @@
 //! The NixOS module, evaluated with nixpkgs' own library and unit types: what configurations yield,
-//! good ones (`configurations/`) and bad ones (`bad.nix`).
+//! good ones (`configurations/`, and those of `docs/recipes.md`) and bad ones (`bad.nix`).
 //!
 //! It needs `nix-instantiate`, `nix-build` and `systemd-analyze`. `UPDATE_EXPECT=1` writes what the
 //! configurations yield to `yield/` and the reference of the options to `docs/options.md`.
@@ -18,3 +18,5 @@ mod yields;
 
 #[path = "../support/nix.rs"]
 mod nix;
+#[path = "../support/recipes.rs"]
+mod recipes;

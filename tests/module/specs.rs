@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    configurations::{machine, names},
+    configurations::{all, machine},
     nix::Machine,
     options,
 };
@@ -21,7 +21,7 @@ pub fn specs(machine: &Machine) -> impl Iterator<Item = (&str, &str)> {
 
 #[test]
 fn check_accepts_every_spec() {
-    for name in names() {
+    for name in all() {
         let machine = machine(&name);
         let root = TempDir::new().unwrap();
         machine.install(root.path(), |_| false);
@@ -48,7 +48,7 @@ fn check(spec: &Path) -> String {
 #[test]
 fn the_program_reads_every_spec_as_it_is_written() {
     let defaults = serde_json::to_value(Spec::default()).unwrap();
-    for name in names() {
+    for name in all() {
         for (path, text) in specs(&machine(&name)) {
             let read =
                 spec::read(text).unwrap_or_else(|faults| panic!("{name}: {path}: {faults:?}"));
@@ -78,7 +78,7 @@ fn without_nulls(value: Value) -> Value {
 /// Each key has a spec, which both of its units name; the machine has one with all of them.
 #[test]
 fn the_machines_spec_is_the_sum_of_the_others() {
-    for name in names() {
+    for name in all() {
         let machine = machine(&name);
         let of = |unit: &str| {
             let named = specs(&machine).filter(|(path, _)| machine.units[unit].text.contains(path));

@@ -39,6 +39,7 @@ lib.evalModules {
     "misc/meta"
     "security/polkit"
     "services/backup/restic"
+    "services/databases/postgresql"
     "services/hardware/pcscd"
   ];
 }

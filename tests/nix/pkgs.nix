@@ -82,6 +82,11 @@ let
     // {
       inherit lib;
       polkit = package "polkit" { version = "126"; };
+      # The one that NixOS 22.11 chooses; Debian's, where a machine has it.
+      postgresql_14 = package "postgresql" {
+        version = "17";
+        psqlSchema = "17";
+      };
 
       stdenv = rec {
         hostPlatform = lib.systems.elaborate "x86_64-linux" // {
@@ -111,8 +116,9 @@ let
 
       writeScript = file;
       writeShellScript = script;
-      # A directory with bin/NAME is what a machine makes of a file of this name.
+      # A directory with bin/NAME, or with NAME, is what a machine makes of a file of this name.
       writeShellScriptBin = name: script "script-bin-${name}";
+      writeTextDir = name: file "text-dir-${name}";
 
       buildEnv = { name, ... }: package name { };
       formats.json = _: {

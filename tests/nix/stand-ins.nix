@@ -84,6 +84,7 @@ in
     networking = anything;
     system = {
       activationScripts = anything;
+      extraDependencies = list types.package;
       path = option types.package (pkgs.buildEnv { name = "system-path"; });
       stateVersion = option types.str "22.11";
     };

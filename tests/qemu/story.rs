@@ -7,9 +7,10 @@ use serde_json::json;
 use crate::support::{
     Card, Consumer, Machine,
     cryptkey::{self, PIN, PROFILE, SECRET, UNIT},
+    recipes::{self, Recipe, Session},
 };
 
-/// The PIN, encrypted with a key of the machine's TPM.
+/// The PIN, encrypted with a key of the machine's TPM, as documented.
 const ENCRYPTED_PIN: &str = "/etc/credstore.encrypted/vault.pin";
 
 #[test]
@@ -32,17 +33,15 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
         assert_eq!(consumer.read(&machine), expected);
     }
     let profile = machine.read(PROFILE);
-    encrypt_pin(&machine, "tpm2", ENCRYPTED_PIN);
+    let mut with_tpm = Recipe::new("The PIN, on a machine with a TPM");
+    type_in(&machine, &with_tpm.session());
     machine.run(&["rm", PIN]).exits(0);
     machine.power_off();
 
     // Without the reader, and the card is not to be waited for.
     machine.unplug_reader();
     machine.card().remove();
-    cryptkey::configure(
-        &machine,
-        json!({ "pin": { "credential": ENCRYPTED_PIN }, "softFail": true, "cardTimeoutSec": 0 }),
-    );
+    documented(&machine, "softFail = true; cardTimeoutSec = lib.mkForce 0;");
     machine.boot();
     machine.expect(UNIT, "active");
     machine.says(UNIT, &["vault: skipped", "there is no reader"]);
@@ -52,10 +51,7 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     }
 
     // The unit waits for the reader, and then for the card in it.
-    cryptkey::configure(
-        &machine,
-        json!({ "pin": { "credential": ENCRYPTED_PIN }, "cardTimeoutSec": 3600 }),
-    );
+    documented(&machine, "cardTimeoutSec = lib.mkForce 3600;");
     machine.systemctl(&["daemon-reload"]).exits(0);
     machine.systemctl(&["restart", "--no-block", UNIT]).exits(0);
     machine.wait_for(UNIT, "key vault: waiting for card ");
@@ -83,15 +79,24 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     }
     assert_eq!(machine.read(PROFILE), profile);
 
-    // Without a TPM, a key on the drive does it. Either way, the name is part of what is sealed.
-    encrypt_pin(&machine, "host", "/etc/credstore.encrypted/host.pin");
-    let load = "--property=LoadCredentialEncrypted=pin:/etc/credstore.encrypted/host.pin";
-    let read = machine.run(&["systemd-run", "-qP", "--wait", load, "systemd-creds", "cat", "pin"]);
-    assert_eq!(read.exits(0).stdout, Card::PIN);
-    for file in [ENCRYPTED_PIN, "/etc/credstore.encrypted/host.pin"] {
-        let wrong = machine.run(&["systemd-creds", "decrypt", "--name=other", file]);
+    // Either way, the name is part of what is sealed.
+    machine.run(&["cp", ENCRYPTED_PIN, "/root/with-tpm"]).exits(0);
+    type_in(&machine, &Recipe::new("The PIN, on a machine without a TPM").session());
+    machine.run(&["cp", ENCRYPTED_PIN, "/root/without"]).exits(0);
+    for file in ["/root/with-tpm", "/root/without"] {
+        let decrypt = |name| machine.run(&["systemd-creds", "decrypt", name, file]);
+        assert_eq!(decrypt("--name=pin").exits(0).stdout, Card::PIN);
+        let wrong = decrypt("--name=other");
         assert!(wrong.code != Some(0) && !wrong.stdout.contains(Card::PIN), "{wrong}");
     }
+
+    // Firmware that changed does not matter to the TPM, and what Secure Boot trusts does.
+    machine.run(&["cp", "/root/with-tpm", ENCRYPTED_PIN]).exits(0);
+    extend_pcr(&machine, 0);
+    machine.run(&["systemd-creds", "decrypt", "--name=pin", ENCRYPTED_PIN]).exits(0);
+    extend_pcr(&machine, 7);
+    machine.systemctl(&["restart", UNIT]).exits(1);
+    type_in(&machine, &with_tpm.session());
 
     // Nothing stays of a machine, also of one that is on.
     let files = machine.scratch("files");
@@ -105,10 +110,36 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     assert_eq!((processes(), files.exists()), (0, false));
 }
 
-/// As the documentation has it, but for the question.
-fn encrypt_pin(machine: &Machine, with_key: &str, file: &str) {
-    let script = "mkdir -p -m 0700 /etc/credstore.encrypted
-                  printf %s \"$0\" | systemd-creds encrypt --with-key=\"$1\" --name=pin - \"$2\"";
-    machine.run(&["bash", "-ec", script, Card::PIN, with_key, file]).exits(0);
-    assert!(!String::from_utf8(machine.read(file)).unwrap().contains(Card::PIN));
+/// Has it boot with the documented key, and more of it.
+fn documented(machine: &Machine, more: &str) {
+    let modules = machine.scratch("modules");
+    recipes::extract(&modules);
+    let secret = json!({ "use": "backups", "format": "hex", "owner": "restic" });
+    let more = format!(
+        "imports = [ {}/key.nix {{ security.cryptkey.keys.vault = {{ {more} }}; }} ];",
+        modules.display()
+    );
+    let keys = json!({ "vault": { "secrets": { "restic": secret } } });
+    cryptkey::put(machine, &cryptkey::evaluate(&keys, &more), false);
+}
+
+/// Types it as root, but for the answer at the prompt, and sees what the document has.
+fn type_in(machine: &Machine, session: &Session) {
+    let answer = "systemd-ask-password() { printf %s \"$0\"; }; exec 2>&1; ";
+    session.type_in(|command| {
+        machine.run(&["bash", "-c", &(answer.to_owned() + command), Card::PIN]).stdout
+    });
+}
+
+/// Changes a PCR of the TPM, as what is measured at a boot does: TPM2_PCR_Extend with a SHA-256.
+fn extend_pcr(machine: &Machine, pcr: u8) {
+    let extend = format!(
+        "exec 3<>/dev/tpmrm0
+         printf '\\x80\\x02%b%b%b%b%b%032d' \
+             '\\0\\0\\0\\x41' '\\0\\0\\x01\\x82' '\\0\\0\\0\\x{pcr:02x}' \
+             '\\0\\0\\0\\x09\\x40\\0\\0\\x09\\0\\0\\0\\0\\0' \
+             '\\0\\0\\0\\x01\\0\\x0b' 0 >&3
+         head -c 10 <&3 | od -An -tx1 | grep -q '00 00 00 00$'"
+    );
+    machine.run(&["bash", "-ec", &extend]).exits(0);
 }

@@ -23,7 +23,7 @@ const QUESTIONS: &str = "run/systemd/ask-password";
 /// The fields of a question: `Message`, `Id`, `AcceptCached`, `Echo`, `NotAfter` and so on.
 pub type Question = BTreeMap<String, String>;
 
-/// Somebody who waits for one question of one id; gone when dropped. Questions of other ids are
+/// Somebody who waits for one question of one id (an empty one: of none); gone when dropped. Questions of other ids are
 /// left to other agents, so that tests run side by side.
 pub struct Agent {
     asked: Receiver<Question>,
@@ -112,8 +112,8 @@ fn wait_for(
         for entry in fs::read_dir(questions).unwrap().flatten() {
             if entry.file_name().to_string_lossy().starts_with("ask.") {
                 let question = read(&entry.path());
-                let is_ours = question.get("Id").is_some_and(|found| found == id);
-                if is_ours && question["Message"].contains(part) {
+                let is_ours = question.get("Id").map_or("", String::as_str) == id;
+                if is_ours && question.get("Message").is_some_and(|text| text.contains(part)) {
                     return Some(question);
                 }
             }

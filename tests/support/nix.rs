@@ -180,6 +180,8 @@ impl Machine {
             let mut file = root.join(&path[1..]);
             if let Some(script) = name_of(path).strip_prefix("script-bin-") {
                 file = file.join("bin").join(script);
+            } else if let Some(text) = name_of(path).strip_prefix("text-dir-") {
+                file = file.join(text);
             }
             write(&file, text);
             if text.starts_with("#!") {

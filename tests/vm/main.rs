@@ -13,6 +13,7 @@ mod failing;
 mod hardening;
 mod machine;
 mod mounts;
+mod recipes;
 mod reload;
 mod secrecy;
 mod several;

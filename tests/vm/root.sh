@@ -2,7 +2,7 @@
 # Makes the root file system of the test machines, unless it is there: Debian 13 with systemd, polkit
 # and pcscd. Prints its path. It is never booted itself: each test lays a file system of its own over
 # it. Several of these may run at once, and may be killed.
-#   root.sh [PACKAGE…]: with these packages on top
+#   root.sh [PACKAGE…]: one with these packages on top, beside those with others
 set -euo pipefail
 
 cache=${CARGO_TARGET_DIR:-$(dirname "$0")/../../target}/vm
@@ -28,6 +28,9 @@ finish() {
     chroot "$root" ldconfig
     chroot "$root" journalctl --update-catalog
     touch "$root/etc/.updated" "$root/var/.updated"
+    # Debian makes a database cluster and starts it; a test makes its own.
+    rm -rf "$root"/{etc,var/lib}/postgresql/*
+    rm -f "$root/etc/systemd/system/multi-user.target.wants/postgresql.service"
     rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
 }
 if [[ ${1-} == --finish ]]; then
@@ -37,12 +40,19 @@ fi
 
 mkdir -p "$cache"
 cache=$(realpath "$cache")
-root=$cache/trixie-$( (echo "${packages[@]}" && cat "$0") | sha256sum | head -c 12)
+# The names of those that this script makes begin alike.
+ours=trixie-$(sha256sum <"$0" | head -c 12)
+root=$cache/$ours-$(echo "${packages[@]}" | sha256sum | head -c 12)
+if [[ -d $root ]]; then
+    echo "$root"
+    exit
+fi
 exec 9>"$cache/lock"
 flock 9
 if [[ ! -d $root ]]; then
-    # Whatever was left by one that was killed, and roots of other packages.
-    rm -rf "$cache"/partial.* "$cache"/trixie-*
+    # Whatever was left by one that was killed, and what another version of this script made.
+    rm -rf "$cache"/partial.*
+    find "$cache" -maxdepth 1 -name 'trixie-*' ! -name "$ours-*" -exec rm -rf {} +
     partial=$(mktemp -d "$cache/partial.XXXXXX")
     trap 'rm -rf "$partial"' EXIT
     mmdebstrap --quiet --variant=minbase --include="${packages[*]}" \

@@ -16,6 +16,8 @@ pub mod machine;
 pub mod nix;
 pub mod process;
 pub mod qmp;
+#[path = "../../support/recipes.rs"]
+pub mod recipes;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
 pub mod wire;

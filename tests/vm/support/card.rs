@@ -77,6 +77,14 @@ impl Card {
         self.server.put_in().unwrap();
     }
 
+    /// Puts it into the reader of another machine.
+    pub fn carry_to(self, container: &Container) -> Self {
+        let other = container.scratch("card");
+        fs::copy(self.state.join("card.json"), other.join("card.json")).unwrap();
+        drop(self);
+        Self::inside(container, &[])
+    }
+
     /// Pulls it, and waits until pcscd has noticed, if it runs.
     pub fn remove(&self) {
         self.server.remove().unwrap();

@@ -6,10 +6,11 @@
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Write},
+    net::Shutdown,
     os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::OnceLock,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, Sender, channel},
     thread,
     time::Duration,
 };
@@ -33,8 +34,8 @@ pub const PROGRAM: &str =
 pub struct Container {
     /// `tests/vm/container.sh`; it ends with its standard input.
     holder: Child,
-    said: BufReader<ChildStdout>,
-    /// What systemd says of the boot.
+    told: Receiver<Told>,
+    /// Where its systemd tells of itself.
     notify: UnixDatagram,
     pub(super) work: PathBuf,
     /// The first process of the namespaces that outlast reboots.
@@ -51,7 +52,6 @@ enum Told {
     Booted,
     /// It is off.
     Down,
-    Other,
 }
 
 impl Container {
@@ -60,15 +60,14 @@ impl Container {
         Self::with(&[])
     }
 
-    /// The same with options of systemd-nspawn.
-    pub fn with(options: &[&str]) -> Self {
+    /// The same with these packages on top.
+    pub fn with(packages: &[&str]) -> Self {
         let work = tempfile::Builder::new().prefix("cryptkey-vm.").tempdir().unwrap().keep();
         let notify = UnixDatagram::bind(work.join("notify")).unwrap();
         let mut holder = Command::new(tests_file("vm/container.sh"))
-            .arg(root())
+            .arg(root(packages))
             .arg(&work)
             .arg(format!("--bind-ro={}:{PROGRAM}", env!("CARGO_BIN_EXE_nixos-cryptkey")))
-            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -79,7 +78,13 @@ impl Container {
         assert_eq!(line, "ready\n", "apt-get install systemd-container iproute2; and run as root");
         // unshare(1), and its child in the namespaces.
         let inside = child_of(child_of(holder.id().cast_signed()));
-        Self { holder, said, notify, work, inside, leader: None }
+        let (tell, told) = channel();
+        let (listener, tell_too) = (notify.try_clone().unwrap(), tell.clone());
+        thread::spawn(move || listen(&listener, &tell_too));
+        thread::spawn(move || {
+            said.lines().map_while(Result::ok).all(|_| tell.send(Told::Down).is_ok())
+        });
+        Self { holder, told, notify, work, inside, leader: None }
     }
 
     /// Turns it on and waits until its boot is done: nothing is waited for any more, and what
@@ -151,34 +156,14 @@ impl Container {
     /// Waits for one thing to be told.
     fn wait_until(&mut self, is_it: impl Fn(&Told) -> bool) {
         loop {
-            let told = self.told();
+            let told = self.told.recv_timeout(PATIENCE);
+            let told =
+                told.unwrap_or_else(|e| panic!("nothing happens ({e}):\n{}", self.console()));
             if is_it(&told) {
                 return;
             }
             assert!(!matches!(told, Told::Down), "the machine is off:\n{}", self.console());
         }
-    }
-
-    fn told(&mut self) -> Told {
-        let of = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds = [of(self.notify.as_fd()), of(self.said.get_ref().as_fd())];
-        let ready = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
-        assert!(ready > 0, "nothing happens:\n{}", self.console());
-        if fds[0].any().unwrap() {
-            let mut message = [0; 4096];
-            let length = self.notify.recv(&mut message).unwrap();
-            let message = String::from_utf8_lossy(&message[..length]);
-            let is = |part: &str| message.lines().any(|line| line.starts_with(part));
-            return match () {
-                () if is("X_NSPAWN_LEADER_PID=") => Told::Starts,
-                () if is("READY=1") => Told::Booted,
-                () => Told::Other,
-            };
-        }
-        let mut line = String::new();
-        self.said.read_line(&mut line).unwrap();
-        assert!(!line.is_empty(), "container.sh ended");
-        Told::Down
     }
 
     /// What its console showed.
@@ -204,6 +189,7 @@ impl Drop for Container {
         drop(self.holder.stdin.take());
         // It may have ended by itself.
         drop(self.holder.wait());
+        self.notify.shutdown(Shutdown::Both).unwrap();
     }
 }
 
@@ -212,19 +198,35 @@ pub fn tests_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// The file system that all machines begin with; made the first time.
-fn root() -> &'static Path {
-    static ROOT: OnceLock<PathBuf> = OnceLock::new();
-    ROOT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let output = Command::new(tests_file("vm/root.sh"))
-            .env("CARGO_TARGET_DIR", target)
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "apt-get install mmdebstrap; and run as root");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
+/// The file system that machines with these packages begin with; made the first time.
+fn root(packages: &[&str]) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let output = Command::new(tests_file("vm/root.sh"))
+        .args(packages)
+        .env("CARGO_TARGET_DIR", target)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "apt-get install mmdebstrap; and run as root");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// Passes on what a systemd tells of itself, until nobody listens. It waits for each message to be
+/// taken: with none taken for a while it would stand still.
+fn listen(notify: &UnixDatagram, tell: &Sender<Told>) {
+    let mut message = [0; 4096];
+    while let Ok(length @ 1..) = notify.recv(&mut message) {
+        let message = String::from_utf8_lossy(&message[..length]);
+        let is = |part: &str| message.lines().any(|line| line.starts_with(part));
+        let told = match () {
+            () if is("X_NSPAWN_LEADER_PID=") => Told::Starts,
+            () if is("READY=1") => Told::Booted,
+            () => continue,
+        };
+        if tell.send(told).is_err() {
+            return;
+        }
+    }
 }
 
 /// The only child of a process.

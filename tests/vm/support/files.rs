@@ -72,10 +72,13 @@ impl Container {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Puts a symlink into it.
+    /// Puts a symlink into it, in the place of one that is there.
     pub fn link(&self, path: &str, target: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if path.is_symlink() {
+            fs::remove_file(&path).unwrap();
+        }
         symlink(target, path).unwrap();
     }
 

@@ -15,6 +15,8 @@ mod files;
 pub mod leak;
 #[path = "../../support/nix.rs"]
 pub mod nix;
+#[path = "../../support/recipes.rs"]
+pub mod recipes;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
 mod switch;

@@ -1,0 +1,125 @@
+//! `docs/recipes.md`: the modules that it shows, and what is typed and seen.
+
+// Each test takes what it needs.
+#![allow(dead_code)]
+
+use std::{collections::VecDeque, fs, mem, path::Path, thread};
+
+const DOCUMENT: &str = include_str!("../../docs/recipes.md");
+/// A line of output in the place of others.
+const LEFT_OUT: &str = "…";
+
+/// Puts all modules of the document into a directory, under the names that they begin with.
+pub fn extract(directory: &Path) {
+    for (_, text) in blocks("nix") {
+        fs::write(directory.join(name(&text)), &text).unwrap();
+    }
+}
+
+/// The names of the modules, without suffix.
+pub fn names() -> Vec<String> {
+    let modules = blocks("nix").into_iter();
+    modules.map(|(_, text)| name(&text).strip_suffix(".nix").unwrap().to_owned()).collect()
+}
+
+/// What is typed below a heading; all of it has to be typed.
+pub struct Recipe(VecDeque<Session>);
+
+impl Recipe {
+    pub fn new(heading: &str) -> Self {
+        let sessions = blocks("console").into_iter().filter(|(above, _)| above == heading);
+        let sessions: VecDeque<_> = sessions.map(|(_, text)| Session(text)).collect();
+        assert!(!sessions.is_empty(), "nothing is typed below {heading:?}");
+        Self(sessions)
+    }
+
+    /// What is typed next.
+    #[track_caller]
+    pub fn session(&mut self) -> Session {
+        self.0.pop_front().expect("something more to type")
+    }
+}
+
+impl Drop for Recipe {
+    fn drop(&mut self) {
+        let left: Vec<_> = self.0.iter().map(|session| &session.0).collect();
+        assert!(thread::panicking() || left.is_empty(), "nobody typed {left:#?}");
+    }
+}
+
+/// Commands of root, each with what is seen then.
+pub struct Session(String);
+
+impl Session {
+    /// Types it. `run` gives what a command of bash says, on both of its outputs.
+    #[track_caller]
+    pub fn type_in(&self, run: impl Fn(&str) -> String) {
+        for step in format!("\n{}", self.0).split("\n# ").skip(1) {
+            let (command, documented) = step.split_once('\n').unwrap_or((step, ""));
+            let seen = run(command);
+            eprintln!("# {command}\n{seen}");
+            assert!(is_as_documented(documented, &seen), "# {command}\n{seen}");
+        }
+    }
+}
+
+/// Whether there is what the document has, in whatever order: what several processes say at once has
+/// none. Times, numbers and the like are other ones each time.
+fn is_as_documented(documented: &str, seen: &str) -> bool {
+    let lines = |text: &str| text.lines().map(without_numbers).collect::<Vec<_>>();
+    let (mut wanted, mut seen) = (lines(documented), lines(seen));
+    let is_all = !wanted.iter().any(|line| line.trim() == LEFT_OUT);
+    wanted.retain(|line| line.trim() != LEFT_OUT);
+    for line in wanted {
+        let Some(at) = seen.iter().position(|found| *found == line) else { return false };
+        seen.swap_remove(at);
+    }
+    !is_all || seen.is_empty()
+}
+
+/// A line with a sign in the place of each word that a number is in, or that is hex or base64.
+fn without_numbers(line: &str) -> String {
+    let mut masked = String::new();
+    let mut word = String::new();
+    for c in line.trim_end().chars().chain(['\n']) {
+        if c.is_ascii_alphanumeric() || "+/=".contains(c) {
+            word.push(c);
+            continue;
+        }
+        let word = mem::take(&mut word);
+        let is_hex = word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit());
+        let is_number = is_hex || word.len() >= 40 || word.contains(|c: char| c.is_ascii_digit());
+        masked.push_str(if is_number { "#" } else { &word });
+        masked.push(c);
+    }
+    masked
+}
+
+/// The blocks of a language, each with the heading above it.
+fn blocks(language: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut heading = "";
+    let mut block: Option<(bool, String)> = None;
+    for line in DOCUMENT.lines() {
+        match (&mut block, line.strip_prefix("```")) {
+            (None, Some(found)) => block = Some((found == language, String::new())),
+            (None, None) if line.starts_with('#') => heading = line.trim_start_matches(['#', ' ']),
+            (None, None) => {}
+            (Some((_, text)), None) => *text += &format!("{line}\n"),
+            (Some((is_wanted, text)), Some(_)) => {
+                if *is_wanted {
+                    found.push((heading.to_owned(), mem::take(text)));
+                }
+                block = None;
+            }
+        }
+    }
+    found
+}
+
+/// What a module begins with: `# NAME.nix`.
+fn name(module: &str) -> &str {
+    let name = module.lines().next().unwrap().strip_prefix("# ").unwrap_or_default();
+    assert!(name.ends_with(".nix"), "{module} does not begin with its name");
+    name
+}

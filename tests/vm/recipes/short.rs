@@ -1,0 +1,44 @@
+//! The shorter recipes.
+
+use super::{Configuration, type_in, with_a_card};
+use crate::support::{Card, agent::Agent, cryptkey::UNIT, recipes::Recipe};
+
+#[test]
+fn a_path_a_journal_and_a_reload_that_failed() {
+    let (machine, card) = with_a_card(&[]);
+    let configuration = Configuration::new();
+    configuration.switch(&machine, "path.nix");
+    let path = Recipe::new("A secret at another path").session();
+    type_in(&machine, &path);
+    let link = machine.run(&["cat", "/etc/shop/session.key"]).exits(0).stdout;
+    assert_eq!(link.as_bytes(), machine.read("/run/cryptkey/vault/session"));
+
+    configuration.switch(&machine, "verbose.nix");
+    type_in(&machine, &Recipe::new("More in the journal").session());
+
+    let mut failed = Recipe::new("A reload that failed");
+    card.remove();
+    configuration.switch(&machine, "path.nix");
+    type_in(&machine, &failed.session());
+    assert!(!machine.exists("/run/cryptkey/vault/session"));
+    card.insert();
+    card.tell("wait seen");
+    type_in(&machine, &failed.session());
+    assert!(machine.exists("/run/cryptkey/vault/session"));
+}
+
+#[test]
+fn a_pin_that_is_asked_for_at_each_boot() {
+    let (mut machine, _card) = with_a_card(&[]);
+    let configuration = Configuration::new();
+    configuration.switch(&machine, "key.nix");
+    machine.systemctl(&["stop", UNIT]).exits(0);
+    configuration.put(&machine, "ask.nix");
+    machine.power_off();
+    machine.turn_on();
+    machine.wait_for(UNIT, "PIN");
+    type_in(&machine, &Recipe::new("A PIN that is asked for at each boot").session());
+    let _answer = Agent::answer_at(&machine.path("/"), "cryptkey:vault", Card::PIN);
+    machine.booted();
+    machine.says(UNIT, &["vault: verified"]);
+}
