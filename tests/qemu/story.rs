@@ -120,7 +120,7 @@ fn documented(machine: &Machine, more: &str) {
         modules.display()
     );
     let keys = json!({ "vault": { "secrets": { "restic": secret } } });
-    cryptkey::put(machine, &cryptkey::evaluate(&keys, &more), false);
+    cryptkey::configure_all(machine, &cryptkey::evaluate(&keys, &more));
 }
 
 /// Types it as root, but for the answer at the prompt, and sees what the document has.

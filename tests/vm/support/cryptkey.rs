@@ -56,7 +56,12 @@ pub fn install_all(container: &Container, machine: &nix::Machine) {
 
 /// Has the machine boot with other options of the key next, or reload them; nothing else changes.
 pub fn configure(container: &Container, key: Value) {
-    for (name, node) in files(&vault(key, "")) {
+    configure_all(container, &vault(key, ""));
+}
+
+/// The same for a machine that was evaluated.
+pub fn configure_all(container: &Container, machine: &nix::Machine) {
+    for (name, node) in files(machine) {
         if let Node::File(..) = node {
             node.put(container, &name);
         }
