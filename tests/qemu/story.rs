@@ -131,7 +131,7 @@ fn type_in(machine: &Machine, session: &Session) {
     });
 }
 
-/// Changes a PCR of the TPM, as what is measured at a boot does: TPM2_PCR_Extend with a SHA-256.
+/// Changes a PCR of the TPM, as what is measured at a boot does: `TPM2_PCR_Extend` with a SHA-256.
 fn extend_pcr(machine: &Machine, pcr: u8) {
     let extend = format!(
         "exec 3<>/dev/tpmrm0

@@ -57,7 +57,7 @@ impl Configuration {
             machine.link(&format!("{package}/bin"), programs);
         }
         machine.link("/usr/local/bin/nixos-cryptkey", PROGRAM);
-        cryptkey::put(machine, &made, true);
+        cryptkey::put(machine, &made);
     }
 }
 

@@ -42,9 +42,7 @@ pub fn install(container: &Container, key: Value) -> nix::Machine {
 
 /// Installs a machine that was evaluated, and the PIN.
 pub fn install_all(container: &Container, machine: &nix::Machine) {
-    for (name, node) in files(machine) {
-        node.put(container, &name);
-    }
+    put(container, machine);
     container.write(PIN, 0o600, format!("{}\n", Card::PIN));
     for (program, package) in [(PROGRAM, "nixos-cryptkey"), (SYSTEMD, "systemd")] {
         let path = program.split("/bin").next().unwrap();
@@ -52,6 +50,13 @@ pub fn install_all(container: &Container, machine: &nix::Machine) {
         assert!(machine.packages().iter().all(|p| p == path || nix::name_of(p) != package));
     }
     container.link(SYSTEMD, "/usr/bin");
+}
+
+/// Puts all that NixOS has made for a machine into it.
+pub fn put(container: &Container, machine: &nix::Machine) {
+    for (name, node) in files(machine) {
+        node.put(container, &name);
+    }
 }
 
 /// Has the machine boot with other options of the key next, or reload them; nothing else changes.
