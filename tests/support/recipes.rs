@@ -12,14 +12,14 @@ const LEFT_OUT: &str = "…";
 /// Puts all modules of the document into a directory, under the names that they begin with.
 pub fn extract(directory: &Path) {
     for (_, text) in blocks("nix") {
-        fs::write(directory.join(name(&text)), &text).unwrap();
+        fs::write(directory.join(name(&text)).with_extension("nix"), &text).unwrap();
     }
 }
 
 /// The names of the modules, without suffix.
 pub fn names() -> Vec<String> {
     let modules = blocks("nix").into_iter();
-    modules.map(|(_, text)| name(&text).strip_suffix(".nix").unwrap().to_owned()).collect()
+    modules.map(|(_, text)| name(&text).to_owned()).collect()
 }
 
 /// What is typed below a heading; all of it has to be typed.
@@ -57,8 +57,7 @@ impl Session {
         for step in format!("\n{}", self.0).split("\n# ").skip(1) {
             let (command, documented) = step.split_once('\n').unwrap_or((step, ""));
             let seen = run(command);
-            eprintln!("# {command}\n{seen}");
-            assert!(is_as_documented(documented, &seen), "# {command}\n{seen}");
+            assert!(is_as_documented(documented, &seen), "# {command}\n{seen}--- not {documented}");
         }
     }
 }
@@ -105,7 +104,10 @@ fn blocks(language: &str) -> Vec<(String, String)> {
             (None, Some(found)) => block = Some((found == language, String::new())),
             (None, None) if line.starts_with('#') => heading = line.trim_start_matches(['#', ' ']),
             (None, None) => {}
-            (Some((_, text)), None) => *text += &format!("{line}\n"),
+            (Some((_, text)), None) => {
+                text.push_str(line);
+                text.push('\n');
+            }
             (Some((is_wanted, text)), Some(_)) => {
                 if *is_wanted {
                     found.push((heading.to_owned(), mem::take(text)));
@@ -117,9 +119,20 @@ fn blocks(language: &str) -> Vec<(String, String)> {
     found
 }
 
-/// What a module begins with: `# NAME.nix`.
+/// What a module begins with: `# NAME.nix`. Without the suffix.
 fn name(module: &str) -> &str {
-    let name = module.lines().next().unwrap().strip_prefix("# ").unwrap_or_default();
-    assert!(name.ends_with(".nix"), "{module} does not begin with its name");
-    name
+    let first = module.lines().next().unwrap();
+    let name = first.strip_prefix("# ").and_then(|name| name.strip_suffix(".nix"));
+    name.unwrap_or_else(|| panic!("it does not begin with its name:\n{module}"))
+}
+
+#[test]
+fn other_output_is_not_as_documented() {
+    let seen = "snapshot f1e60bc1 saved\nFinished.\n";
+    assert!(is_as_documented("snapshot 85462c78 saved\nFinished.\n", seen));
+    assert!(is_as_documented("Finished.\nsnapshot 85462c78 saved\n", seen));
+    assert!(is_as_documented("…\nFinished.\n", seen));
+    for other in ["", "Finished.\n", "snapshot 85462c78 lost\nFinished.\n", "…\nStarted.\n"] {
+        assert!(!is_as_documented(other, seen), "{other}");
+    }
 }

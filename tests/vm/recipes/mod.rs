@@ -94,6 +94,6 @@ fn encrypt_pin(machine: &Container) {
 fn type_in(machine: &Container, session: &Session) {
     session.type_in(|command| {
         machine.run(&["journalctl", "--sync"]).exits(0);
-        machine.run(&["bash", "-c", &format!("exec 2>&1; {command}")]).stdout
+        machine.run(&["bash", "-c", &format!("export HOME=/root; exec 2>&1; {command}")]).stdout
     });
 }

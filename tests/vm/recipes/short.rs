@@ -4,27 +4,34 @@ use super::{Configuration, type_in, with_a_card};
 use crate::support::{Card, agent::Agent, cryptkey::UNIT, recipes::Recipe};
 
 #[test]
-fn a_path_a_journal_and_a_reload_that_failed() {
+fn a_journal_a_path_and_a_reload_that_failed() {
     let (machine, card) = with_a_card(&[]);
     let configuration = Configuration::new();
-    configuration.switch(&machine, "path.nix");
-    let path = Recipe::new("A secret at another path").session();
-    type_in(&machine, &path);
-    let link = machine.run(&["cat", "/etc/shop/session.key"]).exits(0).stdout;
-    assert_eq!(link.as_bytes(), machine.read("/run/cryptkey/vault/session"));
-
+    configuration.switch(&machine, "key.nix");
     configuration.switch(&machine, "verbose.nix");
     type_in(&machine, &Recipe::new("More in the journal").session());
 
+    configuration.switch(&machine, "path.nix");
+    machine.systemctl(&["reload", UNIT]).exits(0);
+    type_in(&machine, &Recipe::new("A secret at another path").session());
+    let linked = machine.run(&["cat", "/etc/shop/session.key"]).exits(0).stdout;
+    assert_eq!(linked.as_bytes(), machine.read("/run/cryptkey/vault/session"));
+
+    // What is there already stays.
+    machine.run(&["rm", "/etc/shop/session.key"]).exits(0);
+    machine.write("/etc/shop/session.key", 0o600, "mine");
+    machine.run(&["systemd-tmpfiles", "--create"]);
+    assert_eq!(machine.read("/etc/shop/session.key"), b"mine");
+
     let mut failed = Recipe::new("A reload that failed");
     card.remove();
-    configuration.switch(&machine, "path.nix");
+    configuration.switch(&machine, "key.nix");
     type_in(&machine, &failed.session());
-    assert!(!machine.exists("/run/cryptkey/vault/session"));
+    assert!(machine.exists("/run/cryptkey/vault/session"));
     card.insert();
     card.tell("wait seen");
     type_in(&machine, &failed.session());
-    assert!(machine.exists("/run/cryptkey/vault/session"));
+    assert!(!machine.exists("/run/cryptkey/vault/session"));
 }
 
 #[test]
