@@ -26,7 +26,7 @@ fn a_machine_with_a_usb_reader_and_a_tpm() {
     // The reader comes when udev has loaded the drivers of USB; the unit does not wait for that.
     machine.boot();
     machine.expect(UNIT, "active");
-    machine.says(UNIT, &["vault: enrolled, added restic", "Gemalto"]);
+    machine.says(UNIT, &["vault: enrolled, added restic", "Gemalto", "memory: Locked"]);
     let expected = cryptkey::expected(&machine, machine.card());
     for consumer in &consumers {
         assert_eq!(consumer.read(&machine), expected);
