@@ -15,6 +15,7 @@ NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
 # The tests mostly wait for cards and readers, not for the processor.
 export RUST_TEST_THREADS := 8
 RUNS := 30
+BOOTS := 10
 
 # What checks the Nix files; built once.
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -52,10 +53,11 @@ demo: setup build ## show it at work, with a virtual card
 	cargo build --locked --package virtual-card --bin virtual-card --example with-card
 	PATH="$(CARGO_TARGET_DIR)/release:$$PATH" demo/demo.sh $(CARGO_TARGET_DIR)/debug/examples/with-card
 
-bench: setup build ## measure it beside a floor program and OpenSC (RUNS=30)
+bench: setup build ## measure it beside a floor program and OpenSC, and at boot (RUNS=30 BOOTS=10)
 	cargo build --locked --release --package virtual-card
 	cargo build --locked --release --example floor --example bench
 	$(CARGO_TARGET_DIR)/release/examples/bench $(RUNS)
+	CRYPTKEY_VIRTUAL_CARD=$(CARGO_TARGET_DIR)/release/virtual-card cargo bench --locked --bench boot -- $(BOOTS)
 
 clean: ## remove what was built
 	cargo clean
