@@ -127,6 +127,7 @@ fn documented(machine: &Machine, more: &str) {
 fn type_in(machine: &Machine, session: &Session) {
     let answer = "systemd-ask-password() { printf %s \"$0\"; }; exec 2>&1; ";
     session.type_in(|command| {
+        machine.run(&["journalctl", "--sync"]).exits(0);
         machine.run(&["bash", "-c", &(answer.to_owned() + command), Card::PIN]).stdout
     });
 }
