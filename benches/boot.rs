@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::needless_pass_by_value)]
 
-use std::{env, time::Duration};
+use std::{env, fs, time::Duration};
 
 use pcsc::{Context, PNP_NOTIFICATION, ReaderState, Scope, State};
 use serde_json::json;
@@ -25,7 +25,7 @@ mod support;
 const QUIET: &str = "security.cryptkey.verbosity = lib.mkForce 0;";
 /// Ordered as a key's unit.
 const FLOOR: &str = "[Unit]\nWants=pcscd.socket\nAfter=pcscd.socket dbus.service\n\
-                     [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/floor wait\n";
+                     [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/local/bin/floor wait\n";
 
 fn main() {
     let argument = env::args().nth(1).unwrap_or_default();
@@ -33,7 +33,8 @@ fn main() {
         return wait_for_card();
     }
     let this = env::current_exe().unwrap();
-    let floor = Container::with(&[&format!("--bind-ro={}:/floor", this.display())]);
+    let floor = Container::new();
+    floor.write("/usr/local/bin/floor", 0o755, fs::read(this).unwrap());
     floor.write("/etc/systemd/system/floor.service", 0o644, FLOOR);
     floor.wanted_by("floor.service", "multi-user.target");
     let mut machines = [Container::new(), floor, Container::new()];

@@ -23,6 +23,8 @@ use super::{Fault, apdu::Transport};
 
 /// How long the end of a session may take, a reset of the card included.
 const END_LIMIT: Duration = Duration::from_secs(3);
+/// The whole answer to a command whose length a card refuses.
+const WRONG_LENGTH: [u8; 2] = [0x67, 0x00];
 
 /// What the thread that owns the card is asked for; each is answered once.
 enum Request {
@@ -181,6 +183,7 @@ impl Worker {
     /// Returns what is still to be done with the card.
     fn serve(self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) -> Disposition {
         let mut begun = begun.clone();
+        let mut leave_le_out = LeaveLeOut(false);
         loop {
             let transaction = loop {
                 match card.transaction2() {
@@ -217,14 +220,10 @@ impl Worker {
                 let _ = begun.send(Err(Fault::Held));
                 return Disposition::LeaveCard;
             }
-            let is_t0 = transaction
-                .status2_owned()
-                .is_ok_and(|status| status.protocol2() == Some(Protocol::T0));
             let reset = loop {
                 match self.inbox.recv() {
                     Ok(Request::Transmit(command, reply)) => {
-                        let command = if is_t0 { without_le(&command) } else { &command };
-                        let _ = reply.send(transmit(&transaction, command));
+                        let _ = reply.send(leave_le_out.transmit(&transaction, &command));
                     }
                     Ok(Request::Reset(reply)) => break Some(reply),
                     Err(mpsc::RecvError) => break None,
@@ -254,15 +253,32 @@ impl Worker {
     }
 }
 
-/// A short command as T=0 has it: data and Le exclude each other, and the answer to data is fetched by
-/// GET RESPONSE (ISO/IEC 7816-3, 12.2.1). Readers that exchange TPDUs leave that to us.
-fn without_le(command: &[u8]) -> &[u8] {
-    match command {
-        [head @ .., _le] if command.get(4).is_some_and(|&lc| head.len() == 5 + usize::from(lc)) => {
-            head
+/// Whether a command with data goes without Le. T=0 has no command with both: the answer to data is
+/// fetched by GET RESPONSE (ISO/IEC 7816-3, 12.2.1). Most readers see to that themselves; for one that
+/// exchanges TPDUs it is up to us. pcscd is asked for the protocol only where the card refuses a length,
+/// as that costs a call of its own.
+struct LeaveLeOut(bool);
+
+impl LeaveLeOut {
+    fn transmit(&mut self, card: &Card, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let Some(without_le) = without_le(command) else { return transmit(card, command) };
+        if !self.0 {
+            let answer = transmit(card, command)?;
+            let is_t0 =
+                || card.status2_owned().is_ok_and(|is| is.protocol2() == Some(Protocol::T0));
+            if *answer != WRONG_LENGTH || !is_t0() {
+                return Ok(answer);
+            }
+            self.0 = true;
         }
-        _ => command,
+        transmit(card, without_le)
     }
+}
+
+/// A short command with data and Le, without that Le.
+fn without_le(command: &[u8]) -> Option<&[u8]> {
+    let (_le, head) = command.split_last()?;
+    command.get(4).is_some_and(|&lc| lc > 0 && head.len() == 5 + usize::from(lc)).then_some(head)
 }
 
 /// One APDU. The buffer holds the longest short answer, and is wiped.
@@ -289,9 +305,10 @@ mod tests {
 
     #[test]
     fn t0_has_no_le_after_data() {
-        assert_eq!(without_le(&[0, 0xa4, 4, 0, 2, 7, 7, 0]), [0, 0xa4, 4, 0, 2, 7, 7]);
-        for same in [&[0, 0xa4, 4, 0, 2, 7, 7][..], &[0, 0x20, 0, 0x80, 0], &[0, 0xc0, 0, 0]] {
-            assert_eq!(without_le(same), same);
+        let select = [0, 0xa4, 4, 0, 2, 7, 7, 0];
+        assert_eq!(without_le(&select), Some(&select[..7]));
+        for other in [&select[..7], &[0, 0x20, 0, 0x80, 0], &[0, 0xc0, 0, 0], &[]] {
+            assert_eq!(without_le(other), None);
         }
     }
 }
