@@ -15,6 +15,7 @@ NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
 # The tests mostly wait for cards and readers, not for the processor.
 export RUST_TEST_THREADS := 8
 RUNS := 30
+SEED := 20261121
 BOOTS := 10
 
 # What checks the Nix files; built once.
@@ -22,7 +23,7 @@ TOOLS := $(CARGO_TARGET_DIR)/tools
 RECIPES := $(CARGO_TARGET_DIR)/recipes
 NIX_FILES = $(shell find . -name target -prune -o -name '*.nix' -print)
 
-.PHONY: help setup build lint test demo bench clean
+.PHONY: help setup build lint test campaign demo bench clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -52,6 +53,15 @@ test: setup lint build ## prove that everything works, against two cards behind 
 	cargo build --locked --package virtual-card
 	cargo test --locked --workspace --no-fail-fast
 	cargo test $(NITROKEY)
+
+campaign: setup build ## the whole campaign of faults, with figures (SEED=20261121)
+	cargo build $(NITROKEY)
+	cargo build --locked --package virtual-card
+	rm -f $(CARGO_TARGET_DIR)/figures
+	CRYPTKEY_CAMPAIGN=whole CRYPTKEY_SEED=$(SEED) CRYPTKEY_FIGURES=$(CARGO_TARGET_DIR)/figures \
+		CRYPTKEY_PROGRAM=$(CARGO_TARGET_DIR)/release/nixos-cryptkey \
+		cargo test --locked --test campaign -- --nocapture
+	sort $(CARGO_TARGET_DIR)/figures
 
 demo: setup build ## show it at work, with a virtual card
 	cargo build --locked --package virtual-card --bin virtual-card --example with-card

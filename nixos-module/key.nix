@@ -113,6 +113,44 @@ in
       description = "With `mode = \"overwrite\"`: the key to destroy, as `nixos-cryptkey cards` prints it.";
     };
 
+    overwrite.abandonProfile = mkOption {
+
+      example = true;
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether a profile of this key that only the destroyed key opens may be given up. It is kept
+        under a dated name, and a new master key is made: every secret of the key changes.
+      '';
+    };
+
+    attestation.policy = mkOption {
+
+      example = "required";
+      type = types.enum [
+        "off"
+        "if-available"
+        "required"
+      ];
+      default = "off";
+      description = ''
+        Whether the card has to attest, at enrollment, that it made its key itself. `if-available`: a
+        card or a key for which there is no attestation is enrolled all the same. `required`: nothing
+        is enrolled without a good one.
+      '';
+    };
+
+    attestation.roots = mkOption {
+
+      example = literalExpression "[ ./yubico-piv-roots.pem ]";
+      type = types.listOf types.path;
+      default = [ ];
+      description = ''
+        Files with the certificates, in PEM, of the makers' roots, and of whatever is between them and
+        the cards.
+      '';
+    };
+
     enroll = mkOption {
 
       example = "never";
@@ -172,6 +210,16 @@ in
 
     pin = sources.pin "the cards";
     managementKey = sources.managementKey "the cards";
+
+    minTries = mkOption {
+
+      example = 3;
+      type = types.ints.between 2 15;
+      default = 2;
+      description = ''
+        With fewer tries left than this, no PIN is presented: the last one is never spent.
+      '';
+    };
 
     cardTimeoutSec = mkOption {
 

@@ -55,9 +55,14 @@ let
         softFail
         cardTimeoutSec
         touchTimeoutSec
+        minTries
         ;
       cards = map card key.cards;
       overwrite = if key.overwrite.fingerprint == null then null else key.overwrite;
+      attestation = {
+        inherit (key.attestation) policy;
+        roots = map (file: "${file}") key.attestation.roots;
+      };
       # A path literal becomes a file of the Nix store.
       profile = if key.profile == null then null else "${key.profile}";
       pin = pin { } key.pin;

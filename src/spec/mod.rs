@@ -29,7 +29,10 @@ pub use self::{
     owner::{Account, FileMode},
     read::read,
     source::{ManagementKeySource, PinSource},
-    types::{Card, Enroll, Key, Mode, Overwrite, Pcsc, Secret, Spec, Version},
+    types::{
+        Attestation, AttestationPolicy, Card, Enroll, Key, Mode, Overwrite, Pcsc, Secret, Spec,
+        Version,
+    },
 };
 use crate::error::{Class, Error, Result};
 

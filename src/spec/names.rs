@@ -260,6 +260,14 @@ impl<const LEAST: u32, const MOST: u32> From<Whole<LEAST, MOST>> for usize {
     }
 }
 
+/// For one whose `MOST` fits.
+impl<const LEAST: u32, const MOST: u32> From<Whole<LEAST, MOST>> for u8 {
+    fn from(number: Whole<LEAST, MOST>) -> Self {
+        const { assert!(MOST <= 255) };
+        Self::try_from(number.0).unwrap_or(Self::MAX)
+    }
+}
+
 impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Whole<LEAST, MOST> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         struct Bounded<const LEAST: u32, const MOST: u32>;

@@ -108,6 +108,8 @@ pub struct Key {
     pub mode: Mode,
     /// Which key may be destroyed. Used only with `"mode": "overwrite"`.
     pub overwrite: Option<Overwrite>,
+    /// Whether the card has to attest that it made the key itself.
+    pub attestation: Attestation,
     /// Whether a profile is made when there is none.
     pub enroll: Enroll,
     /// The id of the profile that must be there. With it, a lost profile is an error and never
@@ -123,6 +125,10 @@ pub struct Key {
     pub soft_fail: bool,
     /// Where the PIN comes from. None: only if no card needs one.
     pub pin: Option<PinSource>,
+    /// With fewer tries left than this, no PIN is presented: the last one is never spent.
+    #[serde(deserialize_with = "through::<MinTries, _, _>")]
+    #[schemars(with = "MinTries")]
+    pub min_tries: u8,
     /// Where the card's management key comes from, which is needed to generate a key on the card.
     /// None: nothing can be generated.
     pub management_key: Option<ManagementKeySource>,
@@ -150,6 +156,7 @@ pub struct Key {
 type CardTimeout = Whole<0, 3600>;
 type TouchTimeout = Whole<1, 600>;
 type Length = Whole<1, 1024>;
+type MinTries = Whole<2, 15>;
 
 impl Key {
     /// Where the PIN of a card comes from: its own source or, for want of one, the key's.
@@ -177,11 +184,13 @@ impl Default for Key {
             pin_policy: PinPolicy::Once,
             mode: Mode::UseExisting,
             overwrite: None,
+            attestation: Attestation::default(),
             enroll: Enroll::Auto,
             profile_id: None,
             profile: None,
             soft_fail: false,
             pin: None,
+            min_tries: 2,
             management_key: None,
             card_timeout: Duration::from_secs(30),
             touch_timeout: Duration::from_secs(20),
@@ -228,6 +237,35 @@ pub enum Mode {
 pub struct Overwrite {
     /// The fingerprint of its public key, as `nixos-cryptkey cards` prints it.
     pub fingerprint: Option<Fingerprint>,
+    /// Whether a profile of this key that only the destroyed key opens may be given up: it is kept
+    /// under a dated name, and a new master key is made, so that every secret changes.
+    pub abandon_profile: bool,
+}
+
+/// Whether the card has to attest that it made its key, and who vouches for such cards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Attestation {
+    /// When a card is asked for its attestation, which happens at enrollment.
+    pub policy: AttestationPolicy,
+    /// Files with the certificates, in PEM, of the makers' roots, and of whatever is between them
+    /// and the cards.
+    #[serde(deserialize_with = "each::<AbsolutePath, _, _>")]
+    #[schemars(with = "Vec<AbsolutePath>")]
+    pub roots: Vec<PathBuf>,
+}
+
+/// When a card is asked to attest that it made its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttestationPolicy {
+    /// Never.
+    #[default]
+    Off,
+    /// Always; a card, or a key, for which there is none is enrolled all the same.
+    IfAvailable,
+    /// Always; without a good attestation nothing is enrolled.
+    Required,
 }
 
 /// Whether a profile is made when there is none.
@@ -301,6 +339,15 @@ where
     D: Deserializer<'de>,
 {
     Ok(Option::<W>::deserialize(input)?.map(Into::into))
+}
+
+/// The same for each item of a list.
+fn each<'de, W, T, D>(input: D) -> Result<Vec<T>, D::Error>
+where
+    W: Deserialize<'de> + Into<T>,
+    D: Deserializer<'de>,
+{
+    Ok(Vec::<W>::deserialize(input)?.into_iter().map(Into::into).collect())
 }
 
 fn seconds<S: Serializer>(duration: &Duration, output: S) -> Result<S::Ok, S::Error> {

@@ -6,7 +6,7 @@ use super::{
     fault::{Faults, Path, quoted},
     names::{NIX_STORE, Name},
     source::{ManagementKeySource, PinSource},
-    types::{Card, Key, Spec},
+    types::{AttestationPolicy, Card, Key, Spec},
 };
 use crate::card::PinPolicy;
 
@@ -41,6 +41,7 @@ pub(super) fn validate(spec: &Spec, faults: &mut Faults) {
         let at = keys.field(name);
         cards(key, &at, faults);
         pins(key, &at, faults);
+        roots(key, &at, faults);
     }
     policies(spec, &keys, faults);
     other_keys(spec, faults);
@@ -176,6 +177,23 @@ fn pin(key: &Key, card: Option<&Card>, own: &Path, at: &Path, faults: &mut Fault
         faults.add(
             if of_card { own } else { at }.field("managementKey"),
             "found the same file as for the pin; allowed is a file of its own",
+        );
+    }
+}
+
+/// An attestation that nobody vouches for says nothing.
+fn roots(key: &Key, at: &Path, faults: &mut Faults) {
+    let here = at.field("attestation").field("roots");
+    let policy = key.attestation.policy;
+    if policy != AttestationPolicy::Off
+        && key.attestation.roots.is_empty()
+        && !faults.touch(&here)
+        && !faults.touch(&at.field("attestation").field("policy"))
+    {
+        faults.add(
+            here,
+            "found no file, while attestations are wanted; allowed are files with the makers' root \
+             certificates in PEM",
         );
     }
 }

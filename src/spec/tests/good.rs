@@ -69,6 +69,10 @@ fn the_defaults_are_those_of_the_seed() {
               "pinPolicy": "once",
               "mode": "use-existing",
               "overwrite": null,
+              "attestation": {
+                "policy": "off",
+                "roots": []
+              },
               "enroll": "auto",
               "profileId": null,
               "profile": null,
@@ -76,6 +80,7 @@ fn the_defaults_are_those_of_the_seed() {
               "pin": {
                 "ask": true
               },
+              "minTries": 2,
               "managementKey": null,
               "cardTimeoutSec": 30,
               "touchTimeoutSec": 20,

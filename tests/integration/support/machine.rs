@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    env,
     fs::{self, DirBuilder, OpenOptions},
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -122,7 +123,10 @@ impl Machine {
 
     /// The same with another spec.
     pub fn command_with(&self, args: &[&str], spec: &Path) -> Command {
-        let mut command = self.pcscd.command(env!("CARGO_BIN_EXE_nixos-cryptkey"));
+        // The campaign runs the release binary.
+        let program = env::var("CRYPTKEY_PROGRAM");
+        let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_nixos-cryptkey"));
+        let mut command = self.pcscd.command(program);
         command.args(args);
         for variable in ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "COLUMNS"] {
             command.env_remove(variable);

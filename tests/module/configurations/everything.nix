@@ -32,6 +32,10 @@
       pinPolicy = "always";
       mode = "overwrite";
       overwrite.fingerprint = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+      overwrite.abandonProfile = true;
+      attestation.policy = "required";
+      attestation.roots = [ "/etc/cryptkey/roots.pem" ];
+      minTries = 3;
       enroll = "auto";
       profileId = "00112233445566778899aabbccddeeff";
       softFail = true;

@@ -1,0 +1,15 @@
+//! The campaign of faults: every instant at which a run can be killed or its card, its disk or its
+//! neighbours can fail. `make test` runs a bounded part of it, `make campaign` the whole; both start
+//! from a seed that they print. What it counts is in `docs/reliability.md`.
+//!
+//! It needs what the integration tests need (root, pcscd, the cards), and runs the program that
+//! `CRYPTKEY_PROGRAM` names: the release binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+// `json!` makes values that are handed over as they are.
+#![allow(clippy::needless_pass_by_value)]
+
+mod extent;
+#[path = "../integration/support/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod support;
