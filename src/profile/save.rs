@@ -1,19 +1,15 @@
 //! Writing a profile: whole or not at all, once, and on the disk before anything is published.
 
 use std::{
-    fs::{self, DirBuilder, File, Permissions},
-    io::{self, Write as _},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{DirBuilderExt as _, PermissionsExt as _},
-    },
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
     path::Path,
     time::Duration,
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, AtFlags, Flock, OFlag, openat},
-    sys::stat::Mode,
+    fcntl::{AT_FDCWD, AtFlags, Flock},
     unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat},
 };
 
@@ -24,7 +20,7 @@ use super::{
 use crate::{
     error::{Class, Error, Result},
     system::{
-        Deadline,
+        Deadline, durable,
         lock::{exclusive, tell},
     },
 };
@@ -72,11 +68,18 @@ impl Store {
         }
         let temporary = format!(".{name}.toml.new");
         let remove = || unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-        let linked = write(dir, &temporary, profile.to_toml().as_bytes()).and_then(|()| {
-            // A link, not a rename: it never replaces what is there, on any file system.
-            linkat(dir, temporary.as_str(), dir, format!("{name}.toml").as_str(), AtFlags::empty())
+        let linked =
+            durable::create(dir, &temporary, profile.to_toml().as_bytes()).and_then(|()| {
+                // A link, not a rename: it never replaces what is there, on any file system.
+                linkat(
+                    dir,
+                    temporary.as_str(),
+                    dir,
+                    format!("{name}.toml").as_str(),
+                    AtFlags::empty(),
+                )
                 .map_err(io::Error::from)
-        });
+            });
         if let Err(error) = linked {
             // What stays behind is removed at the next save; the first error is the one to tell.
             let _ = remove();
@@ -154,18 +157,6 @@ impl Store {
         self.dir = Self::open(&self.path)?.dir;
         Ok(())
     }
-}
-
-/// Creates the temporary file and puts the bytes on the disk.
-fn write(dir: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let flags =
-        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let mut file = File::from(openat(dir, name, flags, mode)?);
-    // The umask may have taken bits away.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// The lock on the directory under which its files are written, until it is dropped.

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod bounded;
+pub mod durable;
 pub mod lock;
 pub mod log;
 pub mod memory;
