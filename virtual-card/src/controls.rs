@@ -195,6 +195,11 @@ impl Controls {
         });
     }
 
+    /// Whether the card is in a reader that has not powered it up yet.
+    pub(crate) fn waits_for_power(&self) -> bool {
+        self.lock().power == Power::Linked
+    }
+
     /// The reader has read the ATR.
     pub(crate) fn atr_was_read(&self) {
         self.change(|inner| {
