@@ -64,6 +64,7 @@ struct Inner {
     waiting_for_touch: bool,
     hanging: bool,
     removed: bool,
+    reload: bool,
     power: Power,
     rules: Vec<Rule>,
     counts: Counts,
@@ -119,6 +120,16 @@ impl Controls {
     /// Puts the card back.
     pub fn insert(&self) {
         self.change(|inner| inner.removed = false);
+    }
+
+    /// Has the card read its state file again, before the next APDU. It forgets its session, too.
+    pub fn reload(&self) {
+        self.change(|inner| inner.reload = true);
+    }
+
+    /// Whether it is to, once.
+    pub(crate) fn is_to_reload(&self) -> bool {
+        std::mem::take(&mut self.lock().reload)
     }
 
     /// Whether the card is pulled.
