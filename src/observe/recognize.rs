@@ -21,6 +21,13 @@ pub(super) enum Why {
     Fault(Fault),
 }
 
+impl Why {
+    /// Whether pcscd tells of no event when this is no longer so.
+    pub(super) fn passes_without_a_word(&self) -> bool {
+        matches!(self, Self::Held | Self::Fault(Fault::TimedOut))
+    }
+}
+
 impl From<Fault> for Why {
     fn from(fault: Fault) -> Self {
         match fault {

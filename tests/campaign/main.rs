@@ -9,6 +9,7 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod cards;
 mod extent;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]

@@ -158,6 +158,20 @@ fn who_holds_the_card_in_a_transaction_is_named() {
     held("transaction");
 }
 
+/// The session that still waits for the answer holds the card: that is nobody else.
+#[test]
+fn a_card_that_gives_no_answer_is_not_held_by_another_program() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    // Longer than an answer may take.
+    machine.vault(&card, json!({ "cardTimeoutSec": 16 }));
+    card.tell("fault hang");
+    let output = machine.apply().exits(19);
+    output.says(&[READER, "no answer came in time", "Take the card out"]);
+    card.tell("release");
+    assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
+}
+
 /// It lets go while the program waits.
 fn released(how: &str) {
     let machine = Machine::new(1);

@@ -202,6 +202,12 @@ impl Yubikey {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Kills its process, as if card and reader were lost at once; what it remembers.
+    pub fn kill(self) -> TempDir {
+        drop(self.server);
+        self.dir
+    }
+
     pub fn tries(&self) -> u64 {
         self.memory()["pin"]["tries"].as_u64().unwrap()
     }
