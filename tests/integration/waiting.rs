@@ -1,6 +1,10 @@
 //! What is not there yet, and what another program holds.
 
-use std::{fs, os::unix::net::UnixDatagram};
+use std::{
+    fs,
+    io::Read,
+    os::unix::net::{UnixDatagram, UnixListener},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -87,6 +91,26 @@ fn a_pcscd_that_comes_later_is_in_time() {
     machine.pcscd.stop();
     machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
     let mut running = machine.start();
+    running.wait_for(WAITS);
+    machine.pcscd.restart().unwrap();
+    assert_eq!(machine.finish(running).exits(0).result("vault"), "enrolled");
+}
+
+/// To libpcsclite one that ends without a word is one that denies access.
+#[test]
+fn a_pcscd_that_ends_while_it_is_asked_denied_nothing() {
+    let mut machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.pcscd.stop();
+    let socket = machine.pcscd.socket();
+    let pcscd = UnixListener::bind(&socket).unwrap();
+    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    let mut running = machine.start();
+    let (mut client, _) = pcscd.accept().unwrap();
+    // It asks for the version of the protocol, and is not answered.
+    client.read_exact(&mut [0; 8]).unwrap();
+    fs::remove_file(socket).unwrap();
+    drop((client, pcscd));
     running.wait_for(WAITS);
     machine.pcscd.restart().unwrap();
     assert_eq!(machine.finish(running).exits(0).result("vault"), "enrolled");
