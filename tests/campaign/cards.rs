@@ -63,9 +63,6 @@ fn one<F: Clone + std::fmt::Debug>(
     let mut failures = Vec::new();
     for case in &cases {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            if std::env::var_os("CASES").is_some() {
-                eprintln!("{} {case:?}", flow.name);
-            }
             bench.restore();
             carry_out(&mut bench, case);
         }));

@@ -10,7 +10,9 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod cards;
+mod chance;
 mod extent;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
+mod together;

@@ -1,5 +1,6 @@
 //! The test's hand on the card, from another thread than the one that serves it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub struct Controls(Arc<Shared>);
 struct Shared {
     inner: Mutex<Inner>,
     changed: Condvar,
+    reload: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +66,6 @@ struct Inner {
     waiting_for_touch: bool,
     hanging: bool,
     removed: bool,
-    reload: bool,
     power: Power,
     rules: Vec<Rule>,
     counts: Counts,
@@ -124,12 +125,12 @@ impl Controls {
 
     /// Has the card read its state file again, before the next APDU. It forgets its session, too.
     pub fn reload(&self) {
-        self.change(|inner| inner.reload = true);
+        self.0.reload.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is to, once.
     pub(crate) fn is_to_reload(&self) -> bool {
-        std::mem::take(&mut self.lock().reload)
+        self.0.reload.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the card is pulled.

@@ -3,7 +3,10 @@
 use cryptkey::error::Class;
 
 use super::{Bench, Case, all};
-use crate::extent::{amount, is_whole, seed, tell};
+use crate::{
+    chance::Chance,
+    extent::{amount, is_whole, tell},
+};
 
 /// What ISO/IEC 7816-4 (5.6) and PIV define, and what nobody does.
 const STATUS_WORDS: [u16; 44] = [
@@ -29,42 +32,6 @@ const CLASSES: [Class; 8] = [
 /// pcscd still has for the run before on a busy machine.
 const TIMEOUT: u32 = 20;
 
-/// SplitMix64: chance that is the same from one seed.
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
-
-    /// So many of them, or all where there are no more.
-    pub fn some<T>(&mut self, mut of: Vec<T>, amount: usize) -> Vec<T> {
-        while of.len() > amount {
-            let at = self.below(of.len());
-            of.swap_remove(at);
-        }
-        of
-    }
-}
-
-/// What chance starts from for a flow.
-pub fn chance(bench: &Bench) -> Chance {
-    Chance(bench.flow.name.bytes().fold(seed(), |sum, byte| sum.wrapping_mul(31) + u64::from(byte)))
-}
-
 fn answered(bench: &mut Bench, case: &Case<String>) {
     bench.fault(case.nth, &case.fault);
     let output = bench.machine.apply();
@@ -77,7 +44,7 @@ fn at_every_apdu(
     bounded: usize,
     faults: impl Fn(&mut Chance, usize) -> Vec<String>,
 ) -> Vec<Case<String>> {
-    let mut chance = chance(bench);
+    let mut chance = Chance::of(bench.flow.name);
     let mut cases = Vec::new();
     for (index, apdu) in bench.apdus.iter().enumerate() {
         let faults = faults(&mut chance, apdu.answer);

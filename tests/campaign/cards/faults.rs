@@ -3,11 +3,9 @@
 use cryptkey::error::Class;
 use virtual_card::stack::Pcscd;
 
-use super::{
-    Bench, Case, all,
-    answers::{Chance, chance},
-};
+use super::{Bench, Case, all};
 use crate::{
+    chance::Chance,
     extent::{is_whole, tell},
     support::{Client, Output, Running, TestCard},
 };
@@ -28,7 +26,7 @@ fn at_every_apdu<F: Clone>(bench: &Bench, bounded: usize, faults: &[F]) -> Vec<C
     let places = 1..=bench.apdus.len();
     let cases = places.flat_map(|nth| faults.iter().map(move |fault| (nth, fault.clone())));
     let cases = cases.map(|(nth, fault)| Case { nth, fault }).collect();
-    if is_whole() { cases } else { Chance::some(&mut chance(bench), cases, bounded) }
+    if is_whole() { cases } else { Chance::of(bench.flow.name).some(cases, bounded) }
 }
 
 /// Lets the run come to the APDU and holds it there.
