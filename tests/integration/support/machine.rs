@@ -222,6 +222,13 @@ impl Machine {
         self.state.join(format!("{key}.toml"))
     }
 
+    /// The names of all profiles in the state directory.
+    pub fn profiles(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.state).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".toml")).collect()
+    }
+
     /// The hex of a use, as `tests/expected.py` computes it from the cards' private keys.
     #[track_caller]
     pub fn expected(&self, key: &str, private_keys: &[String], usage: &str) -> Vec<u8> {
