@@ -1,7 +1,5 @@
 //! The card is pulled in the middle, at every single APDU.
 
-use std::fs;
-
 use serde_json::json;
 
 use crate::support::{Machine, TestCard, Yubikey, cards::Apdu};

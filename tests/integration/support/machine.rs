@@ -224,9 +224,9 @@ impl Machine {
 
     /// The names of all profiles in the state directory.
     pub fn profiles(&self) -> Vec<String> {
-        let names = fs::read_dir(&self.state).unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".toml")).collect()
+        let paths = fs::read_dir(&self.state).unwrap().map(|entry| entry.unwrap().path());
+        let profiles = paths.filter(|path| path.extension().is_some_and(|end| end == "toml"));
+        profiles.map(|path| path.file_name().unwrap().to_str().unwrap().into()).collect()
     }
 
     /// The hex of a use, as `tests/expected.py` computes it from the cards' private keys.
