@@ -1,32 +1,28 @@
 //! Chance that is the same from one seed.
 
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::SmallRng};
+
 use crate::extent::seed;
 
-/// SplitMix64.
-pub struct Chance(u64);
+/// Chance for one purpose.
+pub struct Chance(SmallRng);
 
 impl Chance {
-    /// The chance of this name, from the campaign's seed.
+    /// What the campaign's seed and this name make.
     pub fn of(name: &str) -> Self {
         let sum = |sum: u64, byte: u8| sum.wrapping_mul(31).wrapping_add(byte.into());
-        Self(name.bytes().fold(seed(), sum))
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(SmallRng::seed_from_u64(name.bytes().fold(seed(), sum)))
     }
 
     /// Below `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
+        self.0.random_range(0..end)
     }
 
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
+        let mut bytes = vec![0; length];
+        self.0.fill_bytes(&mut bytes);
+        bytes
     }
 
     /// So many of them, or all where there are no more.

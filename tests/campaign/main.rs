@@ -12,6 +12,7 @@
 mod cards;
 mod chance;
 mod extent;
+mod pins;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
