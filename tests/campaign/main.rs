@@ -9,7 +9,10 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod crash;
 mod extent;
+mod flows;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
+mod tracer;

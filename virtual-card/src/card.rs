@@ -130,6 +130,10 @@ impl Card {
                 Ok(()) => self.answer(command),
                 Err(removed) => Err(removed),
             },
+            Some(Action::HangAfter) => {
+                let answer = self.answer(command);
+                self.controls.hang().and(answer)
+            }
             Some(Action::Remove) => {
                 self.controls.remove();
                 Err(Removed)

@@ -20,7 +20,8 @@ or \"error: …\"):
   count | count reset               APDUs since the last reset, as JSON
   fault [ins XX] [p1 XX] [p2 XX] [nth N] ACTION
                                     once, at the Nth (default: next) APDU that matches; ACTION is
-                                    remove | remove-after | hang | sw XXXX | raw HEX
+                                    remove | remove-after | hang | hang-after | sw XXXX |
+                                    raw HEX
   faults clear | release            forget faults; end a hang
   wait EVENT [SECONDS]              touch | hang | inserted | removed | unlinked | seen
                                     (default 30 s)

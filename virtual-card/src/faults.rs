@@ -32,6 +32,8 @@ pub enum Action {
     Raw(Vec<u8>),
     /// The card does nothing until it is released or pulled; released, it goes on as if nothing was.
     Hang,
+    /// The card carries the command out, and then holds its answer back as [`Action::Hang`] does.
+    HangAfter,
 }
 
 impl Rule {
@@ -57,7 +59,7 @@ impl Rule {
     }
 }
 
-/// `[ins XX] [p1 XX] [p2 XX] [nth N] remove|remove-after|hang|sw XXXX|raw HEX`.
+/// `[ins XX] [p1 XX] [p2 XX] [nth N] remove|remove-after|hang|hang-after|sw XXXX|raw HEX`.
 impl FromStr for Rule {
     type Err = String;
 
@@ -79,6 +81,7 @@ impl FromStr for Rule {
                         "remove" => Action::Remove,
                         "remove-after" => Action::RemoveAfter,
                         "hang" => Action::Hang,
+                        "hang-after" => Action::HangAfter,
                         "sw" => Action::Status(
                             u16::from_str_radix(value()?, 16).map_err(|e| format!("sw: {e}"))?,
                         ),
