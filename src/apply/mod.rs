@@ -372,7 +372,7 @@ impl Work<'_> {
         }
         // A run that was killed before it could sync may have left the profile (rule 2).
         let is_synced = self.enrolled || self.key.profile.is_some();
-        let sync = || if is_synced { Ok(()) } else { self.store.sync() };
+        let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
         self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
         self.known.published = true;
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     extent::{is_whole, tell},
-    flows::{Bench, CHANGE, ENROLL, Flow, PUBLISH, Published, SCRUB, VERIFY},
+    flows::{Bench, CHANGE, ENROLL, Flow, NEW_PIN, PUBLISH, Published, SCRUB, VERIFY, WRONG_PIN},
     support::{Running, TestCard},
     tracer::{Then, trace},
 };
@@ -23,6 +23,19 @@ enum Point {
     AfterApdu(usize),
 }
 
+impl Point {
+    /// The `stop`th of the stops before and after each call.
+    fn call(stop: usize) -> Self {
+        let nth = stop.div_ceil(2);
+        if stop % 2 == 1 { Self::BeforeCall(nth) } else { Self::AfterCall(nth) }
+    }
+
+    fn apdu(stop: usize) -> Self {
+        let nth = stop.div_ceil(2);
+        if stop % 2 == 1 { Self::BeforeApdu(nth) } else { Self::AfterApdu(nth) }
+    }
+}
+
 /// What an undisturbed run of a flow is like.
 struct Undisturbed {
     calls: usize,
@@ -38,11 +51,7 @@ struct Before {
 }
 
 fn look(bench: &Bench) -> Before {
-    Before {
-        published: bench.published(),
-        profile: bench.profile(),
-        generated: generated(bench),
-    }
+    Before { published: bench.published(), profile: bench.profile(), generated: generated(bench) }
 }
 
 /// How often the card made a key.
@@ -59,7 +68,7 @@ fn undisturbed(bench: &mut Bench, flow: &Flow) -> Undisturbed {
         calls += usize::from(!stop.done && stop.writes());
         Then::GoOn
     });
-    assert_eq!(ended.code(), Some(0), "{}: {ended:?}", flow.name);
+    assert_eq!(ended.code(), Some(flow.codes[0]), "{}: {ended:?}", flow.name);
     let state: serde_json::Value = serde_json::from_str(&bench.card.control("count")).unwrap();
     let apdus = usize::try_from(state["total"].as_u64().unwrap()).unwrap();
     let shape = bench.shape();
@@ -73,7 +82,7 @@ fn check_end(bench: &mut Bench, flow: &Flow, before: &Before, shape: &[String], 
     let expected = if flow.args == ["scrub"] { Published::new() } else { bench.expected() };
     assert_eq!(published, expected, "{case}");
     assert_eq!(bench.shape(), shape, "{case}");
-    assert_eq!(bench.card.tries(), 3, "{case}");
+    assert_eq!(bench.card.tries(), flow.tries, "{case}");
     assert_eq!(generated(bench) - before.generated, flow.generates, "keys made: {case}");
     if before.profile.is_some() {
         assert_eq!(bench.profile(), before.profile, "{case}");
@@ -122,7 +131,7 @@ fn case(bench: &mut Bench, flow: &Flow, undisturbed: &Undisturbed, point: Point)
     assert!(made <= flow.generates, "keys made: {case}");
 
     let next = bench.machine.run(flow.args);
-    assert_eq!(next.code, Some(0), "{case}: {next}");
+    assert!(flow.codes.map(Some).contains(&next.code), "{case}: {next}");
     check_end(bench, flow, &before, &undisturbed.shape, &case);
     // Whoever read in between saw the old set or the new.
     let after = bench.published();
@@ -144,32 +153,32 @@ fn spread(of: usize, count: usize) -> BTreeSet<usize> {
 fn kill_everywhere(flow: &Flow) {
     let mut bench = Bench::new();
     let run = undisturbed(&mut bench, flow);
-    let amount = |bounded| if is_whole() { usize::MAX } else { bounded };
-    let calls = spread(2 * run.calls, amount(10)).into_iter().map(|stop| match stop % 2 {
-        1 => Point::BeforeCall(stop.div_ceil(2)),
-        _ => Point::AfterCall(stop / 2),
-    });
-    let apdus = spread(2 * run.apdus, amount(4)).into_iter().map(|stop| match stop % 2 {
-        1 => Point::BeforeApdu(stop.div_ceil(2)),
-        _ => Point::AfterApdu(stop / 2),
-    });
-    let (mut kills, mut late) = (0, 0);
-    for point in calls.chain(apdus) {
-        if case(&mut bench, flow, &run, point) {
-            kills += 1;
-        } else {
-            late += 1;
+    let (all_calls, all_apdus) = (2 * run.calls, 2 * run.apdus);
+    let mut kills = [0, 0];
+    if is_whole() {
+        // Which thread is the faster one changes a few calls, so the run itself says when to end.
+        while case(&mut bench, flow, &run, Point::call(kills[0] + 1)) {
+            kills[0] += 1;
+        }
+        assert!(kills[0] + 8 >= all_calls, "{}: {kills:?} of {all_calls}", flow.name);
+        for stop in 1..=all_apdus {
+            assert!(case(&mut bench, flow, &run, Point::apdu(stop)), "{}: {stop}", flow.name);
+            kills[1] += 1;
+        }
+    } else {
+        for stop in spread(all_calls, 10) {
+            kills[0] += usize::from(case(&mut bench, flow, &run, Point::call(stop)));
+        }
+        assert!(kills[0] + 2 >= all_calls.min(10), "{}: {kills:?}", flow.name);
+        for stop in spread(all_apdus, 4) {
+            assert!(case(&mut bench, flow, &run, Point::apdu(stop)), "{}: {stop}", flow.name);
+            kills[1] += 1;
         }
     }
-    // Which thread is the faster one changes a few calls, not more.
-    assert!(late <= 2, "{}: {late} points were never reached", flow.name);
     tell(&format!(
-        "crash points of {}: killed at {kills} of {} (before and after {} system calls that write \
-         and {} APDUs); the next run ended as an undisturbed one each time",
-        flow.name,
-        2 * (run.calls + run.apdus),
-        run.calls,
-        run.apdus
+        "crash points of {}: killed {} times before and after its {} system calls that write, {} times \
+         before and after its {} APDUs; each time the next run ended as an undisturbed one",
+        flow.name, kills[0], run.calls, kills[1], run.apdus
     ));
 }
 
@@ -196,4 +205,14 @@ fn killed_while_a_set_replaces_another() {
 #[test]
 fn killed_while_secrets_are_scrubbed() {
     kill_everywhere(&SCRUB);
+}
+
+#[test]
+fn killed_with_a_new_pin() {
+    kill_everywhere(&NEW_PIN);
+}
+
+#[test]
+fn killed_with_a_wrong_pin() {
+    kill_everywhere(&WRONG_PIN);
 }

@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::support::{Machine, TestCard, Yubikey, published::tree};
+use crate::support::{Client, Machine, TestCard, Yubikey, machine::merge, published::tree};
 
 /// What a flow is.
 pub struct Flow {
@@ -21,8 +22,15 @@ pub struct Flow {
     pub args: &'static [&'static str],
     /// How often the card makes a key, from where it begins to the end of the next run.
     pub generates: usize,
+    /// The exit codes of an undisturbed run, and of one after it.
+    pub codes: [i32; 2],
+    /// The PIN's tries at the end, of three.
+    pub tries: u64,
 }
 
+/// What most flows are like.
+const QUIET: Flow =
+    Flow { name: "", prepare: |_| {}, args: &["apply"], generates: 0, codes: [0, 0], tries: 3 };
 
 pub const ENROLL: Flow = Flow {
     name: "enroll",
@@ -30,16 +38,11 @@ pub const ENROLL: Flow = Flow {
         bench.start_over();
         bench.declare(OLD);
     },
-    args: &["apply"],
     generates: 1,
+    ..QUIET
 };
 
-pub const VERIFY: Flow = Flow {
-    name: "verify",
-    prepare: |bench| bench.enrolled(OLD),
-    args: &["apply"],
-    generates: 0,
-};
+pub const VERIFY: Flow = Flow { name: "verify", prepare: |bench| bench.enrolled(OLD), ..QUIET };
 
 /// A boot.
 pub const PUBLISH: Flow = Flow {
@@ -48,8 +51,7 @@ pub const PUBLISH: Flow = Flow {
         bench.enrolled(OLD);
         bench.empty_ram();
     },
-    args: &["apply"],
-    generates: 0,
+    ..QUIET
 };
 
 pub const CHANGE: Flow = Flow {
@@ -58,15 +60,37 @@ pub const CHANGE: Flow = Flow {
         bench.enrolled(OLD);
         bench.declare(NEW);
     },
-    args: &["apply"],
-    generates: 0,
+    ..QUIET
 };
 
-pub const SCRUB: Flow = Flow {
-    name: "scrub",
-    prepare: |bench| bench.enrolled(OLD),
-    args: &["scrub"],
-    generates: 0,
+pub const SCRUB: Flow =
+    Flow { name: "scrub", prepare: |bench| bench.enrolled(OLD), args: &["scrub"], ..QUIET };
+
+/// The card and the file have a new PIN: it is recorded before it is presented.
+pub const NEW_PIN: Flow = Flow {
+    name: "a new PIN",
+    prepare: |bench| {
+        bench.enrolled(OLD);
+        bench.change_pin();
+        bench.declare(OLD);
+    },
+    ..QUIET
+};
+
+pub const WRONG_PIN: Flow = Flow {
+    name: "a wrong PIN",
+    prepare: |bench| {
+        bench.declare(OLD);
+        bench.machine.run(&["pin", "forget", "--card", Yubikey::SERIAL]).exits(0);
+        // The first gives the card its tries back.
+        bench.enrolled(OLD);
+        bench.enrolled(OLD);
+        bench.declare_with(OLD, "583920");
+    },
+    // Rejected, and from then on not presented.
+    codes: [15, 14],
+    tries: 2,
+    ..QUIET
 };
 
 /// A set of secrets: name and use.
@@ -94,15 +118,23 @@ pub struct Bench {
     pub machine: Machine,
     pub card: Yubikey,
     slot: usize,
+    pin: &'static str,
+    /// What the spec says of the key besides.
+    pub extra: Value,
     /// By the text of the profile.
     known: HashMap<String, Value>,
 }
 
 impl Bench {
     pub fn new() -> Self {
+        Self::with(TempDir::new().unwrap())
+    }
+
+    /// With the card whose state is in `dir`.
+    pub fn with(dir: TempDir) -> Self {
         let machine = Machine::new(1);
-        let card = Yubikey::new(&machine, 0);
-        Self { machine, card, slot: SLOTS.len(), known: HashMap::new() }
+        let card = Yubikey::again(&machine, 0, dir);
+        Self { extra: json!({}), machine, card, slot: 0, pin: Yubikey::PIN, known: HashMap::new() }
     }
 
     pub fn slot(&self) -> &'static str {
@@ -111,12 +143,11 @@ impl Bench {
 
     /// A machine that has never run anything, with an empty slot.
     pub fn start_over(&mut self) {
-        self.slot += 1;
-        if self.slot >= SLOTS.len() {
-            if self.card.generated() > 0 {
-                *self = Self::new();
-            }
-            self.slot = 0;
+        if self.card.generated() > 0 {
+            self.slot += 1;
+        }
+        if self.slot == SLOTS.len() {
+            *self = Self::new();
         }
         for path in tree(&self.machine.state).iter().skip(1) {
             fs::remove_file(path).unwrap();
@@ -133,18 +164,33 @@ impl Bench {
 
     /// Writes the spec.
     fn declare(&self, set: Set) {
+        self.declare_with(set, self.pin);
+    }
+
+    fn declare_with(&self, set: Set, pin: &str) {
         let secret = |(name, usage): &(&str, &str)| {
             ((*name).to_owned(), json!({ "use": usage, "format": "hex" }))
         };
         let secrets: serde_json::Map<_, _> = set.iter().map(secret).collect();
-        self.machine.vault(&self.card, json!({ "slot": self.slot(), "secrets": secrets }));
+        let pin = self.machine.secret_file("pin", pin);
+        let mut key = json!({ "slot": self.slot(), "secrets": secrets, "pin": pin });
+        merge(&mut key, self.extra.clone());
+        self.machine.vault(&self.card, key);
+    }
+
+    /// Gives the card another PIN (CHANGE REFERENCE DATA).
+    fn change_pin(&mut self) {
+        let new = if self.pin == Yubikey::PIN { "918273" } else { Yubikey::PIN };
+        let hex = |pin: &str| base16ct::lower::encode_string(pin.as_bytes());
+        let mut client = Client::connected(&self.machine, &self.card.reader(), "shared");
+        client.select();
+        let apdu = format!("0024008010{}ffff{}ffff", hex(self.pin), hex(new));
+        assert_eq!(client.status(&apdu), "9000");
+        self.pin = new;
     }
 
     /// A machine with this set published, and nothing left of earlier runs.
     fn enrolled(&mut self, set: Set) {
-        if self.slot >= SLOTS.len() {
-            self.start_over();
-        }
         self.declare(set);
         self.machine.run(&["apply"]).exits(0);
     }
@@ -190,29 +236,32 @@ impl Bench {
     /// Every path in the state directory and in RAM with its kind, owner and mode, and where links
     /// lead; what chance chose in names left out.
     pub fn shape(&self) -> Vec<String> {
-        let paths = [tree(&self.machine.state), tree_if_there(&self.machine.runtime)].concat();
-        let line = |path: &std::path::PathBuf| {
-            let about = fs::symlink_metadata(path).unwrap();
-            let target = fs::read_link(path).unwrap_or_default();
-            let (name, target) = (without_chance(path), without_chance(&target));
-            format!("{name} {:o} {}:{} {target}", about.mode(), about.uid(), about.gid())
+        let below = |root: &Path| {
+            let line = |path: &PathBuf| {
+                let about = fs::symlink_metadata(path).unwrap();
+                let name = without_chance(path.strip_prefix(root).unwrap());
+                let target = without_chance(&fs::read_link(path).unwrap_or_default());
+                let root = root.file_name().unwrap().display();
+                let (mode, uid, gid) = (about.mode(), about.uid(), about.gid());
+                format!("{root}/{name} {mode:o} {uid}:{gid} {target}")
+            };
+            let paths = if root.exists() { tree(root) } else { Vec::new() };
+            paths.iter().map(line).collect::<Vec<_>>()
         };
-        let mut lines: Vec<_> = paths.iter().map(line).collect();
+        let mut lines = [below(&self.machine.state), below(&self.machine.runtime)].concat();
         lines.sort();
         lines
     }
 }
 
-fn tree_if_there(path: &Path) -> Vec<std::path::PathBuf> {
-    if path.exists() { tree(path) } else { Vec::new() }
-}
-
-/// The path without the digits of a generation.
+/// The path without the digits of a generation or of a card's GUID.
 fn without_chance(path: &Path) -> String {
-    let is_chance = |word: &str| word.len() == 16 && word.bytes().all(|b| b.is_ascii_hexdigit());
-    let part = |name: &str| match name.rsplit_once('.') {
-        Some((key, digits)) if is_chance(digits) => format!("{key}.*"),
-        _ => name.to_owned(),
+    let is_chance = |word: &str| {
+        [16, 32].contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
-    path.to_str().unwrap().split('/').map(part).collect::<Vec<_>>().join("/")
+    let part = |part: &str| {
+        let word = part.trim_end_matches(['.', '-', '/']);
+        if is_chance(word) { part.replace(word, "*") } else { part.to_owned() }
+    };
+    path.to_str().unwrap().split_inclusive(['.', '-', '/']).map(part).collect()
 }

@@ -12,6 +12,7 @@
 mod crash;
 mod extent;
 mod flows;
+mod memory;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
