@@ -85,13 +85,16 @@ pub const WRONG_PIN: Flow = Flow {
         // The first gives the card its tries back.
         bench.enrolled(OLD);
         bench.enrolled(OLD);
-        bench.declare_with(OLD, "583920");
+        bench.declare_with(OLD, WRONG);
     },
     // Rejected, and from then on not presented.
     codes: [15, 14],
     tries: 2,
     ..QUIET
 };
+
+/// A PIN that the card does not have.
+pub const WRONG: &str = "583920";
 
 /// A set of secrets: name and use.
 type Set = &'static [(&'static str, &'static str)];
@@ -208,6 +211,12 @@ impl Bench {
     /// The profile, if there is one.
     pub fn profile(&self) -> Option<String> {
         fs::read_to_string(self.machine.profile("vault")).ok()
+    }
+
+    /// The public id of the profile, as hex.
+    pub fn profile_id(&self) -> String {
+        let status = self.machine.run(&["status", "--json"]).exits(0).json();
+        status["keys"]["vault"]["profile"]["id"].as_str().unwrap().into()
     }
 
     /// All secrets of the profile, as `tests/expected.py` computes them from the card's private key.

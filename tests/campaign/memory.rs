@@ -8,12 +8,17 @@ use std::{
     process::Command,
 };
 
-use nix::{libc, unistd::Pid};
+use nix::{
+    libc,
+    sys::{signal::Signal, wait::WaitStatus},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    flows::{Bench, CHANGE, ENROLL, Flow, PUBLISH, VERIFY},
+    extent::tell,
+    flows::{Bench, CHANGE, ENROLL, Flow, PUBLISH, VERIFY, WRONG, WRONG_PIN},
     support::{TestCard, Yubikey, cards::virtual_card, machine::merge},
     tracer::{Stop, Then, trace},
 };
@@ -87,8 +92,8 @@ struct Map {
     bytes: Vec<u8>,
 }
 
-/// All memory that the process can read.
-fn snapshot(process: Pid) -> Vec<Map> {
+/// All memory that the process can read; or only what it can write, too.
+fn snapshot(process: Pid, writable: bool) -> Vec<Map> {
     /// The kernel's own.
     const KERNEL: [&str; 4] = ["[vvar]", "[vvar_vclock]", "[vsyscall]", "[vdso]"];
     let memory = File::open(format!("/proc/{process}/mem")).unwrap();
@@ -98,7 +103,8 @@ fn snapshot(process: Pid) -> Vec<Map> {
     for map in maps.lines() {
         let fields: Vec<_> = map.split_whitespace().collect();
         let place = fields.get(5).copied().unwrap_or("a thread's stack or heap");
-        if fields[1].starts_with('r') && !KERNEL.contains(&place) {
+        let access = if writable { "rw" } else { "r" };
+        if fields[1].starts_with(access) && !KERNEL.contains(&place) {
             let (start, end) = fields[0].split_once('-').unwrap();
             let mut bytes = vec![0; usize::try_from(number(end) - number(start)).unwrap()];
             memory
@@ -110,20 +116,11 @@ fn snapshot(process: Pid) -> Vec<Map> {
     parts
 }
 
-/// Whether what a call writes has these bytes in it.
-fn sends(stop: &Stop, bytes: &[u8]) -> bool {
-    let sends = [libc::SYS_write, libc::SYS_sendto].contains(&stop.call) && !stop.done;
-    let length = usize::try_from(stop.arguments[2]).unwrap_or(0).min(4096);
-    sends && stop.read(stop.arguments[1], length).windows(bytes.len()).any(|part| part == bytes)
-}
-
 /// The stops at which memory is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Moment {
-    /// The PIN goes to the card.
-    Presenting,
-    /// A secret is written to its file.
-    Writing,
+    /// Anything is sent or written, but for the result: secrets are in use.
+    Working,
     /// The rename that publishes is done.
     Published,
     /// The result goes to standard output.
@@ -132,25 +129,19 @@ enum Moment {
     Exit,
 }
 
-fn moment(stop: &Stop, pin: &str) -> Option<Moment> {
-    let renames = [libc::SYS_renameat, libc::SYS_renameat2].contains(&stop.call);
-    match stop.call {
-        libc::SYS_exit_group => Some(Moment::Exit),
-        libc::SYS_write if stop.arguments[0] == 1 && !stop.done => Some(Moment::Telling),
-        // 32 bytes in hex.
-        libc::SYS_write if stop.arguments[2] == 64 && !stop.done => Some(Moment::Writing),
-        // That of a record of PINs is none of these.
-        _ if renames && stop.done && path(stop, 3) == "vault" => Some(Moment::Published),
-        _ if sends(stop, pin.as_bytes()) => Some(Moment::Presenting),
-        _ => None,
+impl Moment {
+    fn of(stop: &Stop) -> Option<Self> {
+        match stop.call {
+            libc::SYS_exit_group => Some(Self::Exit),
+            libc::SYS_write if stop.arguments[0] == 1 && !stop.done => Some(Self::Telling),
+            libc::SYS_write | libc::SYS_sendto if !stop.done => Some(Self::Working),
+            // That of a record of PINs is none of these.
+            libc::SYS_renameat | libc::SYS_renameat2 if stop.done && stop.text(3) == "vault" => {
+                Some(Self::Published)
+            }
+            _ => None,
+        }
     }
-}
-
-/// The path that an argument points to.
-fn path(stop: &Stop, argument: usize) -> String {
-    let bytes = stop.read(stop.arguments[argument], 64);
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// A machine with a card whose management key is its own.
@@ -171,30 +162,34 @@ fn bench() -> Bench {
 /// Runs the flow and looks at its memory; what was found, by the moment.
 fn found(bench: &mut Bench, flow: &Flow) -> BTreeMap<Moment, BTreeSet<String>> {
     (flow.prepare)(bench);
-    let mut snapshots = BTreeMap::new();
+    let mut memory: BTreeMap<Moment, Vec<Map>> = BTreeMap::new();
     let ended = trace(&bench.command(flow), |stop| {
-        if let Some(moment) = moment(stop, Yubikey::PIN) {
-            snapshots.insert(moment, snapshot(stop.process));
+        if let Some(moment) = Moment::of(stop) {
+            let parts = snapshot(stop.process, moment == Moment::Working);
+            memory.entry(moment).or_default().extend(parts);
         }
         Then::GoOn
     });
-    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.code(), Some(flow.codes[0]), "{ended:?}");
     let mut needles = Needles::default();
     needles.add("the PIN", Yubikey::PIN.as_bytes());
+    needles.add("a wrong PIN", WRONG.as_bytes());
     needles.add("the management key", &hex(&json!(MANAGEMENT_KEY)));
     let secrets = bench.secrets().clone();
-    for (what, value) in secrets["outputs"].as_object().unwrap() {
-        needles.add(&format!("the output {what}"), &hex(value));
+    for of in [&secrets["outputs"], &secrets["providers"][0], &secrets] {
+        for (what, value) in of.as_object().unwrap().iter().filter(|(_, value)| value.is_string()) {
+            needles.add(what, &hex(value));
+        }
     }
-    for (what, value) in secrets["providers"][0].as_object().unwrap() {
-        needles.add(what, &hex(value));
-    }
-    for (what, value) in secrets.as_object().unwrap().iter().filter(|(_, value)| value.is_string())
-    {
-        needles.add(what, &hex(value));
-    }
+    // What may well be there shows that the search finds it.
+    let id = "the profile's id";
+    needles.add(id, &hex(&json!(bench.profile_id())));
     let search = |(moment, memory): (_, Vec<Map>)| (moment, needles.found_in(&memory));
-    snapshots.into_iter().map(search).collect()
+    let mut found: BTreeMap<_, _> = memory.into_iter().map(search).collect();
+    let told = found.get_mut(&Moment::Telling).unwrap();
+    assert!(told.iter().any(|what| what.starts_with(id)), "{told:?}");
+    found.values_mut().for_each(|found| found.retain(|what| !what.starts_with(id)));
+    found
 }
 
 fn hex(value: &Value) -> Vec<u8> {
@@ -202,9 +197,91 @@ fn hex(value: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn nothing_is_left() {
+fn no_secret_is_left() {
     let mut bench = bench();
-    for flow in [ENROLL, VERIFY, PUBLISH, CHANGE] {
-        println!("{} {:#?}", flow.name, found(&mut bench, &flow));
+    let mut looked = 0;
+    for (flow, in_use) in [
+        (ENROLL, &["the PIN", "the management key", "shared_x", "one in hex", "three in hex"][..]),
+        (VERIFY, &["the PIN", "shared_x"]),
+        (PUBLISH, &["the PIN", "shared_x", "one in hex", "two in hex"]),
+        (CHANGE, &["the PIN", "shared_x", "one in hex", "five in hex"]),
+        (WRONG_PIN, &["a wrong PIN"]),
+    ] {
+        let found = found(&mut bench, &flow);
+        for what in in_use {
+            let working = &found[&Moment::Working];
+            let is_found = working.iter().any(|found| found.starts_with(what));
+            assert!(is_found, "{}: {what} was in use, and not found: {working:?}", flow.name);
+        }
+        // The outputs until the set that they replaced is gone; the PIN for the keys that come after.
+        let published = found.get(&Moment::Published).into_iter().flatten();
+        let mut more = published.filter(|what| !what.contains("in hex") && !what.contains("PIN"));
+        assert_eq!(more.next(), None, "{}: after the rename", flow.name);
+        for moment in [Moment::Telling, Moment::Exit] {
+            assert_eq!(found[&moment], BTreeSet::new(), "{}: {moment:?}", flow.name);
+            looked += 1;
+        }
     }
+    tell(&format!(
+        "memory: looked at {looked} times, when the result is told and at exit, in all that the process \
+         can read, for the PIN, the management key and every key, share and output on the way, as they \
+         are, in hex, as HMAC, SHA-256 and big integers keep them, in fragments of {FRAGMENT} bytes: \
+         nothing found; while in use they were found"
+    ));
+}
+
+/// Ends a program with a signal at the first stop that `at` wants; whether its memory was dumped.
+fn is_dumped(command: &mut Command, signal: Signal, at: impl Fn(&Stop) -> bool + Sync) -> bool {
+    let place = TempDir::new().unwrap();
+    let mut sent = false;
+    let ended = trace(command.current_dir(place.path()), |stop| {
+        if !sent && at(stop) {
+            sent = true;
+            return Then::Send(signal);
+        }
+        Then::GoOn
+    });
+    match ended.status {
+        WaitStatus::Signaled(_, by, dumped) if by == signal => dumped,
+        other => panic!("{other:?}: {ended:?}"),
+    }
+}
+
+#[test]
+fn memory_cannot_be_dumped() {
+    let mut bench = bench();
+    // The very same way to die, of a program that does nothing against it.
+    let mut other = Command::new("/bin/cat");
+    assert!(is_dumped(other.arg("/dev/null"), Signal::SIGABRT, |stop| stop.call == libc::SYS_read));
+    (PUBLISH.prepare)(&mut bench);
+    let pin = Yubikey::PIN.as_bytes();
+    // The first SIGSEGV is taken by Rust's handler, which looks for an overflow of the stack.
+    for signal in [Signal::SIGABRT, Signal::SIGILL, Signal::SIGFPE] {
+        let mut command = bench.command(&PUBLISH);
+        assert!(!is_dumped(&mut command, signal, |stop| stop.sends(pin)), "{signal}");
+    }
+    // Nothing of the spec, and so no secret, is read before.
+    let mut steps = Vec::new();
+    trace(&bench.command(&PUBLISH), |stop| {
+        match (stop.call, stop.done) {
+            (libc::SYS_prctl, false)
+                if stop.arguments[..2] == [libc::PR_SET_DUMPABLE as u64, 0] =>
+            {
+                steps.push("undumpable");
+            }
+            (libc::SYS_prlimit64, false) if stop.arguments[1] == 4 && stop.arguments[2] != 0 => {
+                assert_eq!(stop.read(stop.arguments[2], 16), [0; 16]);
+                steps.push("no core");
+            }
+            (libc::SYS_openat, false) if stop.text(1).ends_with("spec.json") => steps.push("spec"),
+            (libc::SYS_openat, false) if stop.text(1).ends_with("/pin") => steps.push("PIN"),
+            _ => {}
+        }
+        Then::GoOn
+    });
+    assert_eq!(steps, ["undumpable", "no core", "spec", "PIN"]);
+    tell(
+        "core dumps: 3 signals that dump other programs ended it while it sent the PIN, with no limit \
+         on dumps set for it: nothing was dumped; it forbids dumps before it opens its spec",
+    );
 }

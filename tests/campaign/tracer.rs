@@ -69,6 +69,22 @@ impl Stop {
         bytes
     }
 
+    /// The text that an argument points to, or its beginning.
+    pub fn text(&self, argument: usize) -> String {
+        // Not beyond the page: the next one may not be there.
+        let address = self.arguments[argument];
+        let bytes = self.read(address, usize::try_from(4096 - address % 4096).unwrap());
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// Whether the call is about to send or write something with these bytes in it.
+    pub fn sends(&self, bytes: &[u8]) -> bool {
+        let sends = [libc::SYS_write, libc::SYS_sendto].contains(&self.call) && !self.done;
+        let length = usize::try_from(self.arguments[2]).unwrap_or(usize::MAX).min(4096);
+        sends && self.read(self.arguments[1], length).windows(bytes.len()).any(|at| at == bytes)
+    }
+
     /// Whether the call writes: to a file system, or to a socket or pipe.
     pub fn writes(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
@@ -130,7 +146,7 @@ impl Stop {
 }
 
 /// Runs `command` to its end, and asks `see` at every stop at a system call. The stops of the shell
-/// that becomes the program are left out.
+/// that becomes the program are left out; it sets no limit on core dumps.
 pub fn trace(command: &Command, mut see: impl FnMut(&Stop) -> Then + Send) -> Ended {
     // A thread waits for the children of its own only, and the tests have many.
     thread::scope(|scope| scope.spawn(|| follow(command, &mut see)).join().unwrap())
@@ -140,7 +156,7 @@ fn follow(command: &Command, see: &mut dyn FnMut(&Stop) -> Then) -> Ended {
     let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     let mut shell = Command::new("/bin/sh");
     shell
-        .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
+        .args(["-c", "ulimit -c unlimited; kill -STOP $$; exec \"$@\"", "sh"])
         .arg(command.get_program())
         .args(command.get_args())
         .stdin(Stdio::null())
