@@ -152,8 +152,8 @@ impl Bench {
         if self.slot == SLOTS.len() {
             *self = Self::new();
         }
-        for path in tree(&self.machine.state).iter().skip(1) {
-            fs::remove_file(path).unwrap();
+        for file in fs::read_dir(&self.machine.state).into_iter().flatten() {
+            fs::remove_file(file.unwrap().path()).unwrap();
         }
         self.empty_ram();
     }

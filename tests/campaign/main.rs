@@ -10,9 +10,11 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod crash;
+mod disk;
 mod extent;
 mod flows;
 mod memory;
+mod power;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;

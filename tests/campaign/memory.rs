@@ -136,9 +136,7 @@ impl Moment {
             libc::SYS_write if stop.arguments[0] == 1 && !stop.done => Some(Self::Telling),
             libc::SYS_write | libc::SYS_sendto if !stop.done => Some(Self::Working),
             // That of a record of PINs is none of these.
-            libc::SYS_renameat | libc::SYS_renameat2 if stop.done && stop.text(3) == "vault" => {
-                Some(Self::Published)
-            }
+            _ if stop.renames() && stop.done && stop.text(3) == "vault" => Some(Self::Published),
             _ => None,
         }
     }

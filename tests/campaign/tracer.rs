@@ -78,6 +78,11 @@ impl Stop {
         String::from_utf8_lossy(text).into_owned()
     }
 
+    /// Whether the call renames a file; the new name is the argument number 3.
+    pub fn renames(&self) -> bool {
+        [libc::SYS_renameat, libc::SYS_renameat2].contains(&self.call)
+    }
+
     /// Whether the call is about to send or write something with these bytes in it.
     pub fn sends(&self, bytes: &[u8]) -> bool {
         let sends = [libc::SYS_write, libc::SYS_sendto].contains(&self.call) && !self.done;
