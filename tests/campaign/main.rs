@@ -14,6 +14,7 @@ mod disk;
 mod extent;
 mod flows;
 mod memory;
+mod pins;
 mod power;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
