@@ -351,10 +351,9 @@ impl Work<'_> {
     /// Derives the declared secrets and publishes them. The card's session is over by now.
     fn publish(&mut self) -> Result<()> {
         self.end_session();
-        let Some(opened) = self.opened.take() else {
+        let Some(set) = self.derive()? else {
             return Ok(());
         };
-        let set = self.derive(opened)?;
         memory::wipe_stack();
         // A run that was killed before it could sync may have left the profile (rule 2).
         let is_synced = self.enrolled || self.key.profile.is_some();
@@ -366,9 +365,12 @@ impl Work<'_> {
 }
 
 impl Work<'_> {
-    /// The declared secrets. The key itself is gone afterwards.
+    /// The declared secrets, if the profile is open. The key itself is gone afterwards.
     #[inline(never)]
-    fn derive(&self, opened: Opened) -> Result<Vec<Entry>> {
+    fn derive(&mut self) -> Result<Option<Vec<Entry>>> {
+        let Some(opened) = self.opened.take() else {
+            return Ok(None);
+        };
         let mut set = Vec::with_capacity(self.key.secrets.len());
         for (name, secret) in &self.key.secrets {
             let bytes = opened.output(&secret.usage, secret.length)?;
@@ -386,7 +388,7 @@ impl Work<'_> {
                 mode: secret.mode.0,
             });
         }
-        Ok(set)
+        Ok(Some(set))
     }
 }
 

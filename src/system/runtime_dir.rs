@@ -224,9 +224,9 @@ fn create_or_open(
 ) -> nix::Result<OwnedFd> {
     // At once, also if the run is killed right after this: readers of other users pass through it.
     let umask = stat::umask(Mode::empty());
-    let made = stat::mkdirat(&parent, name, mode);
+    let result = stat::mkdirat(&parent, name, mode);
     stat::umask(umask);
-    match made {
+    match result {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
     }

@@ -102,7 +102,7 @@ fn kill_at(bench: &Bench, flow: &Flow, point: Point) -> bool {
         seen += usize::from(stop.done == done && stop.writes());
         if seen == nth { Then::Kill } else { Then::GoOn }
     });
-    bench.machine.no_secret_in(&ended.stderr, ended.stderr.as_bytes());
+    bench.machine.no_secret_in(&ended.said, ended.said.as_bytes());
     ended.code().is_none()
 }
 

@@ -105,8 +105,8 @@ impl Disk {
         let options = format!("fd={},rootmode=100600,user_id=0,group_id=0", device.as_raw_fd());
         mount(Some("disk"), &file, Some("fuse"), MsFlags::empty(), Some(&*options)).unwrap();
         let content = Arc::new(Mutex::new(Content { image, events: Vec::new() }));
-        let served = Arc::clone(&content);
-        let server = Some(thread::spawn(move || serve(device, &served)));
+        let shared = Arc::clone(&content);
+        let server = Some(thread::spawn(move || serve(device, &shared)));
         let mounted = Some(Mounted::new(&file, at));
         Self { mounted, file, content, server }
     }

@@ -186,7 +186,9 @@ fn found(bench: &mut Bench, flow: &Flow) -> BTreeMap<Moment, BTreeSet<String>> {
     let mut found: BTreeMap<_, _> = memory.into_iter().map(search).collect();
     let told = found.get_mut(&Moment::Telling).unwrap();
     assert!(told.iter().any(|what| what.starts_with(id)), "{told:?}");
-    found.values_mut().for_each(|found| found.retain(|what| !what.starts_with(id)));
+    for found in found.values_mut() {
+        found.retain(|what| !what.starts_with(id));
+    }
     found
 }
 

@@ -101,7 +101,7 @@ fn cut_everywhere(flow: &Flow, from: Option<Event>) {
             let image = after_cut(&run.base, &run.events[..cut], |_| match part {
                 0 => false,
                 1 => true,
-                _ => random.next_u32() % 2 == 0,
+                _ => random.next_u32().is_multiple_of(2),
             });
             let case =
                 format!("{}: power cut after event {cut}, part {part}, seed {}", flow.name, seed());

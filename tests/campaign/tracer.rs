@@ -45,8 +45,8 @@ pub enum Then {
 #[derive(Debug)]
 pub struct Ended {
     pub status: WaitStatus,
-    pub stdout: String,
-    pub stderr: String,
+    /// What it said on standard output and error.
+    pub said: String,
 }
 
 impl Ended {
@@ -158,15 +158,15 @@ pub fn trace(command: &Command, mut see: impl FnMut(&Stop) -> Then + Send) -> En
 }
 
 fn follow(command: &Command, see: &mut dyn FnMut(&Stop) -> Then) -> Ended {
-    let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    let mut output = tempfile::tempfile().unwrap();
     let mut shell = Command::new("/bin/sh");
     shell
         .args(["-c", "ulimit -c unlimited; kill -STOP $$; exec \"$@\"", "sh"])
         .arg(command.get_program())
         .args(command.get_args())
         .stdin(Stdio::null())
-        .stdout(stdout.try_clone().unwrap())
-        .stderr(stderr.try_clone().unwrap())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output.try_clone().unwrap())
         // Not to be stopped, killed or dumped with the tests.
         .process_group(0);
     for (name, value) in command.get_envs() {
@@ -178,6 +178,8 @@ fn follow(command: &Command, see: &mut dyn FnMut(&Stop) -> Then) -> Ended {
     if let Some(directory) = command.get_current_dir() {
         shell.current_dir(directory);
     }
+    // Whoever traces it waits for it, too.
+    #[allow(clippy::zombie_processes)]
     let child = shell.spawn().unwrap();
     let process = Pid::from_raw(child.id().try_into().unwrap());
     waitpid(process, Some(WaitPidFlag::WUNTRACED)).unwrap();
@@ -188,13 +190,10 @@ fn follow(command: &Command, see: &mut dyn FnMut(&Stop) -> Then) -> Ended {
     ptrace::seize(process, options).unwrap();
     kill(process, Signal::SIGCONT).unwrap();
     let status = attend(process, see);
-    let text = |file: &mut File| {
-        let mut bytes = Vec::new();
-        file.rewind().unwrap();
-        file.read_to_end(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    Ended { status, stdout: text(&mut stdout), stderr: text(&mut stderr) }
+    let mut said = Vec::new();
+    output.rewind().unwrap();
+    output.read_to_end(&mut said).unwrap();
+    Ended { status, said: String::from_utf8_lossy(&said).into_owned() }
 }
 
 /// Lets every thread go from stop to stop until the process has ended.
