@@ -245,6 +245,7 @@ impl Params {
 
     /// The provider's secret, from the card's answer to [`Self::peer_point`].
     #[must_use]
+    #[inline(never)]
     pub fn secret(&self, x: &SharedX) -> ProviderSecret {
         let (x, salt) = (x.as_bytes(), &self.peer.salt);
         let secret = match self.peer.scheme {

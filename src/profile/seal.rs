@@ -27,6 +27,7 @@ pub struct NewProvider {
 ///
 /// The profile was opened again, with every provider's secret, before this returns: a profile
 /// that can't be is the one fault that nobody could mend later.
+#[inline(never)]
 pub fn seal(
     name: &str,
     threshold: u8,

@@ -11,9 +11,15 @@
 
 mod cards;
 mod chance;
+mod crash;
+mod disk;
 mod extent;
+mod flows;
+mod memory;
 mod pins;
+mod power;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
 mod together;
+mod tracer;
