@@ -1,6 +1,7 @@
 //! Carries a plan out: one step after the other on the open session, each result added to what is
 //! known, until the planner has nothing more to ask for.
 
+mod attest;
 mod enroll;
 mod preview;
 mod unlock;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 pub use preview::{Preview, preview};
 
 use crate::{
-    card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
+    card::{CardName, Fault, Pin, PinPolicy, Piv, Roots, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error, Result},
     observe::{self, Turn, Turns},
     plan::{self, Known, Next, Presented, Session, Step},
@@ -87,6 +88,8 @@ struct Work<'a> {
     turn: Option<Turn>,
     /// Whether the PIN was the last thing that the card was told, as PIN policy "always" wants it.
     pin_is_fresh: bool,
+    /// Who vouches for cards; none where nobody has to, or they were not read yet.
+    roots: Option<Roots>,
     /// What a person typed, and for which card.
     answers: Vec<(CardName, Zeroizing<Vec<u8>>)>,
     shares: Vec<(usize, ProviderSecret)>,
@@ -142,6 +145,7 @@ impl<'a> Work<'a> {
             piv: None,
             turn: None,
             pin_is_fresh: false,
+            roots: None,
             answers: Vec::new(),
             shares: Vec::new(),
             opened: None,
@@ -187,6 +191,7 @@ impl Work<'_> {
         match step {
             Step::FindCard => self.find_card(),
             Step::InspectSlot => self.inspect_slot(),
+            Step::Attest => self.attest(),
             Step::CountTries => self.count_tries(),
             Step::AskPin => self.ask_pin(),
             Step::PresentPin => self.present_pin(),
@@ -201,6 +206,7 @@ impl Work<'_> {
     fn find_card(&mut self) -> Attempt {
         if self.profile.is_none() {
             self.store.check_writable(self.name)?;
+            self.read_roots()?;
         }
         // Whoever waits for a turn has none.
         self.end_session();

@@ -9,6 +9,8 @@ mod certificate;
 mod roots;
 mod signature;
 
+use std::fmt;
+
 use p256::PublicKey;
 
 pub(super) use certificate::{Certificate, policies};
@@ -31,6 +33,21 @@ pub enum Attestation {
     Bad(String),
     /// That it made this key.
     Made(Trust, Statement),
+}
+
+impl fmt::Display for Attestation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("the card makes none"),
+            Self::Untrusted(why) | Self::Bad(why) => write!(f, "not to be trusted: {why}"),
+            Self::Able(trust) => {
+                write!(f, "none of the slot; root {} vouches for the card", trust.root)
+            }
+            Self::Made(trust, _) => {
+                write!(f, "the card made the slot's key; root {} vouches for it", trust.root)
+            }
+        }
+    }
 }
 
 /// Who vouches for a card.

@@ -12,6 +12,8 @@ pub enum Step {
     FindCard,
     /// Ask what is in the slot, without the PIN.
     InspectSlot,
+    /// Ask what the card attests of the slot, and see who vouches for it.
+    Attest,
     /// Ask how many tries the PIN has left.
     CountTries,
     /// End the session, and ask a person for the PIN.
@@ -35,6 +37,7 @@ impl fmt::Display for Step {
         match self {
             Self::FindCard => f.write_str("find the card"),
             Self::InspectSlot => f.write_str("ask what is in the slot"),
+            Self::Attest => f.write_str("check what the card attests of the slot's key"),
             Self::CountTries => f.write_str("ask how many tries the PIN has left"),
             Self::AskPin => f.write_str("ask a person for the PIN"),
             Self::PresentPin => f.write_str("present the PIN"),
@@ -57,7 +60,11 @@ impl Step {
             return self == Self::Publish;
         };
         match self {
-            Self::FindCard | Self::InspectSlot | Self::CountTries | Self::ProbeSlot => {
+            Self::FindCard
+            | Self::InspectSlot
+            | Self::Attest
+            | Self::CountTries
+            | Self::ProbeSlot => {
                 return false;
             }
             Self::AskPin => known.answered.push(session.card),
@@ -66,6 +73,7 @@ impl Step {
             Self::Generate => {
                 let public = Ok(base_point());
                 let source = KeySource::KeyAgreement;
+                session.attestation = None;
                 session.slot = Some(SlotState::Key(SlotKey {
                     public,
                     policies: None,

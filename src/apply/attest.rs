@@ -1,0 +1,78 @@
+//! Asking a card what it attests, and reading who vouches for it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
+use super::{Attempt, Work, out_of_order};
+use crate::{
+    card::Roots,
+    error::{Class, Error, Result},
+    spec::AttestationPolicy,
+};
+
+/// The makers' files are of some 20 KB.
+const LONGEST_FILE: u64 = 1 << 20;
+
+impl Work<'_> {
+    /// Reads the makers' certificates, if the spec wants an attestation: before a card is looked
+    /// for.
+    pub(super) fn read_roots(&mut self) -> Result<()> {
+        if self.key.attestation.policy == AttestationPolicy::Off || self.roots.is_some() {
+            return Ok(());
+        }
+        let mut roots = Roots::default();
+        let wrong = |file: &Path, found: String| {
+            Error::new(
+                Class::Spec,
+                format!("key {}: reading attestation roots {}", self.name, file.display()),
+                found,
+                format!(
+                    "Correct the file, or security.cryptkey.keys.{}.attestation.roots. Yubico's roots \
+                     are at https://developers.yubico.com/PKI/.",
+                    self.name
+                ),
+            )
+        };
+        for file in &self.key.attestation.roots {
+            let text = read(file).map_err(|error| wrong(file, error.to_string()))?;
+            roots.add(&text).map_err(|why| wrong(file, why))?;
+        }
+        if let (true, Some(file)) = (roots.is_empty(), self.key.attestation.roots.first()) {
+            let found = "none of its certificates, nor those of the other files, is self-signed";
+            return Err(wrong(file, found.into()));
+        }
+        self.roots = Some(roots);
+        Ok(())
+    }
+
+    /// Asks what the card attests of the slot, and who vouches for it.
+    pub(super) fn attest(&mut self) -> Attempt {
+        let roots = self.roots.take().ok_or_else(|| out_of_order(self.name))?;
+        let slot = self.key.slot;
+        let told =
+            self.with_card("asking for its attestation", |piv| piv.attestation(slot, &roots));
+        self.roots = Some(roots);
+        let told = told?;
+        tracing::debug!("key {}: attestation: {told}", self.name);
+        // With PIN policy "always", the question took what the PIN had allowed.
+        self.pin_is_fresh = false;
+        self.session()?.1.attestation = Some(told);
+        Ok(())
+    }
+}
+
+/// The text of a regular file; other bytes than UTF-8, which PEM has none of, are replaced.
+fn read(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::other("it is longer than 1 MiB"));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
