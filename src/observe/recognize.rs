@@ -172,6 +172,7 @@ fn session(
         factory_management_key: None,
         orphan: None,
         tries: None,
+        history: None,
         verified: false,
     }
 }

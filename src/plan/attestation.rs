@@ -22,11 +22,13 @@ pub enum Mistrust {
     Bad(String),
 }
 
-/// The step that attestation wants next for a card that is to be enrolled, if any.
+/// The step that attestation wants next for a card that is to be enrolled, if any. Where a key is to
+/// be generated, whatever is in the slot now, the card has to be one whose word will count.
 pub(super) fn step(
     key: &Key,
     session: &Session,
     slot: &SlotState,
+    generate: bool,
 ) -> Result<Option<Step>, Mistrust> {
     let is_required = match key.attestation.policy {
         AttestationPolicy::Off => return Ok(None),
@@ -36,19 +38,21 @@ pub(super) fn step(
     let Some(attestation) = &session.attestation else {
         return Ok(Some(Step::Attest));
     };
-    match (attestation, slot) {
-        (Attestation::Bad(why), _) => Err(Mistrust::Bad(why.clone())),
-        (Attestation::Made(_, statement), _) => match disagreement(key, session, slot, statement) {
-            Some(why) => Err(Mistrust::Bad(why)),
-            None => Ok(None),
-        },
-        // What it would say of a key that it generates would be bad.
-        (Attestation::Untrusted(why), SlotState::Empty) => Err(Mistrust::Untrusted(why.clone())),
-        (Attestation::Untrusted(why), _) if is_required => Err(Mistrust::Untrusted(why.clone())),
-        (Attestation::None, _) if is_required => Err(Mistrust::Unable),
-        (Attestation::Able(_), SlotState::Key(_)) if is_required => Err(Mistrust::Unattested),
-        _ => Ok(None),
-    }
+    let why = match attestation {
+        Attestation::Bad(why) => Some(Mistrust::Bad(why.clone())),
+        Attestation::Untrusted(why) if is_required || generate => {
+            Some(Mistrust::Untrusted(why.clone()))
+        }
+        Attestation::None if is_required => Some(Mistrust::Unable),
+        Attestation::Able(_) if is_required && !generate && *slot != SlotState::Unknown => {
+            Some(Mistrust::Unattested)
+        }
+        Attestation::Made(_, statement) if !generate => {
+            disagreement(key, session, slot, statement).map(Mistrust::Bad)
+        }
+        _ => None,
+    };
+    why.map_or(Ok(None), Err)
 }
 
 /// In what the statement differs from what the card says otherwise, or from the declaration.
@@ -60,21 +64,17 @@ fn disagreement(
 ) -> Option<String> {
     let (declared, serial) = ((key.pin_policy, key.touch_policy), session.card.serial);
     let about = |serial| CardName { serial, guid: None };
-    match slot {
-        SlotState::Empty => return Some("it is about a key, and the slot is empty".into()),
-        // It is compared once the slot's key is known.
-        SlotState::Unknown => {}
-        SlotState::Key(found) => {
-            let is_same = match (&found.public, &statement.public) {
-                (Ok(found), Ok(attested)) => piv::same_key(found, attested),
-                _ => false,
-            };
-            if !is_same {
-                return Some("it is about another key than the one in the slot".into());
-            }
-            if found.source == KeySource::Metadata && !found.is_generated {
-                return Some("the card says elsewhere that the key was imported".into());
-            }
+    // A key that is not known yet is compared when it is.
+    if let SlotState::Key(found) = slot {
+        let is_same = match (&found.public, &statement.public) {
+            (Ok(found), Ok(attested)) => piv::same_key(found, attested),
+            _ => false,
+        };
+        if !is_same {
+            return Some("it is about another key than the one in the slot".into());
+        }
+        if found.source == KeySource::Metadata && !found.is_generated {
+            return Some("the card says elsewhere that the key was imported".into());
         }
     }
     match statement.policies {

@@ -19,12 +19,10 @@ pub use step::Step;
 
 use crate::{
     card::{Attestation, CardName, Fingerprint, PinPolicy, SlotKey, SlotState},
+    guard::History,
     profile::piv,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
-
-/// With fewer tries left than this, no PIN is presented: the last one is never ours.
-pub const MIN_TRIES: u8 = 2;
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +101,8 @@ pub struct Session {
     pub orphan: Option<String>,
     /// The tries that the PIN has left; none before they were asked for.
     pub tries: Option<u8>,
+    /// What is known of the PIN; none before it was looked up.
+    pub history: Option<History>,
     /// Whether the card accepted the PIN in this session.
     pub verified: bool,
 }
@@ -205,7 +205,7 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
         _ => return Ok(Next::Step(Step::FindCard)),
     };
     if session.provider.is_none() {
-        let wants = attestation::step(key, session, slot);
+        let wants = attestation::step(key, session, slot, generate);
         let wants = wants.map_err(|why| Refusal::Attestation { slot: key.slot, why })?;
         if let Some(step) = wants {
             return Ok(Next::Step(step));
@@ -315,12 +315,23 @@ fn pin_step(
         Some(PinState::Unresolved) => return Err(Refusal::PinUnresolved),
         None => {}
     }
-    Ok(Some(match session.tries {
-        None => Step::CountTries,
-        Some(left) if left < MIN_TRIES => return Err(Refusal::TooFewTries { left }),
-        Some(_) if *source == PinSource::Ask && !known.answered.contains(&session.card) => {
-            Step::AskPin
+    match session.tries {
+        None => return Ok(Some(Step::CountTries)),
+        Some(left) if left < key.min_tries => {
+            return Err(Refusal::TooFewTries { left, wanted: key.min_tries });
         }
-        Some(_) => Step::PresentPin,
+        Some(_) => {}
+    }
+    if *source == PinSource::Ask && !known.answered.contains(&session.card) {
+        return Ok(Some(Step::AskPin));
+    }
+    Ok(Some(match &session.history {
+        None => Step::RecallPin,
+        Some(History::Unproven) => Step::RecordPin,
+        Some(History::Proven | History::Recorded) => Step::PresentPin,
+        Some(History::Rejected(when)) => {
+            let (card, when) = (session.card, when.clone());
+            return Err(Refusal::PinRemembered { card, when });
+        }
     }))
 }
