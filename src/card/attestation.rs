@@ -112,9 +112,12 @@ impl Piv {
     /// The certificate of the card's attestation key; none where the card has none. The inner error
     /// says why it can't be read.
     fn attestation_certificate(&mut self) -> Result<Option<Result<Certificate, String>>, Fault> {
-        let Some(object) = self.object(&[0x5f, 0xff, 0x01])? else {
-            return Ok(None);
+        let object = match self.object(&[0x5f, 0xff, 0x01]) {
+            // Some cards say "wrong data" or "not supported" of an object that they do not know.
+            Err(Fault::Status(StatusWord(0x6a00..=0x6aff | 0x6d00))) => None,
+            told => told?,
         };
+        let Some(object) = object else { return Ok(None) };
         let der = match (tlv::find(&object, 0x71), tlv::find(&object, 0x70)) {
             (Ok(Some([0]) | None), Ok(Some(der))) => Ok(der),
             _ => Err("it is compressed, or malformed".into()),
