@@ -62,10 +62,10 @@ pub enum Attests {
 
 #[derive(Clone, Debug)]
 pub struct Card {
-    pub attests: Attests,
     pub name: CardName,
     pub content: Content,
     pub tells: Tells,
+    pub attests: Attests,
     pub policies: Policies,
     /// Whether the PIN of the spec is this card's.
     pub pin_is_right: bool,
