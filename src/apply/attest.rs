@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Attempt, Work, out_of_order};
+use super::{Attempt, Work};
 use crate::{
     card::Roots,
     error::{Class, Error, Result},
@@ -17,13 +17,13 @@ use crate::{
 const LONGEST_FILE: u64 = 1 << 20;
 
 impl Work<'_> {
-    /// Reads the makers' certificates, if the spec wants an attestation: before a card is looked
-    /// for.
-    pub(super) fn read_roots(&mut self) -> Result<()> {
-        if self.key.attestation.policy == AttestationPolicy::Off || self.roots.is_some() {
-            return Ok(());
-        }
+    /// The makers' certificates. They are read before a card is looked for, too, so that a fault in
+    /// them costs nothing.
+    pub(super) fn roots(&self) -> Result<Roots> {
         let mut roots = Roots::default();
+        if self.key.attestation.policy == AttestationPolicy::Off {
+            return Ok(roots);
+        }
         let wrong = |file: &Path, found: String| {
             Error::new(
                 Class::Spec,
@@ -44,18 +44,14 @@ impl Work<'_> {
             let found = "none of its certificates, nor those of the other files, is self-signed";
             return Err(wrong(file, found.into()));
         }
-        self.roots = Some(roots);
-        Ok(())
+        Ok(roots)
     }
 
     /// Asks what the card attests of the slot, and who vouches for it.
     pub(super) fn attest(&mut self) -> Attempt {
-        let roots = self.roots.take().ok_or_else(|| out_of_order(self.name))?;
-        let slot = self.key.slot;
-        let told =
-            self.with_card("asking for its attestation", |piv| piv.attestation(slot, &roots));
-        self.roots = Some(roots);
-        let told = told?;
+        let (roots, slot) = (self.roots()?, self.key.slot);
+        let what = "asking for its attestation";
+        let told = self.with_card(what, |piv| piv.attestation(slot, &roots))?;
         tracing::debug!("key {}: attestation: {told}", self.name);
         // With PIN policy "always", the question took what the PIN had allowed.
         self.pin_is_fresh = false;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 pub use preview::{Preview, preview};
 
 use crate::{
-    card::{CardName, Fault, Pin, PinPolicy, Piv, Roots, SlotState, StatusWord, TouchPolicy},
+    card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error, Result},
     guard::PinGuard,
     observe::{self, Turn, Turns},
@@ -93,8 +93,6 @@ struct Work<'a> {
     turn: Option<Turn>,
     /// Whether the PIN was the last thing that the card was told, as PIN policy "always" wants it.
     pin_is_fresh: bool,
-    /// Who vouches for cards; none where nobody has to, or they were not read yet.
-    roots: Option<Roots>,
     /// What a person typed, and for which card.
     answers: Vec<(CardName, Zeroizing<Vec<u8>>)>,
     shares: Vec<(usize, ProviderSecret)>,
@@ -152,7 +150,6 @@ impl<'a> Work<'a> {
             pin: None,
             turn: None,
             pin_is_fresh: false,
-            roots: None,
             answers: Vec::new(),
             shares: Vec::new(),
             opened: None,
@@ -215,7 +212,7 @@ impl Work<'_> {
     fn find_card(&mut self) -> Attempt {
         if self.profile.is_none() {
             self.store.check_writable(self.name)?;
-            self.read_roots()?;
+            self.roots()?;
         }
         // Whoever waits for a turn has none.
         self.end_session();

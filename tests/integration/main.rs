@@ -12,6 +12,7 @@ mod ask;
 mod attestation;
 mod cli;
 mod enroll;
+mod guard;
 mod management;
 mod messages;
 mod pin;
