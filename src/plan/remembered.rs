@@ -102,13 +102,14 @@ pub(super) fn policies_parts(
         Class::KeyChanged,
         "checking the card before its PIN is spent",
         format!(
-            "the key in slot {slot} has PIN policy {} and touch policy {}, and was enrolled with {} \
-             and {}",
+            "the key in slot {slot} has PIN policy {} and touch policy {}, and its profile remembers \
+             {} and {}",
             found.0, found.1, sealed.0, sealed.1
         ),
-        "A key keeps its policies for good, so this one was imported again with others, or the \
-         card is another one with a copy of it. Import it with the policies that it was enrolled \
-         with, or insert the card that was enrolled."
+        "A key keeps its policies for good, so this one was imported again with others, the card is \
+         another one with a copy of it, or the profile was tampered with. Import the key with the \
+         policies that it was enrolled with, insert the card that was enrolled, or restore the \
+         profile."
             .into(),
     )
 }

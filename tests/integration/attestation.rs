@@ -242,10 +242,7 @@ fn policies_that_changed_under_a_profile_are_named() {
     for policy in ["once", "always"] {
         machine.vault(&again, json!({ "pinPolicy": policy }));
         let output = machine.apply().exits(16);
-        output.says(&[
-            "PIN policy always and touch policy never",
-            "was enrolled with once and never",
-        ]);
+        output.says(&["PIN policy always and touch policy never", "remembers once and never"]);
     }
     assert_eq!(again.presented(), 0);
 }

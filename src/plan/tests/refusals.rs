@@ -258,10 +258,10 @@ fn about_another_card() {
         &changed,
         Class::KeyChanged,
         &expect![[r#"
-        tried: key vault: checking the card before its PIN is spent
-        found: the key in slot 9d has PIN policy always and touch policy cached, and was enrolled with once and never
-        advice: A key keeps its policies for good, so this one was imported again with others, or the card is another one with a copy of it. Import it with the policies that it was enrolled with, or insert the card that was enrolled.
-    "#]],
+            tried: key vault: checking the card before its PIN is spent
+            found: the key in slot 9d has PIN policy always and touch policy cached, and its profile remembers once and never
+            advice: A key keeps its policies for good, so this one was imported again with others, the card is another one with a copy of it, or the profile was tampered with. Import the key with the policies that it was enrolled with, insert the card that was enrolled, or restore the profile.
+        "#]],
     );
 }
 
