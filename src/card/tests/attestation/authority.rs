@@ -28,7 +28,7 @@ pub fn about(serial: u32, pin: u8, touch: u8) -> String {
 /// A key, and its certificate.
 #[derive(Clone)]
 pub struct Entity {
-    key: PathBuf,
+    pub key: PathBuf,
     /// The certificate, in DER.
     pub der: Vec<u8>,
 }

@@ -174,6 +174,9 @@ fn another_root_or_a_gap_on_the_way_is_refused() {
     bad(&ask(&leaf, &other, &vouching), "its signature is wrong");
     let renamed = office.issue(between, "Other card", "rsa:2048", &ca(0), SHA256);
     bad(&ask(&leaf, &renamed, &vouching), "its issuer is not the card's attestation key");
+    // The right key under another name vouches for nothing.
+    let alias = office.certify(root, "Alias", &between.key, &ca(1), SHA256);
+    bad(&ask(&leaf, rsa, &roots(&[root, &alias])), "CN=Between, is not among the roots");
 }
 
 #[test]
