@@ -269,7 +269,7 @@ fn a_directory_that_cannot_be_is_an_error() {
     let mut store = Store::open(&state.path.join("deeper")).unwrap();
     assert!(!store.exists());
     let error = store.save(&profile("vault")).unwrap_err();
-    expect!["creating state directory STATE/deeper: No such file or directory (os error 2). Nothing was enrolled. Mount the directory above it, writable."].assert_eq(&state.told(&error));
+    expect!["creating state directory STATE/deeper: No such file or directory (os error 2). Nothing was written. Mount the directory above it, writable."].assert_eq(&state.told(&error));
 }
 
 #[test]

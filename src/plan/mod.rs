@@ -330,8 +330,7 @@ fn pin_step(
         Some(History::Unproven) => Step::RecordPin,
         Some(History::Proven | History::Recorded) => Step::PresentPin,
         Some(History::Rejected(when)) => {
-            let (card, when) = (session.card, when.clone());
-            return Err(Refusal::PinRemembered { card, when });
+            return Err(Refusal::PinRemembered(when.clone()));
         }
     }))
 }

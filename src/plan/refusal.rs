@@ -133,12 +133,7 @@ pub enum Refusal {
         wanted: u8,
     },
     /// The card rejected this PIN in an earlier run.
-    PinRemembered {
-        /// The card.
-        card: CardName,
-        /// When, and for which key.
-        when: Rejection,
-    },
+    PinRemembered(Rejection),
     /// The card rejected the PIN in this run.
     PinRejected {
         /// Tries left.
@@ -355,13 +350,20 @@ impl Refusal {
                  unblock-pin`)."
                     .into(),
             ),
-            Self::PinRemembered { card, when: Rejection { at, key, left } } => (
+            Self::PinRemembered(Rejection { card, at, key, left, told }) => (
                 Class::PinRefused,
                 "unlocking the card",
-                format!(
-                    "{card} rejected this very PIN at {at}, when key {key} presented it; tries left \
-                     then: {left}"
-                ),
+                if *told {
+                    format!(
+                        "{card} rejected this very PIN at {at}, when key {key} presented it; tries left \
+                         then: {left}"
+                    )
+                } else {
+                    format!(
+                        "this very PIN was presented to {card} at {at} for key {key}, in a run that did \
+                         not live to hear the answer, and a try was gone; tries left then: {left}"
+                    )
+                },
                 format!(
                     "Nothing was presented. Correct the PIN that {} names. If it is right by now, or \
                      always was: `nixos-cryptkey pin forget --card {}`.",

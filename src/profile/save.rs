@@ -99,6 +99,15 @@ impl Store {
         self.directory()
     }
 
+    /// The lock on the directory, under which its files are written; the directory is created where it
+    /// is absent. `tried` is for the error.
+    ///
+    /// # Errors
+    /// As [`Self::writable`]; or another run holds it for too long.
+    pub fn lock(&mut self, tried: &str) -> Result<Flock<File>> {
+        lock(self.writable()?, tried)
+    }
+
     fn directory(&self) -> Result<&File> {
         self.dir.as_ref().ok_or_else(|| {
             Error::new(
@@ -169,19 +178,25 @@ impl Store {
         if self.dir.is_some() {
             return Ok(());
         }
+        let mut is_new = false;
         match DirBuilder::new().mode(0o700).create(&self.path) {
-            Ok(()) => {}
+            Ok(()) => is_new = true,
             // Somebody else was quicker: what is there is checked as always.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(failed(
                     format!("creating state directory {}", self.path.display()),
                     error,
-                    "Nothing was enrolled. Mount the directory above it, writable.",
+                    "Nothing was written. Mount the directory above it, writable.",
                 ));
             }
         }
         self.dir = Self::open(&self.path)?.dir;
+        if is_new {
+            let dir = self.directory()?;
+            let tried = || format!("syncing state directory {}", self.path.display());
+            self.sync_names(dir).map_err(|error| failed(tried(), error, WRITABLE))?;
+        }
         Ok(())
     }
 }
@@ -193,7 +208,7 @@ fn temporary(name: &str) -> String {
 
 /// The lock on the directory under which its files are written, until it is dropped.
 fn lock(dir: &File, tried: &str) -> Result<Flock<File>> {
-    let failed = |error| failed(tried.to_owned(), error, "Nothing was enrolled.");
+    let failed = |error| failed(tried.to_owned(), error, "Nothing was written.");
     let dir = dir.try_clone().map_err(failed)?;
     exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
         Some(errno) => failed(errno.into()),

@@ -336,12 +336,21 @@ fn about_the_pin() {
             advice: Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`).
         "#]],
     );
-    let when = Rejection { at: "2026-11-21T11:59:59Z".into(), key: "desk".into(), left: 2 };
+    let rejection = Rejection {
+        card: CardName { serial: Serial::new(12_345_678), guid: None },
+        at: "2026-11-21T11:59:59Z".into(),
+        key: "desk".into(),
+        left: 2,
+        told: true,
+    };
+    let untold = Rejection { told: false, ..rejection.clone() };
+    check(&Refusal::PinRemembered(untold), Class::PinRefused, &expect![[r#"
+        tried: key vault: unlocking the card
+        found: this very PIN was presented to card 12345678 at 2026-11-21T11:59:59Z for key desk, in a run that did not live to hear the answer, and a try was gone; tries left then: 2
+        advice: Nothing was presented. Correct the PIN that security.cryptkey.keys.vault.pin names. If it is right by now, or always was: `nixos-cryptkey pin forget --card 12345678`.
+    "#]]);
     check(
-        &Refusal::PinRemembered {
-            card: CardName { serial: Serial::new(12_345_678), guid: None },
-            when,
-        },
+        &Refusal::PinRemembered(rejection),
         Class::PinRefused,
         &expect![[r#"
             tried: key vault: unlocking the card

@@ -24,7 +24,13 @@ pub struct Run<'a> {
 
 /// A PIN that was rejected.
 pub fn rejected() -> History {
-    History::Rejected(Rejection { at: "then".into(), key: "vault".into(), left: 2 })
+    History::Rejected(Rejection {
+        card: CardName::default(),
+        at: "then".into(),
+        key: "vault".into(),
+        left: 2,
+        told: true,
+    })
 }
 
 /// What a step came to.
