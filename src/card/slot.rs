@@ -84,7 +84,7 @@ pub fn fingerprint(key: &PublicKey) -> Fingerprint {
 /// same answers. Of a key that a key agreement told, nobody knows which of the two it is.
 #[must_use]
 pub fn is_named_by(key: &PublicKey, name: Fingerprint) -> bool {
-    let negative = PublicKey::from_affine((-key.to_projective()).to_affine());
+    let negative = PublicKey::from_affine(-*key.as_affine());
     fingerprint(key) == name || negative.is_ok_and(|negative| fingerprint(&negative) == name)
 }
 
