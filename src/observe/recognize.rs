@@ -57,7 +57,10 @@ pub(super) fn examine(
     for (index, provider) in known.candidates(key) {
         match recognize(&mut piv, key, provider) {
             Ok(slot) => {
-                let card = if may_be_a_copy(key, &slot) { piv.name()? } else { provider.card() };
+                // What is sealed to its new key has to name the very card.
+                let is_replaced = known.doomed(key) == Some(index);
+                let asks_name = is_replaced || may_be_a_copy(key, &slot);
+                let card = if asks_name { piv.name()? } else { provider.card() };
                 let facts = session(reader, key, card, Some((index, slot)));
                 return Ok(Held { piv, facts, turn });
             }

@@ -195,7 +195,7 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
         known.candidates(key).find(|(place, _)| session.provider == Some(*place)).map(|(_, p)| p);
     let fate = match (&known.profile, session.provider, provider) {
         (None, None, _) => {
-            check_new_card(key, session)?;
+            check_orphan(key, session)?;
             Some(fate(key, known, session, slot, None)?)
         }
         (Some(_), place, Some(provider)) if place == doomed => {
@@ -287,15 +287,12 @@ fn check_sealed_slot(key: &Key, provider: &piv::Params, slot: &SlotState) -> Res
     }
 }
 
-/// A card that is to be enrolled (rule 3).
-fn check_new_card(key: &Key, session: &Session) -> Result<(), Refusal> {
-    if session.card == CardName::default() {
-        return Err(Refusal::Nameless);
+/// Nothing is enrolled where the profile of a key that was renamed may be (rule 3).
+fn check_orphan(key: &Key, session: &Session) -> Result<(), Refusal> {
+    match &session.orphan {
+        Some(profile) => Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot }),
+        None => Ok(()),
     }
-    if let Some(profile) = &session.orphan {
-        return Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot });
-    }
-    Ok(())
 }
 
 /// Known policies are the declared ones.

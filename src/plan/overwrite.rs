@@ -7,7 +7,7 @@
 
 use super::{Hazard, Known, Refusal, Sealed, Session, check_declared, check_policies};
 use crate::{
-    card::{Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by},
+    card::{CardName, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by},
     profile::{generating::Generating, piv},
     spec::{Enroll, Key, Mode},
 };
@@ -144,6 +144,10 @@ pub(super) fn fate(
     slot: &SlotState,
     doomed: Option<&piv::Params>,
 ) -> Result<Fate, Refusal> {
+    // A profile, and a record, have to say which card it is.
+    if session.card == CardName::default() {
+        return Err(Refusal::Nameless);
+    }
     let generate = |destroys: Option<Fingerprint>| match session.management_key {
         Some(_) => Ok(Fate::Generate(destroys)),
         None => Err(Refusal::NoManagementKey {

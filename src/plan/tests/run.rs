@@ -140,7 +140,8 @@ impl Run<'_> {
             Some(_) => inserted.find_map(|card| {
                 let (index, provider) =
                     known.candidates(&job.key).find(|(_, provider)| self.is(card, provider))?;
-                let name = CardName { serial: provider.serial, guid: provider.guid };
+                let is_replaced = known.doomed(&job.key) == Some(index);
+                let name = if is_replaced { self.cards[card].name } else { provider.card() };
                 Some((card, name, Some(index)))
             }),
             None => inserted.next().map(|card| (card, self.cards[card].name, None)),
