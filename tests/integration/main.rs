@@ -13,6 +13,7 @@ mod cli;
 mod enroll;
 mod management;
 mod messages;
+mod overwrite;
 mod pin;
 mod policies;
 mod profiles;
