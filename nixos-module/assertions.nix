@@ -275,7 +275,7 @@ in
         on (key.mode == "overwrite" && key.overwrite.abandonProfile && key.overwrite.fingerprint == null)
           ''
             ${option name}.overwrite.abandonProfile does nothing without overwrite.fingerprint, which names
-            the key to destroy: 'nixos-cryptkey cards prints it.''
+            the key to destroy: `nixos-cryptkey cards` prints it.''
       ++
         on (key.mode != "overwrite" && (key.overwrite.abandonProfile || key.overwrite.fingerprint != null))
           ''

@@ -79,7 +79,7 @@ impl Work<'_> {
     }
 
     /// Removes the record of a generation whose key has its profile.
-    pub(super) fn end_record(&mut self) -> Attempt {
+    pub(super) fn end_record(&mut self) {
         // The profile comes first: a run that was killed may have left it unsynced.
         let ended = self.store.sync().and_then(|()| self.store.end_generating(self.name));
         if let Err(error) = ended {
@@ -87,7 +87,6 @@ impl Work<'_> {
             tracing::warn!("key {}: {error}", self.name);
         }
         self.known.record = None;
-        Ok(())
     }
 
     /// Generates a key in the slot, which destroys the one in it, if there is one.

@@ -203,7 +203,10 @@ impl Work<'_> {
             Step::BeginRecord(record) => self.begin_record(record),
             Step::Generate(destroys) => self.generate(destroys),
             Step::Enroll(sealing) => self.enroll(sealing),
-            Step::EndRecord => self.end_record(),
+            Step::EndRecord => {
+                self.end_record();
+                Ok(())
+            }
             Step::OpenShare(index) => self.open_share(index),
             Step::Publish => self.publish().map_err(Failure::Final),
         }

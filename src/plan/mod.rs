@@ -39,6 +39,7 @@ pub enum Next {
 
 /// All that is known of a key, of the machine and of the card in hand.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each of which is so or not")]
 pub struct Known {
     /// The profile, if there is one.
     pub profile: Option<Sealed>,
