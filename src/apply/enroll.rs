@@ -5,7 +5,9 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Fingerprint, KeySource, ManagementKey, Piv, SlotKey, SlotState, is_named_by},
+    card::{
+        Attestation, Fingerprint, KeySource, ManagementKey, Piv, SlotKey, SlotState, is_named_by,
+    },
     error::{Class, Error},
     observe,
     plan::Sealing,
@@ -61,7 +63,9 @@ impl Work<'_> {
             let (_, session) = self.session()?;
             (session.orphan, session.dependent) = (others.orphan, others.dependent);
         }
-        self.session()?.1.slot = Some(state);
+        let (_, session) = self.session()?;
+        session.slot = Some(state);
+        session.attestation = None;
         Ok(())
     }
 
@@ -81,7 +85,7 @@ impl Work<'_> {
     /// Removes the record of a generation whose key has its profile.
     pub(super) fn end_record(&mut self) {
         // The profile comes first: a run that was killed may have left it unsynced.
-        let ended = self.store.sync().and_then(|()| self.store.end_generating(self.name));
+        let ended = self.store.sync(self.name).and_then(|()| self.store.end_generating(self.name));
         if let Err(error) = ended {
             // It does no harm, and the next run tries again.
             tracing::warn!("key {}: {error}", self.name);
@@ -145,7 +149,10 @@ impl Work<'_> {
                 is_generated: true,
             }),
         };
-        self.session()?.1.slot = Some(state);
+        let (_, session) = self.session()?;
+        session.slot = Some(state);
+        // What was attested was not about this key.
+        session.attestation = None;
         Ok(())
     }
 
@@ -192,6 +199,10 @@ impl Work<'_> {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
         let place = session.provider;
+        let attestation = match &session.attestation {
+            Some(Attestation::Made(trust, _)) => Some(*trust),
+            _ => None,
+        };
         let Some(SlotState::Key(SlotKey { public: Ok(public_key), source, .. })) = session.slot
         else {
             return Err(out_of_order(self.name));
@@ -218,6 +229,7 @@ impl Work<'_> {
             touch_policy: self.key.touch_policy,
             pin_policy: Some(self.key.pin_policy),
             key_source: Some(source),
+            attestation,
         };
         let provider = NewProvider {
             id: "card-1".into(),

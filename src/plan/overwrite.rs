@@ -5,7 +5,7 @@
 //! nothing any more. In between, a record on the disk says which slot has a key of ours that no
 //! profile knows yet.
 
-use super::{Hazard, Known, Refusal, Sealed, Session, check_declared, check_policies};
+use super::{Hazard, Known, Refusal, Sealed, Session, check_declared, check_policies, remembered};
 use crate::{
     card::{CardName, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by},
     profile::{generating::Generating, piv},
@@ -148,6 +148,9 @@ pub(super) fn fate(
     if session.card == CardName::default() {
         return Err(Refusal::Nameless);
     }
+    if let Some(refusal) = doomed.and_then(|doomed| remembered::other_card(doomed, session)) {
+        return Err(refusal);
+    }
     let generate = |destroys: Option<Fingerprint>| match session.management_key {
         Some(_) => Ok(Fate::Generate(destroys)),
         None => Err(Refusal::NoManagementKey {
@@ -169,11 +172,8 @@ pub(super) fn fate(
     };
     let public = match (&found.public, doomed) {
         (Ok(public), _) => public,
-        (Err(kind), Some(doomed)) => {
-            let (sealed, found) = (fingerprint(&doomed.public_key), Err(kind.clone()));
-            return Err(Refusal::KeyChanged { slot: key.slot, sealed, found });
-        }
-        (Err(kind), None) => {
+        (Err(kind), doomed) => {
+            doomed.map_or(Ok(()), |doomed| remembered::check_key(doomed, session, slot))?;
             return Err(Refusal::OtherKind { slot: key.slot, kind: kind.clone() });
         }
     };
@@ -189,18 +189,9 @@ pub(super) fn fate(
     let recorded = known.recorded(key, session);
     let is_ours = recorded.is_some_and(|r| !r.destroys.is_some_and(|old| is_named_by(public, old)));
     if key.mode == Mode::Overwrite && !is_ours {
-        return Err(match doomed {
-            Some(doomed) => Refusal::KeyChanged {
-                slot: key.slot,
-                sealed: fingerprint(&doomed.public_key),
-                found: Ok(own),
-            },
-            None => Refusal::Overwrite(Hazard::NotNamed {
-                slot: key.slot,
-                found: own,
-                declared: key.named(),
-            }),
-        });
+        doomed.map_or(Ok(()), |doomed| remembered::check_key(doomed, session, slot))?;
+        let (slot, declared) = (key.slot, key.named());
+        return Err(Refusal::Overwrite(Hazard::NotNamed { slot, found: own, declared }));
     }
     check_policies(key, found)?;
     Ok(Fate::Use)

@@ -87,7 +87,7 @@ impl Store {
         durable::replace(dir, &file_name(name), text.as_bytes())
             .map_err(|error| refused(Class::Permission, error.to_string()))?;
         // The directory may be new, too.
-        self.sync()
+        self.sync(name)
     }
 
     /// Removes the record for good.

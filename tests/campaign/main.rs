@@ -9,7 +9,17 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod cards;
+mod chance;
+mod crash;
+mod disk;
 mod extent;
+mod flows;
+mod memory;
+mod pins;
+mod power;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
+mod together;
+mod tracer;

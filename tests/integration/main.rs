@@ -9,8 +9,10 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod ask;
+mod attestation;
 mod cli;
 mod enroll;
+mod guard;
 mod management;
 mod messages;
 mod overwrite;

@@ -272,6 +272,7 @@ fn provider(id: &str, private_key: &str, serial: &str) -> NewProvider {
         touch_policy: TouchPolicy::Never,
         pin_policy: Some(PinPolicy::Once),
         key_source: Some(KeySource::Metadata),
+        attestation: None,
     };
     let secret = params.secret(&SharedX::new(&x.into()));
     NewProvider { id: id.into(), kind: ProviderKind::Piv(Box::new(params)), secret }

@@ -63,7 +63,7 @@ fn plain(mut world: World) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Rule 4: only the very key that the spec names is destroyed, and none that a profile of another key
     /// is sealed to, whatever the card says.
@@ -175,7 +175,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Rule 10: killed after any step, the next boots end in what they would have ended in, and no key is
     /// generated twice.
