@@ -36,18 +36,7 @@ impl Store {
     /// # Errors
     /// There is a profile of that name already, or the operating system refuses something.
     pub fn save(&mut self, profile: &Profile) -> Result<()> {
-        let name = profile.name();
-        check_name(name)?;
-        let file = self.file(name);
-        let tried = format!("writing profile {}", file.display());
-        if profile.version() != Version::V2 {
-            return Err(Error::new(
-                Class::Internal,
-                tried,
-                "a profile of version 1, which is read only",
-                "This is a fault of the program: report it.",
-            ));
-        }
+        let (name, tried) = (profile.name(), self.check_new(profile)?);
         self.create()?;
         let dir = self.directory()?;
         let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
@@ -90,6 +79,21 @@ impl Store {
         self.sync_names(dir).map_err(refused)
     }
 
+    /// Refuses what is never written; else what is tried, for errors.
+    pub(super) fn check_new(&self, profile: &Profile) -> Result<String> {
+        check_name(profile.name())?;
+        let tried = format!("writing profile {}", self.file(profile.name()).display());
+        if profile.version() == Version::V2 {
+            return Ok(tried);
+        }
+        Err(Error::new(
+            Class::Internal,
+            tried,
+            "a profile of version 1, which is read only",
+            "This is a fault of the program: report it.",
+        ))
+    }
+
     /// The directory, to write to; created where it is absent.
     ///
     /// # Errors
@@ -108,7 +112,7 @@ impl Store {
         lock(self.writable()?, tried)
     }
 
-    fn directory(&self) -> Result<&File> {
+    pub(super) fn directory(&self) -> Result<&File> {
         self.dir.as_ref().ok_or_else(|| {
             Error::new(
                 Class::Permission,
@@ -167,7 +171,7 @@ impl Store {
 
     /// Syncs the directory, and its name in the one above: whoever made it need not have, or was
     /// killed before.
-    fn sync_names(&self, dir: &File) -> io::Result<()> {
+    pub(super) fn sync_names(&self, dir: &File) -> io::Result<()> {
         dir.sync_all()?;
         let resolved = fs::canonicalize(&self.path)?;
         File::open(resolved.parent().unwrap_or(Path::new("/")))?.sync_all()
@@ -207,7 +211,7 @@ fn temporary(name: &str) -> String {
 }
 
 /// The lock on the directory under which its files are written, until it is dropped.
-fn lock(dir: &File, tried: &str) -> Result<Flock<File>> {
+pub(super) fn lock(dir: &File, tried: &str) -> Result<Flock<File>> {
     let failed = |error| failed(tried.to_owned(), error, "Nothing was written.");
     let dir = dir.try_clone().map_err(failed)?;
     exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
