@@ -1,6 +1,7 @@
 //! Carries a plan out: one step after the other on the open session, each result added to what is
 //! known, until the planner has nothing more to ask for.
 
+mod attest;
 mod enroll;
 mod preview;
 mod unlock;
@@ -195,6 +196,7 @@ impl Work<'_> {
         match step {
             Step::FindCard => self.find_card(),
             Step::InspectSlot => self.inspect_slot(),
+            Step::Attest => self.attest(),
             Step::CountTries => self.count_tries(),
             Step::AskPin => self.ask_pin(),
             Step::RecallPin => self.recall_pin(),
@@ -211,6 +213,7 @@ impl Work<'_> {
     fn find_card(&mut self) -> Attempt {
         if self.profile.is_none() {
             self.store.check_writable(self.name)?;
+            self.roots()?;
         }
         // Whoever waits for a turn has none.
         self.end_session();

@@ -149,6 +149,7 @@ mod tests {
         let d = Scalar::from(u64::from(d) + 1);
         let key = (base_point().to_projective() * d).to_affine();
         let params = Params {
+            attestation: None,
             peer: Peer::new(Scheme::HashToCurve, [7; 32]).unwrap(),
             public_key: key.try_into().unwrap(),
             slot: "82".parse().unwrap(),
