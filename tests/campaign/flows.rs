@@ -93,6 +93,18 @@ pub const WRONG_PIN: Flow = Flow {
     ..QUIET
 };
 
+/// A boot at which a person types the PIN; the last flow of its bench.
+pub const TYPED_PIN: Flow = Flow {
+    name: "a PIN that a person types",
+    prepare: |bench| {
+        bench.enrolled(OLD);
+        bench.empty_ram();
+        bench.extra["pin"] = json!({ "ask": true });
+        bench.declare(OLD);
+    },
+    ..QUIET
+};
+
 /// A PIN that the card does not have.
 pub const WRONG: &str = "583920";
 
