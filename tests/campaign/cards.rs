@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+pub use answers::{CLASSES, STATUS_WORDS};
 use bench::Bench;
 use flow::{FLOWS, Flow};
 

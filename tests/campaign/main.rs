@@ -12,7 +12,9 @@
 mod cards;
 mod chance;
 mod extent;
+mod nitrokey;
 mod pins;
+mod proxy;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
