@@ -11,11 +11,17 @@
 
 mod cards;
 mod chance;
+mod crash;
+mod disk;
 mod extent;
+mod flows;
+mod memory;
 mod nitrokey;
 mod pins;
+mod power;
 mod proxy;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
 mod together;
+mod tracer;

@@ -140,6 +140,10 @@ impl Card {
             Some(damage @ (Action::Cut(_) | Action::Short(_) | Action::Flip(..))) => {
                 self.answer(command).map(|answer| damage.damage(answer))
             }
+            Some(Action::HangAfter) => {
+                let answer = self.answer(command);
+                self.controls.hang().and(answer)
+            }
             Some(Action::Remove) => {
                 self.controls.remove();
                 Err(Removed)

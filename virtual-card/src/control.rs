@@ -20,8 +20,8 @@ or \"error: …\"):
   count | count reset               APDUs since the last reset, as JSON
   fault [ins XX] [p1 XX] [p2 XX] [nth N] ACTION
                                     once, at the Nth (default: next) APDU that matches; ACTION is
-                                    remove | remove-after | forget | hang | sw XXXX | raw HEX |
-                                    cut N | short N | flip N XX (the true answer, damaged)
+                                    remove | remove-after | forget | hang | hang-after | sw XXXX |
+                                    raw HEX | cut N | short N | flip N XX (the true answer, damaged)
   faults clear | release            forget faults; end a hang
   wait EVENT [SECONDS]              touch | hang | inserted | removed | unlinked | seen
                                     (default 30 s)

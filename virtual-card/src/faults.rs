@@ -44,6 +44,8 @@ pub enum Action {
     Flip(usize, u8),
     /// The card does nothing until it is released or pulled; released, it goes on as if nothing was.
     Hang,
+    /// The card carries the command out, and then holds its answer back as [`Action::Hang`] does.
+    HangAfter,
 }
 
 impl Rule {
@@ -89,7 +91,7 @@ impl Action {
     }
 }
 
-/// `[ins XX] [p1 XX] [p2 XX] [nth N] remove|remove-after|forget|hang|sw XXXX|raw HEX|cut N|
+/// `[ins XX] [p1 XX] [p2 XX] [nth N] remove|remove-after|forget|hang|hang-after|sw XXXX|raw HEX|cut N|
 /// short N|flip N XX`.
 impl FromStr for Rule {
     type Err = String;
@@ -117,6 +119,7 @@ impl FromStr for Rule {
                         "short" => Action::Short(number(value()?)?),
                         "flip" => Action::Flip(number(value()?)?, byte(value()?)?),
                         "hang" => Action::Hang,
+                        "hang-after" => Action::HangAfter,
                         "sw" => Action::Status(
                             u16::from_str_radix(value()?, 16).map_err(|e| format!("sw: {e}"))?,
                         ),

@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use base64ct::{Base64, Encoding as _};
 use cryptkey::error::Class;
 use serde_json::{Value, json};
 use virtual_card::stack::Pcscd;
@@ -62,6 +63,10 @@ impl Bench {
         }
         let mut key = json!({ "cardTimeoutSec": timeout });
         merge(&mut key, (flow.key)());
+        if flow.attested {
+            let roots = [root_of(&machine, &card)];
+            merge(&mut key, json!({ "attestation": { "policy": "required", "roots": roots } }));
+        }
         machine.vault(&card, key);
         let begin = State::of(&machine, &card);
         let mut bench =
@@ -254,6 +259,17 @@ fn empty(file: &Path) {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
     assert!(status.success());
+}
+
+/// The file of the root that vouches for the card.
+fn root_of(machine: &Machine, card: &Yubikey) -> PathBuf {
+    let memory = card.memory();
+    let der = base16ct::mixed::decode_vec(memory["attestation_root"].as_str().unwrap()).unwrap();
+    let path = machine.dir().join("root.pem");
+    let armor = |what| format!("-----{what} CERTIFICATE-----\n");
+    let pem = format!("{}{}\n{}", armor("BEGIN"), Base64::encode_string(&der), armor("END"));
+    fs::write(&path, pem).unwrap();
+    path
 }
 
 /// As `ykman piv access change-management-key --protect` makes it.
