@@ -110,6 +110,9 @@ impl Work<'_> {
                 ),
             )));
         }
+        if !self.slot_is_as_it_was()? {
+            return Ok(());
+        }
         let (slot, pin, touch) = (self.key.slot, self.key.pin_policy, self.key.touch_policy);
         if let Some(key) = destroys {
             tracing::warn!("key {}: destroying {key} in slot {slot}", self.name);
@@ -154,6 +157,21 @@ impl Work<'_> {
         // What was attested was not about this key.
         session.attestation = None;
         Ok(())
+    }
+
+    /// Whether the card says of the slot what it said before. What is generated over is gone, so one
+    /// answer is not enough; if this one differs, the planner decides again.
+    fn slot_is_as_it_was(&mut self) -> Attempt<bool> {
+        let slot = self.key.slot;
+        let again = self.with_card("looking at the slot again", |piv| piv.inspect(slot))?;
+        let (_, session) = self.session()?;
+        let was_probed = session.probed && again == SlotState::Unknown;
+        if was_probed || session.slot.as_ref() == Some(&again) {
+            return Ok(true);
+        }
+        tracing::warn!("key {}: of slot {slot} the card now says: {again}", self.name);
+        self.learn_slot(again)?;
+        Ok(false)
     }
 
     fn management_key(&mut self) -> Attempt<ManagementKey> {
@@ -219,6 +237,16 @@ impl Work<'_> {
                  certificates delete`); otherwise do not trust this card.",
             )));
         };
+        // It is looked for by this name from now on.
+        let again = self.with_card("asking for its name again", Piv::name)?;
+        if again != card {
+            return Err(Failure::Final(Error::new(
+                Class::Card,
+                format!("key {}: enrolling {card}", self.name),
+                format!("asked again, the card says that it is {again}"),
+                "Nothing was written. Take the card out, insert it again and start over.",
+            )));
+        }
         let params = piv::Params {
             peer,
             public_key,

@@ -16,8 +16,10 @@ mod disk;
 mod extent;
 mod flows;
 mod memory;
+mod nitrokey;
 mod pins;
 mod power;
+mod proxy;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;

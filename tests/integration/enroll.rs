@@ -266,6 +266,34 @@ fn uses_a_key_that_was_imported() {
     }
 }
 
+/// What is generated over is gone: a card that says "empty" has to say so twice.
+#[test]
+fn a_slot_that_is_called_empty_by_mistake_keeps_its_key() {
+    let machine = Machine::new(1);
+    let card = Yubikey::with(&machine, 0, &["--slot-key", "9d=generate"]);
+    machine.vault(&card, json!({}));
+    card.tell("fault ins f7 p2 9d sw 6a88");
+    assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
+    assert_eq!(card.generated(), 0);
+    let expected = machine.expected("vault", &[card.private_key("9d")], "backups");
+    assert_eq!(machine.secret("vault", "backup"), expected);
+}
+
+/// A profile with a wrong name is one whose card is never found again.
+#[test]
+fn a_card_that_changes_its_name_is_not_enrolled() {
+    let machine = Machine::new(1);
+    let card = Yubikey::with(&machine, 0, &["--legacy", "--slot-key", "9d=generate"]);
+    machine.vault(&card, json!({}));
+    // In the middle of the GUID.
+    card.tell("fault ins cb flip 40 01");
+    let output = machine.apply().exits(19);
+    output.says(&["asked again, the card says that it is", "Nothing was written"]);
+    assert!(machine.published().is_empty() && !machine.profile("vault").exists());
+    assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
+    assert_eq!(machine.apply().exits(0).result("vault"), "verified");
+}
+
 /// A card of before firmware 5 (no serial, metadata or attestation) says the same of an empty slot
 /// and of a key of another kind: so nothing is generated over it.
 #[test]

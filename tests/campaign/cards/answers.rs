@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What ISO/IEC 7816-4 (5.6) and PIV define, and what nobody does.
-const STATUS_WORDS: [u16; 44] = [
+pub const STATUS_WORDS: [u16; 44] = [
     0x6100, 0x61ff, 0x6200, 0x6281, 0x6282, 0x6283, 0x6300, 0x6381, 0x63c0, 0x63c1, 0x63c2, 0x63c3,
     0x63cf, 0x6400, 0x6500, 0x6581, 0x6600, 0x6700, 0x6800, 0x6881, 0x6882, 0x6900, 0x6982, 0x6983,
     0x6984, 0x6985, 0x6986, 0x6a80, 0x6a81, 0x6a82, 0x6a84, 0x6a86, 0x6a88, 0x6b00, 0x6c00, 0x6cff,
@@ -17,7 +17,7 @@ const STATUS_WORDS: [u16; 44] = [
 ];
 
 /// What a run may end with whose card answers nonsense.
-const CLASSES: [Class; 8] = [
+pub const CLASSES: [Class; 8] = [
     Class::Spec,
     Class::NoCard,
     Class::NoAnswer,

@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use base64ct::{Base64, Encoding as _};
 use cryptkey::error::Class;
 use serde_json::{Value, json};
 use virtual_card::stack::Pcscd;
@@ -210,7 +211,10 @@ impl Bench {
         }
         let about_the_pin = self.apdus.get(nth - 1).is_some_and(|apdu| apdu.ins == 0x20);
         assert!(about_the_pin && again.code == Some(14), "the next run: {output}{again}");
-        self.machine.run(&["pin", "forget", "--card", Yubikey::SERIAL]).exits(0);
+        // It says itself how.
+        let (_, card) = again.stderr.split_once("pin forget --card ").unwrap();
+        let card = card.split('`').next().unwrap();
+        self.machine.run(&["pin", "forget", "--card", card]).exits(0);
         let last = self.machine.apply();
         assert_eq!(last.code, Some(0), "after the PIN was forgotten: {output}{again}{last}");
         last

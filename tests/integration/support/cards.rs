@@ -278,15 +278,13 @@ pub struct Nitrokey {
 /// A process that ends with its owner.
 struct Process(Child);
 
-impl TestCard for Nitrokey {
-    const NAME: &str = "Nitrokey";
-    const PIN: &str = "123456";
-
-    fn again(machine: &Machine, reader: usize, dir: TempDir) -> Self {
+impl Nitrokey {
+    /// The card whose state is in a directory, with its reader at this port.
+    pub fn at_port(machine: &Machine, reader: usize, dir: TempDir, port: u16) -> Self {
         let mut child = Command::new(nitrokey_card())
             .arg("--state")
             .arg(dir.path())
-            .args(["--port", &machine.pcscd.port(reader).to_string()])
+            .args(["--port", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -299,6 +297,15 @@ impl TestCard for Nitrokey {
         // The card sits in its reader: pcscd has yet to tell.
         Client::new(machine).ask(&format!("await {}", Pcscd::reader_name(reader)));
         Self { process, dir }
+    }
+}
+
+impl TestCard for Nitrokey {
+    const NAME: &str = "Nitrokey";
+    const PIN: &str = "123456";
+
+    fn again(machine: &Machine, reader: usize, dir: TempDir) -> Self {
+        Self::at_port(machine, reader, dir, machine.pcscd.port(reader))
     }
 
     fn retire(self) -> TempDir {
