@@ -25,7 +25,7 @@ use crate::{
         store::Store,
     },
     publish::{self, Entry, Outcome},
-    spec::{Account, Key, Spec},
+    spec::{Account, Key, Mode, Spec},
     system::{Deadline, lock, memory, runtime_dir::RuntimeDir, users},
 };
 
@@ -98,7 +98,6 @@ struct Work<'a> {
     answers: Vec<(CardName, Zeroizing<Vec<u8>>)>,
     shares: Vec<(usize, ProviderSecret)>,
     opened: Option<Opened>,
-    enrolled: bool,
     outcome: Option<Outcome>,
     /// Until when the card is waited for.
     deadline: Deadline,
@@ -134,7 +133,9 @@ impl<'a> Work<'a> {
         let profile = observe::profile(&store, name, key)?;
         let known = Known {
             profile: profile.as_ref().map(|profile| observe::sealed(profile, key)),
-            state_is_in_ram: profile.is_none() && store.is_in_ram(),
+            state_is_in_ram: (profile.is_none() || key.mode == Mode::Overwrite)
+                && store.is_in_ram(),
+            record: store.generating(name)?,
             pins: run.pins.clone(),
             ..Known::default()
         };
@@ -154,7 +155,6 @@ impl<'a> Work<'a> {
             answers: Vec::new(),
             shares: Vec::new(),
             opened: None,
-            enrolled: false,
             outcome: None,
             deadline: Deadline::after(key.card_timeout),
             turns,
@@ -189,7 +189,7 @@ impl Work<'_> {
         }
         let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
-        Ok(Report { profile_id, enrolled: self.enrolled, outcome })
+        Ok(Report { profile_id, enrolled: self.known.enrolled, outcome })
     }
 
     fn step(&mut self, step: Step) -> Attempt {
@@ -203,15 +203,20 @@ impl Work<'_> {
             Step::RecordPin => self.record_pin(),
             Step::PresentPin => self.present_pin(),
             Step::ProbeSlot => self.probe_slot(),
-            Step::Generate => self.generate(),
-            Step::Enroll => self.enroll(),
+            Step::BeginRecord(record) => self.begin_record(record),
+            Step::Generate(destroys) => self.generate(destroys),
+            Step::Enroll(sealing) => self.enroll(sealing),
+            Step::EndRecord => {
+                self.end_record();
+                Ok(())
+            }
             Step::OpenShare(index) => self.open_share(index),
             Step::Publish => self.publish().map_err(Failure::Final),
         }
     }
 
     fn find_card(&mut self) -> Attempt {
-        if self.profile.is_none() {
+        if self.profile.is_none() || self.known.doomed(self.key).is_some() {
             self.store.check_writable(self.name)?;
             self.roots()?;
         }
@@ -234,7 +239,9 @@ impl Work<'_> {
         self.piv = Some(held.piv);
         self.turn = Some(held.turn);
         self.known.session = Some(held.facts);
-        Ok(())
+        // The slot of an enrolled card is known by now.
+        let slot = if self.gets_a_key() { self.session()?.1.slot.take() } else { None };
+        slot.map_or(Ok(()), |slot| self.learn_slot(slot))
     }
 
     /// Ends the session; the card is reset where it learned anything.
@@ -268,7 +275,10 @@ impl Work<'_> {
                 seal::open(profile, &shares).map_err(|error| error.into_error(&tried, is_told))?;
             self.opened = Some(opened);
             self.known.open = true;
-            self.shares.clear();
+            // They are wanted once more where the key of another provider is replaced.
+            if self.known.doomed(self.key).is_none() {
+                self.shares.clear();
+            }
         }
         Ok(())
     }
@@ -300,7 +310,7 @@ impl Work<'_> {
         };
         memory::wipe_stack();
         // A run that was killed before it could sync may have left the profile (rule 2).
-        let is_synced = self.enrolled || self.key.profile.is_some();
+        let is_synced = self.known.enrolled || self.key.profile.is_some();
         let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
         self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
         self.known.published = true;

@@ -54,7 +54,7 @@ proptest! {
     /// where one is wanted.
     #[test]
     fn what_is_enrolled_is_attested(world in world()) {
-        for moment in world.run().moments.iter().filter(|moment| moment.step == Step::Enroll) {
+        for moment in world.run().moments.iter().filter(|m| matches!(m.step, Step::Enroll(_))) {
             if shows_a_stale_certificate(moment) {
                 continue;
             }
@@ -72,7 +72,7 @@ proptest! {
     #[test]
     fn rule_6_attestation_comes_before_pin_and_generation(world in world()) {
         for moment in &world.run().moments {
-            let spends = matches!(moment.step, Step::AskPin | Step::PresentPin | Step::Generate);
+            let spends = matches!(moment.step, Step::AskPin | Step::PresentPin | Step::Generate(_));
             let enrolls = moment.known.session.as_ref().is_some_and(|s| s.provider.is_none());
             if !spends || !enrolls || policy(&world, moment) == AttestationPolicy::Off {
                 continue;
@@ -140,6 +140,7 @@ fn session(slot: SlotState) -> Session {
         probed: false,
         factory_management_key: None,
         orphan: None,
+        dependent: None,
         tries: Some(3),
         history: None,
         verified: false,
