@@ -176,6 +176,22 @@ fn what_the_card_attests_has_to_be_about_this_card() {
     assert_eq!(card.presented(), 1);
 }
 
+/// A card that says once that its slot is empty, which it is not.
+#[test]
+fn a_key_is_not_destroyed_on_the_strength_of_one_answer() {
+    let machine = Machine::new(1);
+    let card = Yubikey::with(&machine, 0, &["--slot-key", "9d=generate"]);
+    let key = card.private_key("9d");
+    let required = attestation("required", &[card.root_file(&machine)]);
+    for (extra, code) in [(required, 16), (json!({}), 0)] {
+        machine.vault(&card, extra);
+        // After SELECT, the serial and the GUID the slot is asked for.
+        card.tell("fault nth 4 sw 6a88");
+        machine.apply().exits(code);
+        assert_eq!((card.generated(), card.private_key("9d")), (0, key.clone()));
+    }
+}
+
 /// The same serial, and everything else another card's.
 #[test]
 fn another_card_of_the_same_serial_is_named() {
