@@ -11,6 +11,10 @@ export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export CRYPTKEY_VIRTUAL_CARD := $(CARGO_TARGET_DIR)/debug/virtual-card
 export CRYPTKEY_NITROKEY_CARD := $(CARGO_TARGET_DIR)/debug/nitrokey-card
 
+# Every case of it runs the release binary.
+CAMPAIGN = CRYPTKEY_PROGRAM=$(CARGO_TARGET_DIR)/release/nixos-cryptkey \
+	cargo test --locked --test campaign
+
 NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
 # The tests mostly wait for cards and readers, not for the processor.
 export RUST_TEST_THREADS := 8
@@ -38,6 +42,7 @@ lint: ## check format and lints
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/nitrokey-card/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --test campaign -- -D warnings
 	cargo clippy $(NITROKEY) --all-targets -- -D warnings
 	cargo install --locked --quiet --root $(TOOLS) nixfmt_rs@0.5.3 deadnix@1.3.1
 	rm -rf $(RECIPES) && mkdir -p $(RECIPES)
@@ -52,6 +57,7 @@ test: setup lint build ## prove that everything works, against two cards behind 
 	cargo build $(NITROKEY)
 	cargo build --locked --package virtual-card
 	cargo test --locked --workspace --no-fail-fast
+	CRYPTKEY_SEED=$(SEED) $(CAMPAIGN)
 	cargo test $(NITROKEY)
 
 campaign: setup build ## the whole campaign of faults, with figures (SEED=20261121)
@@ -59,8 +65,7 @@ campaign: setup build ## the whole campaign of faults, with figures (SEED=202611
 	cargo build --locked --package virtual-card
 	rm -f $(CARGO_TARGET_DIR)/figures
 	CRYPTKEY_CAMPAIGN=whole CRYPTKEY_SEED=$(SEED) CRYPTKEY_FIGURES=$(CARGO_TARGET_DIR)/figures \
-		CRYPTKEY_PROGRAM=$(CARGO_TARGET_DIR)/release/nixos-cryptkey \
-		cargo test --locked --test campaign -- --nocapture
+		$(CAMPAIGN) --no-fail-fast -- --nocapture
 	sort $(CARGO_TARGET_DIR)/figures
 
 demo: setup build ## show it at work, with a virtual card

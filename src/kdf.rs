@@ -79,6 +79,13 @@ pub fn profile_id(output_salt: &[u8; 32]) -> [u8; 16] {
     *fixed(output_salt, &[], &[b"cryptkey-profile-id"])
 }
 
+/// Derives 2 bytes by which the PIN guard knows a PIN again; it keeps 12 bits of them. `key` is the
+/// random one of a card's record.
+#[must_use]
+pub fn pin_tag(pin: &[u8; 8], key: &[u8; 16]) -> [u8; 2] {
+    *fixed(pin, key, &[b"cryptkey-pin-tag"])
+}
+
 /// HKDF with an output of a length known here. An empty salt is HKDF's "no salt".
 fn fixed<const N: usize>(ikm: &[u8], salt: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; N]> {
     const { assert!(N <= 255 * 32, "HKDF-SHA256 gives at most 8160 bytes") };

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod card;
 pub mod cli;
 pub mod error;
+pub mod guard;
 pub mod kdf;
 pub mod observe;
 pub mod plan;

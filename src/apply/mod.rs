@@ -14,6 +14,7 @@ pub use preview::{Preview, preview};
 use crate::{
     card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error, Result},
+    guard::PinGuard,
     observe::{self, Turn, Turns},
     plan::{self, Known, Next, Presented, Session, Step},
     profile::{
@@ -83,6 +84,10 @@ struct Work<'a> {
     profile: Option<Profile>,
     /// The card of `known.session`.
     piv: Option<Piv>,
+    /// What is remembered of its PINs.
+    guard: Option<PinGuard>,
+    /// The PIN that is to be presented to it, and where it came from.
+    pin: Option<(Pin, String)>,
     /// The turn at it, which ends after the session.
     turn: Option<Turn>,
     /// Whether the PIN was the last thing that the card was told, as PIN policy "always" wants it.
@@ -140,6 +145,8 @@ impl<'a> Work<'a> {
             known,
             profile,
             piv: None,
+            guard: None,
+            pin: None,
             turn: None,
             pin_is_fresh: false,
             answers: Vec::new(),
@@ -189,6 +196,8 @@ impl Work<'_> {
             Step::InspectSlot => self.inspect_slot(),
             Step::CountTries => self.count_tries(),
             Step::AskPin => self.ask_pin(),
+            Step::RecallPin => self.recall_pin(),
+            Step::RecordPin => self.record_pin(),
             Step::PresentPin => self.present_pin(),
             Step::ProbeSlot => self.probe_slot(),
             Step::Generate => self.generate(),
@@ -227,6 +236,8 @@ impl Work<'_> {
     /// Ends the session; the card is reset where it learned anything.
     fn end_session(&mut self) {
         self.piv = None;
+        self.guard = None;
+        self.pin = None;
         self.turn = None;
         self.known.session = None;
         self.pin_is_fresh = false;

@@ -7,7 +7,7 @@ use crate::{
     card::{PinTries, Piv},
     error::{Class, Error, Result},
     observe::Turns,
-    plan::{self, MIN_TRIES, Next, Step},
+    plan::{self, Next, Step},
     spec::{Key, Spec},
     system::runtime_dir::RuntimeDir,
 };
@@ -94,7 +94,7 @@ impl Preview {
             PinTries::Left(left) => left,
             PinTries::Verified => {
                 self.steps.push("reset the card, whose PIN another session left verified".into());
-                MIN_TRIES
+                work.key.min_tries
             }
         };
         work.session()?.1.tries = Some(tries);

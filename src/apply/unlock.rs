@@ -8,6 +8,7 @@ use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     card::{CardName, Fault, Pin, PinTries, Verdict},
     error::{Class, Error},
+    guard::{History, PinGuard},
     spec::PinSource,
     system::{Deadline, ask, notify, secret_file::read_private},
 };
@@ -81,19 +82,62 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Gets the PIN, and looks up what the card made of it before.
+    pub(super) fn recall_pin(&mut self) -> Attempt {
+        let (card, tries) = (self.session()?.1.card, self.tries()?);
+        let mut guard = PinGuard::load(&self.store, card)?;
+        if guard.settle(tries)
+            && let Err(error) = guard.save(&mut self.store)
+        {
+            // It is known in this run, and the next one reads it from the counter again.
+            tracing::warn!("key {}: {error}", self.name);
+        }
+        let (pin, origin) = self.read_pin()?;
+        let history = match self.accepted_pin(&card) {
+            Some(accepted) if accepted.is(&pin) => History::Proven,
+            Some(_) => {
+                return Err(Failure::Final(Error::new(
+                    Class::PinRefused,
+                    format!("key {}: presenting the PIN ({origin}) to {card}", self.name),
+                    "the card accepted another PIN in this run",
+                    "Nothing was presented. Have all keys of this card name the same PIN.",
+                )));
+            }
+            None => guard.recall(&pin, tries),
+        };
+        self.session()?.1.history = Some(history);
+        self.guard = Some(guard);
+        self.pin = Some((pin, origin));
+        Ok(())
+    }
+
+    /// Records that the PIN is about to be presented: a run that is killed before it knows what became
+    /// of it leaves that to the next one.
+    pub(super) fn record_pin(&mut self) -> Attempt {
+        let tries = self.tries()?;
+        let (Some(guard), Some((pin, _))) = (&mut self.guard, &self.pin) else {
+            return Err(out_of_order(self.name));
+        };
+        guard.intend(pin, tries, self.name);
+        guard.save(&mut self.store).map_err(|error| {
+            let advice = format!("Nothing was presented. {}", error.advice);
+            Error { tried: format!("key {}: {}", self.name, error.tried), advice, ..error }
+        })?;
+        self.session()?.1.history = Some(History::Recorded);
+        Ok(())
+    }
+
+    /// The tries that the PIN had left before it was presented in this session.
+    fn tries(&mut self) -> Attempt<u8> {
+        let tries = self.session()?.1.tries;
+        tries.ok_or_else(|| out_of_order(self.name))
+    }
+
     /// Presents the PIN: at most one that the card has not accepted, per card and run.
     pub(super) fn present_pin(&mut self) -> Attempt {
-        let (pin, origin) = self.read_pin()?;
-        let card = self.session()?.1.card;
+        let (card, left) = (self.session()?.1.card, self.tries()?);
+        let Some((pin, origin)) = self.pin.clone() else { return Err(out_of_order(self.name)) };
         let tried = format!("key {}: presenting the PIN ({origin}) to {card}", self.name);
-        if self.accepted_pin(&card).is_some_and(|accepted| !accepted.is(&pin)) {
-            return Err(Failure::Final(Error::new(
-                Class::PinRefused,
-                tried,
-                "the card accepted another PIN in this run",
-                "Nothing was presented. Have all keys of this card name the same PIN.",
-            )));
-        }
         self.known.pin_goes_out();
         let verdict = match self.with_card("presenting the PIN", |piv| piv.verify_pin(&pin)) {
             Err(Failure::Card(Fault::Status(word), _)) => {
@@ -106,6 +150,7 @@ impl Work<'_> {
             }
             other => other?,
         };
+        self.remember(&pin, left, verdict);
         match verdict {
             Verdict::Accepted => {
                 self.known.pin_came_back(None);
@@ -115,14 +160,32 @@ impl Work<'_> {
             }
             Verdict::Rejected(left) => {
                 self.known.pin_came_back(Some(left));
+                notify::status(&format!("{card} rejected the PIN; tries left: {left}"));
                 Err(Failure::Final(Error::new(
                     Class::PinWrong,
                     tried,
                     format!("the card rejected it; tries left: {left}"),
-                    "Correct the PIN before you start again: each wrong one costs a try, and with none \
-                     left the card locks itself until it is unblocked with the PUK.",
+                    "It is not presented again before it changes. Correct it: each wrong one costs a \
+                     try, and with none left the card locks itself until it is unblocked with the PUK.",
                 )))
             }
+        }
+    }
+
+    /// Writes down what became of the PIN, if that is news. Where it can't be written, the card's
+    /// counter tells the next run.
+    fn remember(&mut self, pin: &Pin, tries: u8, verdict: Verdict) {
+        let Some(guard) = &mut self.guard else { return };
+        let typed = self.known.session.as_ref().is_some_and(|s| s.pin == Some(PinSource::Ask));
+        let is_news = match verdict {
+            Verdict::Accepted => guard.accepted(pin, tries, typed),
+            Verdict::Rejected(left) => {
+                guard.rejected(pin, left, self.name);
+                true
+            }
+        };
+        if is_news && let Err(error) = guard.save(&mut self.store) {
+            tracing::warn!("key {}: {error}", self.name);
         }
     }
 

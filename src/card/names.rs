@@ -226,11 +226,39 @@ impl CardName {
         self.same(other).unwrap_or(false)
     }
 
+    /// Whether both have the same serial, or the same GUID.
+    #[must_use]
+    pub fn shares_a_name_with(&self, other: &Self) -> bool {
+        self.serial.is_some() && self.serial == other.serial
+            || self.guid.is_some() && self.guid == other.guid
+    }
+
+    /// What names it on a command line: its serial, or its GUID where it has none.
+    #[must_use]
+    pub fn argument(&self) -> String {
+        let serial = self.serial.map(|serial| serial.to_string());
+        serial.or(self.guid.map(|guid| guid.to_string())).unwrap_or_else(|| "unnamed".into())
+    }
+
     /// Whether a card of this name is the one that `wanted` names: all that is said there holds.
     #[must_use]
     pub fn is(&self, wanted: &Self) -> bool {
         wanted.serial.is_none_or(|serial| self.serial == Some(serial))
             && wanted.guid.is_none_or(|guid| self.guid == Some(guid))
+    }
+}
+
+impl FromStr for CardName {
+    type Err = String;
+
+    /// A serial, a GUID, or `unnamed` for cards with neither.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "unnamed" {
+            return Ok(Self::default());
+        }
+        let guid = text.parse().ok();
+        let serial = if guid.is_none() { Some(text.parse()?) } else { None };
+        Ok(Self { serial, guid })
     }
 }
 

@@ -53,6 +53,11 @@ impl Pin {
         })
     }
 
+    /// What `derive` makes of its 8 bytes.
+    pub(crate) fn derive<T>(&self, derive: impl FnOnce(&[u8; 8]) -> T) -> T {
+        derive(&self.0)
+    }
+
     /// Whether both are the same, in constant time.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {

@@ -3,6 +3,7 @@
 mod apply;
 mod cards;
 mod check;
+mod pin;
 mod plan;
 mod polkit;
 mod schema;
@@ -29,8 +30,8 @@ use crate::{
 ///
 /// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
 /// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
-/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, and `polkit` change
-/// anything.
+/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `pin forget` and
+/// `polkit` change anything.
 #[derive(Parser)]
 #[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -66,6 +67,9 @@ enum Command {
     Cards,
     /// Remove the published secrets of the spec's keys
     Scrub(SpecArgs),
+    /// What is remembered of cards' PINs
+    #[command(subcommand)]
+    Pin(pin::PinCommand),
     /// Let the users and groups that the spec lists reach cards and readers; needs no card
     ///
     /// Installs, changes or removes polkit's rule for it. pcscd asks polkit before anybody may use a
@@ -134,6 +138,7 @@ pub fn run(cli: &Cli) -> std::result::Result<(), Class> {
             Command::Status(args) => status::run(args, cli.json),
             Command::Cards => cards::run(cli.json),
             Command::Scrub(args) => scrub::run(args, cli.json),
+            Command::Pin(command) => pin::run(command, cli.json),
             Command::Polkit(args) => polkit::run(args, cli.json),
             Command::Schema => schema::run(),
         }

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::{Ended, SpecArgs, print};
 use crate::{
+    card::CardName,
     error::{Error, Result},
+    guard::{self, Rejection},
     observe::{self, ReaderView, scan},
     profile::{ProviderKind, store::Store},
     publish::{self, PublishedFile},
@@ -15,12 +17,24 @@ use crate::{
 };
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Status {
     keys: BTreeMap<String, KeyStatus>,
     /// None where PC/SC could not be asked.
     readers: Option<Vec<ReaderView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     readers_error: Option<Error>,
+    /// The PINs that cards rejected, and that are therefore not presented again.
+    rejected_pins: Option<Vec<RejectedPin>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_pins_error: Option<Error>,
+}
+
+#[derive(Serialize)]
+struct RejectedPin {
+    card: String,
+    #[serde(flatten)]
+    rejection: Rejection,
 }
 
 #[derive(Serialize)]
@@ -78,10 +92,21 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
         .select(&spec)
         .map(|(name, key)| (name.to_string(), key_status(&spec, name, key, readers.as_deref())))
         .collect();
+    let (rejected_pins, rejected_pins_error) = apart(rejected_pins(&spec));
     let errors = keys.values().flat_map(|key| [&key.profile_error, &key.published_error]);
+    let errors = errors.chain([&rejected_pins_error]);
     let failed = errors.flatten().map(|error| error.class).next();
-    print(json, &Status { keys, readers, readers_error })?;
+    print(json, &Status { keys, readers, readers_error, rejected_pins, rejected_pins_error })?;
     Ok(failed)
+}
+
+fn rejected_pins(spec: &Spec) -> Result<Vec<RejectedPin>> {
+    let cards = guard::rejections(&Store::open(&spec.state_dir)?)?.into_iter();
+    let pin = |(card, all): (CardName, Vec<_>)| {
+        let of = move |rejection| RejectedPin { card: card.to_string(), rejection };
+        all.into_iter().map(of)
+    };
+    Ok(cards.flat_map(pin).collect())
 }
 
 fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>) -> KeyStatus {
@@ -139,6 +164,11 @@ impl fmt::Display for Status {
         for reader in self.readers.iter().flatten() {
             write!(f, "{reader}")?;
         }
+        for RejectedPin { card, rejection } in self.rejected_pins.iter().flatten() {
+            let Rejection { at, key, left } = rejection;
+            writeln!(f, "{card}: a PIN was rejected at {at} (key {key}; {left} tries left then)")?;
+        }
+        self.rejected_pins_error.iter().try_for_each(|error| writeln!(f, "PINs: {error}"))?;
         self.readers_error.iter().try_for_each(|error| writeln!(f, "Readers: {error}"))
     }
 }

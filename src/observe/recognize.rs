@@ -154,6 +154,7 @@ fn session(
         factory_management_key: None,
         orphan: None,
         tries: None,
+        history: None,
         verified: false,
     }
 }

@@ -16,12 +16,10 @@ pub use step::Step;
 
 use crate::{
     card::{CardName, PinPolicy, SlotKey, SlotState, fingerprint},
+    guard::History,
     profile::piv,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
-
-/// With fewer tries left than this, no PIN is presented: the last one is never ours.
-pub const MIN_TRIES: u8 = 2;
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +93,8 @@ pub struct Session {
     pub orphan: Option<String>,
     /// The tries that the PIN has left; none before they were asked for.
     pub tries: Option<u8>,
+    /// What is known of the PIN; none before it was looked up.
+    pub history: Option<History>,
     /// Whether the card accepted the PIN in this session.
     pub verified: bool,
 }
@@ -303,12 +303,23 @@ fn pin_step(
         Some(PinState::Unresolved) => return Err(Refusal::PinUnresolved),
         None => {}
     }
-    Ok(Some(match session.tries {
-        None => Step::CountTries,
-        Some(left) if left < MIN_TRIES => return Err(Refusal::TooFewTries { left }),
-        Some(_) if *source == PinSource::Ask && !known.answered.contains(&session.card) => {
-            Step::AskPin
+    match session.tries {
+        None => return Ok(Some(Step::CountTries)),
+        Some(left) if left < key.min_tries => {
+            return Err(Refusal::TooFewTries { left, wanted: key.min_tries });
         }
-        Some(_) => Step::PresentPin,
+        Some(_) => {}
+    }
+    if *source == PinSource::Ask && !known.answered.contains(&session.card) {
+        return Ok(Some(Step::AskPin));
+    }
+    Ok(Some(match &session.history {
+        None => Step::RecallPin,
+        Some(History::Unproven) => Step::RecordPin,
+        Some(History::Proven | History::Recorded) => Step::PresentPin,
+        Some(History::Rejected(when)) => {
+            let (card, when) = (session.card, when.clone());
+            return Err(Refusal::PinRemembered { card, when });
+        }
     }))
 }

@@ -1,9 +1,9 @@
 //! Why the planner goes no further, each with what to do next.
 
-use super::MIN_TRIES;
 use crate::{
     card::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
     error::{Class, Error},
+    guard::Rejection,
 };
 
 /// A named reason to go no further.
@@ -100,6 +100,15 @@ pub enum Refusal {
     TooFewTries {
         /// So many.
         left: u8,
+        /// At least so many have to be.
+        wanted: u8,
+    },
+    /// The card rejected this PIN in an earlier run.
+    PinRemembered {
+        /// The card.
+        card: CardName,
+        /// When, and for which key.
+        when: Rejection,
     },
     /// The card rejected the PIN in this run.
     PinRejected {
@@ -296,21 +305,35 @@ impl Refusal {
                 "its PIN is needed, and the spec names none".into(),
                 format!("Set {}.", option("pin")),
             ),
-            Self::TooFewTries { left: 0 } => (
+            Self::TooFewTries { left: 0, .. } => (
                 Class::PinRefused,
                 "unlocking the card",
                 "its PIN is blocked: it has no tries left".into(),
                 "Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`)."
                     .into(),
             ),
-            Self::TooFewTries { left } => (
+            Self::TooFewTries { left, wanted } => (
                 Class::PinRefused,
                 "unlocking the card",
-                format!("tries left for its PIN: {left}; wanted are at least {MIN_TRIES}"),
+                format!("tries left for its PIN: {left}; wanted are at least {wanted}"),
                 "Nothing was presented. Present the right PIN by hand (`ykman piv access verify-pin`), \
                  which restores the tries, or set a new one with the PUK (`ykman piv access \
                  unblock-pin`)."
                     .into(),
+            ),
+            Self::PinRemembered { card, when: Rejection { at, key, left } } => (
+                Class::PinRefused,
+                "unlocking the card",
+                format!(
+                    "{card} rejected this very PIN at {at}, when key {key} presented it; tries left \
+                     then: {left}"
+                ),
+                format!(
+                    "Nothing was presented. Correct the PIN that {} names. If it is right by now, or \
+                     always was: `nixos-cryptkey pin forget --card {}`.",
+                    option("pin"),
+                    card.argument()
+                ),
             ),
             Self::PinRejected { left } => (
                 Class::PinWrong,

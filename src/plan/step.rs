@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Known;
 use crate::card::{KeySource, SlotKey, SlotState, base_point};
+use crate::guard::History;
 
 /// One step. Each is safe to be killed in and to be run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub enum Step {
     CountTries,
     /// End the session, and ask a person for the PIN.
     AskPin,
+    /// Get the PIN, and look up what the card made of it before.
+    RecallPin,
+    /// Record that the PIN is about to be presented.
+    RecordPin,
     /// Present the PIN.
     PresentPin,
     /// Find out by key agreements what is in the slot.
@@ -37,6 +42,8 @@ impl fmt::Display for Step {
             Self::InspectSlot => f.write_str("ask what is in the slot"),
             Self::CountTries => f.write_str("ask how many tries the PIN has left"),
             Self::AskPin => f.write_str("ask a person for the PIN"),
+            Self::RecallPin => f.write_str("look up whether the card rejected the PIN before"),
+            Self::RecordPin => f.write_str("record that the PIN is about to be presented"),
             Self::PresentPin => f.write_str("present the PIN"),
             Self::ProbeSlot => f.write_str("find out by key agreements what is in the slot"),
             Self::Generate => f.write_str("generate a P-256 key in the slot"),
@@ -61,6 +68,8 @@ impl Step {
                 return false;
             }
             Self::AskPin => known.answered.push(session.card),
+            Self::RecallPin => session.history = Some(History::Proven),
+            Self::RecordPin => session.history = Some(History::Recorded),
             Self::PresentPin => session.verified = true,
             // No step depends on which key it will be: the base point stands for it.
             Self::Generate => {

@@ -196,7 +196,7 @@ pub fn plain_text(text: &str) -> String {
 }
 
 /// Fills `bytes` from the operating system.
-fn random(bytes: &mut [u8]) -> error::Result<()> {
+pub(crate) fn random(bytes: &mut [u8]) -> error::Result<()> {
     getrandom::fill(bytes).map_err(no_random)
 }
 

@@ -49,14 +49,7 @@ impl Store {
             ));
         }
         self.create()?;
-        let Some(dir) = &self.dir else {
-            return Err(Error::new(
-                Class::Permission,
-                tried,
-                "the state directory went away while it was created",
-                "Nothing was enrolled. End what removes it.",
-            ));
-        };
+        let dir = self.directory()?;
         let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
         let _lock = lock(dir, &tried)?;
         for name in names(dir).map_err(|errno| refused(errno.into()))? {
@@ -95,6 +88,37 @@ impl Store {
         }
         remove().map_err(|errno| refused(errno.into()))?;
         self.sync_names(dir).map_err(refused)
+    }
+
+    /// The directory, to write to; created where it is absent.
+    ///
+    /// # Errors
+    /// It can't be created, or is not ours alone.
+    pub fn writable(&mut self) -> Result<&File> {
+        self.create()?;
+        self.directory()
+    }
+
+    fn directory(&self) -> Result<&File> {
+        self.dir.as_ref().ok_or_else(|| {
+            Error::new(
+                Class::Permission,
+                format!("writing to state directory {}", self.path.display()),
+                "it went away while it was created",
+                "End what removes it.",
+            )
+        })
+    }
+
+    /// Removes a file for good.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let tried = || format!("removing {}", self.path.join(name).display());
+        let advice = "Make the state directory writable.";
+        durable::remove(dir, name).map_err(|error| failed(tried(), error, advice))
     }
 
     /// Asks whether a profile of this name could be written, before a PIN is spent and a key made

@@ -90,6 +90,33 @@ impl Store {
         place.is_some_and(is_ram)
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names in the directory, sorted; none where there is no directory.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let tried = || format!("listing state directory {}", self.path.display());
+        let names = self.dir.as_ref().map_or(Ok(Vec::new()), names);
+        let names = names.map_err(|errno| failed(tried(), errno, RESTORE))?;
+        // What is no UTF-8 is not ours.
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    /// The content of a file of at most `max` bytes; none where it is not there.
+    pub fn read_file(&self, name: &str, max: usize) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        let tried = || format!("reading {}", self.path.join(name).display());
+        let opened = self.dir.as_ref().map(|dir| open_ours(dir, OsStr::new(name), &tried()));
+        let Some((file, _)) = opened.transpose()?.flatten() else { return Ok(None) };
+        let bytes = read_at_most(&file, max).map_err(|error| failed(tried(), error, RESTORE))?;
+        if bytes.len() > max {
+            return Err(damaged(tried(), "it is too long"));
+        }
+        Ok(Some(bytes))
+    }
+
     /// The file of the profile of key `name`.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
@@ -111,16 +138,14 @@ impl Store {
         let Some(dir) = &self.dir else {
             return Ok(BTreeMap::new());
         };
-        let tried = || format!("listing state directory {}", self.path.display());
         let mut profiles = BTreeMap::new();
-        for name in names(dir).map_err(|errno| failed(tried(), errno, RESTORE))? {
-            let shown = name.to_string_lossy();
-            let key = match shown.strip_suffix(".toml") {
+        for name in self.names()? {
+            let key = match name.strip_suffix(".toml") {
                 Some(key) if !key.is_empty() && !key.starts_with('.') => key.to_owned(),
                 _ => continue,
             };
             // None: it was taken away since the names were read.
-            if let Some(loaded) = self.load_file(dir, &name).transpose() {
+            if let Some(loaded) = self.load_file(dir, OsStr::new(&name)).transpose() {
                 profiles.insert(key, loaded);
             }
         }
@@ -130,23 +155,7 @@ impl Store {
     fn load_file(&self, dir: &File, name: &OsStr) -> Result<Option<Loaded>> {
         let path = self.path.join(name);
         let tried = format!("reading profile {}", path.display());
-        // Neither a link nor a pipe may stand in for the file, or stop the boot.
-        let flags = OFlag::O_RDONLY
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_NONBLOCK
-            | OFlag::O_NOCTTY
-            | OFlag::O_CLOEXEC;
-        let file = match openat(dir, name, flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ELOOP) => return Err(damaged(tried, "it is a symbolic link")),
-            Err(errno) => return Err(failed(tried, errno, RESTORE)),
-        };
-        let metadata = file.metadata().map_err(|error| failed(tried.clone(), error, RESTORE))?;
-        if !metadata.is_file() {
-            return Err(damaged(tried, "it is not a regular file"));
-        }
-        check_owner(&metadata, &tried, 0o600)?;
+        let Some((file, metadata)) = open_ours(dir, name, &tried)? else { return Ok(None) };
         let profile = read(&file, &tried)?;
         let warning = if profile.version() == Version::V1 {
             check_secret(&metadata, &tried)?;
@@ -161,6 +170,28 @@ impl Store {
         };
         Ok(Some(Loaded { profile, warning }))
     }
+}
+
+/// Opens a file in the state directory; none where it is not there.
+fn open_ours(dir: &File, name: &OsStr, tried: &str) -> Result<Option<(File, Metadata)>> {
+    // Neither a link nor a pipe may stand in for the file, or stop the boot.
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    let file = match openat(dir, name, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::ELOOP) => return Err(damaged(tried.into(), "it is a symbolic link")),
+        Err(errno) => return Err(failed(tried.into(), errno, RESTORE)),
+    };
+    let metadata = file.metadata().map_err(|error| failed(tried.into(), error, RESTORE))?;
+    if !metadata.is_file() {
+        return Err(damaged(tried.into(), "it is not a regular file"));
+    }
+    check_owner(&metadata, tried, 0o600)?;
+    Ok(Some((file, metadata)))
 }
 
 /// Reads a profile that the configuration ships. It may be world-readable, so it is version 2.
@@ -190,17 +221,22 @@ pub fn load_shipped(path: &Path) -> Result<Profile> {
 
 /// Reads the whole file, not more than a profile may have.
 fn read(file: &File, tried: &str) -> Result<Profile> {
-    let size = file.metadata().map_err(|error| failed(tried.to_owned(), error, RESTORE))?.len();
-    // A version 1 file is a secret: with this much room the buffer never moves and leaves a copy.
-    let room = usize::try_from(size).unwrap_or(MAX_SIZE).min(MAX_SIZE) + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    file.take(room as u64)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(tried.to_owned(), error, RESTORE))?;
+    let bytes =
+        read_at_most(file, MAX_SIZE).map_err(|error| failed(tried.to_owned(), error, RESTORE))?;
     std::str::from_utf8(&bytes)
         .map_err(|_| "it is not UTF-8 text".to_owned())
         .and_then(Profile::parse)
         .map_err(|reason| damaged(tried.to_owned(), &reason))
+}
+
+/// Reads a file; of one that is longer than `max`, one byte more than that.
+fn read_at_most(file: &File, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let size = usize::try_from(file.metadata()?.len());
+    // A version 1 profile is a secret: with this much room the buffer never moves and leaves a copy.
+    let room = size.unwrap_or(max).min(max) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(room as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The names in a directory, sorted.

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod bounded;
+pub mod clock;
 pub mod durable;
 pub mod lock;
 pub mod log;

@@ -10,6 +10,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod extent;
+mod pins;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;

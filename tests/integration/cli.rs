@@ -54,7 +54,8 @@ fn help() {
 
             A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
             card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
-            file system. Only `apply`, `scrub`, which removes the secrets again, and `polkit` change anything.
+            file system. Only `apply`, `scrub`, which removes the secrets again, `pin forget` and `polkit`
+            change anything.
 
             Usage: nixos-cryptkey [OPTIONS] <COMMAND>
 
@@ -66,6 +67,7 @@ fn help() {
                       published
               cards   Show every reader, its card and the keys in its slots; presents no PIN
               scrub   Remove the published secrets of the spec's keys
+              pin     What is remembered of cards' PINs
               polkit  Let the users and groups that the spec lists reach cards and readers; needs no card
               schema  Print the JSON Schema of the spec
               help    Print this message or the help of the given subcommand(s)
@@ -140,16 +142,17 @@ fn plan_before_and_after_enrollment() {
         &machine,
         &before,
         &expect![[r#"
-        exit code 0
-        vault:
-          found: no profile
-          found: card 90210001 in "Yubico YubiKey CCID 0 00 00"
-          found: slot 9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ
-          found: 3 PIN tries left
-          1. present the PIN
-          2. seal a new key to the card and write its profile
-          3. publish the secrets, if anything changed
-    "#]],
+            exit code 0
+            vault:
+              found: no profile
+              found: card 90210001 in "Yubico YubiKey CCID 0 00 00"
+              found: slot 9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ
+              found: 3 PIN tries left
+              1. look up whether the card rejected the PIN before
+              2. present the PIN
+              3. seal a new key to the card and write its profile
+              4. publish the secrets, if anything changed
+        "#]],
     );
     assert_eq!((card.presented(), machine.published()), (0, vec![]));
     assert!(!machine.profile("vault").exists());
@@ -159,15 +162,16 @@ fn plan_before_and_after_enrollment() {
         &machine,
         &after,
         &expect![[r#"
-        exit code 0
-        vault:
-          found: profile ID
-          found: card 90210001 in "Yubico YubiKey CCID 0 00 00"; slot 9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ
-          found: 3 PIN tries left
-          1. present the PIN
-          2. open share 1 with a key agreement
-          3. publish the secrets, if anything changed
-    "#]],
+            exit code 0
+            vault:
+              found: profile ID
+              found: card 90210001 in "Yubico YubiKey CCID 0 00 00"; slot 9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ
+              found: 3 PIN tries left
+              1. look up whether the card rejected the PIN before
+              2. present the PIN
+              3. open share 1 with a key agreement
+              4. publish the secrets, if anything changed
+        "#]],
     );
     card.remove();
     let absent = machine.run(&["plan"]).exits(0);
@@ -196,17 +200,18 @@ fn plan_of_an_empty_slot() {
         &machine,
         &output,
         &expect![[r#"
-        exit code 0
-        vault:
-          found: no profile
-          found: card 90210001 in "Yubico YubiKey CCID 0 00 00"
-          found: slot 9d: empty
-          found: 3 PIN tries left
-          1. present the PIN
-          2. generate a P-256 key in the slot
-          3. seal a new key to the card and write its profile
-          4. publish the secrets, if anything changed
-    "#]],
+            exit code 0
+            vault:
+              found: no profile
+              found: card 90210001 in "Yubico YubiKey CCID 0 00 00"
+              found: slot 9d: empty
+              found: 3 PIN tries left
+              1. look up whether the card rejected the PIN before
+              2. present the PIN
+              3. generate a P-256 key in the slot
+              4. seal a new key to the card and write its profile
+              5. publish the secrets, if anything changed
+        "#]],
     );
     machine.vault(&card, json!({ "managementKey": null }));
     let output = machine.run(&["plan"]).exits(10);
@@ -234,16 +239,17 @@ fn plan_with_a_card_that_cannot_tell() {
         &machine,
         &output,
         &expect![[r#"
-        exit code 0
-        vault:
-          found: no profile
-          found: card 5437251 in "Yubico YubiKey CCID 0 00 00"
-          found: slot 9d: not told without the PIN
-          found: 3 PIN tries left
-          1. present the PIN
-          2. find out by key agreements what is in the slot
-          What follows hangs on this: find out by key agreements what is in the slot.
-    "#]],
+            exit code 0
+            vault:
+              found: no profile
+              found: card 5437251 in "Yubico YubiKey CCID 0 00 00"
+              found: slot 9d: not told without the PIN
+              found: 3 PIN tries left
+              1. look up whether the card rejected the PIN before
+              2. present the PIN
+              3. find out by key agreements what is in the slot
+              What follows hangs on this: find out by key agreements what is in the slot.
+        "#]],
     );
     assert_eq!(card.presented(), 0);
 }

@@ -11,6 +11,7 @@
 mod ask;
 mod cli;
 mod enroll;
+mod guard;
 mod management;
 mod messages;
 mod pin;

@@ -32,13 +32,13 @@ fn check_finds_all_faults_and_needs_no_pcscd() {
         &machine,
         &output,
         &expect![[r#"
-        exit code 10
-        keys.vault.pin.file: found "/nix/store/x-pin"; allowed is a file outside the Nix store, which everybody can read. What was in there is no secret any more: change it
-        keys.vault.slot: slot 9c is refused: the standard keeps it for signatures, and this key must agree on keys; allowed are 9a, 9d, 9e and 82 to 95
-        keys.vault.surplus: unknown field; allowed are cards, slot, touchPolicy, pinPolicy, mode, overwrite, enroll, profileId, profile, softFail, pin, managementKey, cardTimeoutSec, touchTimeoutSec, secrets
-        stateDir: found "relative"; allowed is an absolute path (from /, without `.` and `..` and without control characters)
-        The spec has 4 faults.
-    "#]],
+            exit code 10
+            keys.vault.pin.file: found "/nix/store/x-pin"; allowed is a file outside the Nix store, which everybody can read. What was in there is no secret any more: change it
+            keys.vault.slot: slot 9c is refused: the standard keeps it for signatures, and this key must agree on keys; allowed are 9a, 9d, 9e and 82 to 95
+            keys.vault.surplus: unknown field; allowed are cards, slot, touchPolicy, pinPolicy, mode, overwrite, attestation, enroll, profileId, profile, softFail, pin, minTries, managementKey, cardTimeoutSec, touchTimeoutSec, secrets
+            stateDir: found "relative"; allowed is an absolute path (from /, without `.` and `..` and without control characters)
+            The spec has 4 faults.
+        "#]],
     );
 }
 
@@ -106,10 +106,10 @@ fn what_goes_wrong_most() {
         &machine,
         &output,
         &expect![[r#"
-        exit code 15
-        vault: failed (pin-wrong)
-        error: key vault: presenting the PIN (DIR/wrong.pin) to card 90210001: the card rejected it; tries left: 2. Correct the PIN before you start again: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.
-    "#]],
+            exit code 15
+            vault: failed (pin-wrong)
+            error: key vault: presenting the PIN (DIR/wrong.pin) to card 90210001: the card rejected it; tries left: 2. It is not presented again before it changes. Correct it: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.
+        "#]],
     );
     machine.vault(&card, json!({ "pin": { "file": machine.dir().join("missing.pin") } }));
     let output = machine.run(&["apply"]).exits(14);

@@ -108,7 +108,7 @@ fn a_full_ram_file_system_keeps_the_old_set() {
 
 /// Mounts the state directory read-only, for this test alone; the RAM file system's mounts are
 /// private already.
-fn read_only(_private: &Ram, path: &Path) {
+pub fn read_only(_private: &Ram, path: &Path) {
     let bind = |flags| mount(Some(path), path, None::<&str>, flags, None::<&str>).unwrap();
     bind(MsFlags::MS_BIND);
     bind(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);

@@ -55,6 +55,9 @@ struct Factory {
     /// PIN, six to eight characters
     #[arg(long, default_value = "123456")]
     pin: String,
+    /// Tries of the PIN
+    #[arg(long, default_value_t = 3)]
+    pin_tries: u8,
     /// Cipher of the (default) management key [default: aes192, with --legacy 3des]
     #[arg(long)]
     management_key_algorithm: Option<Cipher>,
@@ -89,8 +92,15 @@ struct Behaviour {
 
 impl Arguments {
     fn options(&self) -> Result<Options, String> {
-        let Factory { serial, pin, management_key_algorithm, legacy, slot_key, slot_policy } =
-            &self.factory;
+        let Factory {
+            serial,
+            pin,
+            pin_tries,
+            management_key_algorithm,
+            legacy,
+            slot_key,
+            slot_policy,
+        } = &self.factory;
         let mut slots = slot_key.clone();
         for text in slot_policy {
             let (id, pin, touch) = virtual_card::parse_policy(text)?;
@@ -102,6 +112,7 @@ impl Arguments {
         Ok(Options {
             serial: *serial,
             pin: pin.clone(),
+            pin_tries: *pin_tries,
             management_key_algorithm: *management_key_algorithm,
             legacy: *legacy,
             slots,

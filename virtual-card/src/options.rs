@@ -15,6 +15,8 @@ pub struct Options {
     pub serial: u32,
     /// PIN of a new card.
     pub pin: String,
+    /// Tries of the PIN of a new card.
+    pub pin_tries: u8,
     /// Cipher of a new card's (default) management key; `None` is what the firmware has: AES-192,
     /// or 3DES for a legacy card.
     pub management_key_algorithm: Option<Cipher>,
@@ -43,6 +45,7 @@ impl Default for Options {
         Self {
             serial: 12_345_678,
             pin: "123456".to_owned(),
+            pin_tries: 3,
             management_key_algorithm: None,
             legacy: false,
             slots: Vec::new(),

@@ -188,7 +188,7 @@ impl State {
             version: if options.legacy { [4, 2, 8] } else { [5, 7, 1] },
             guid: Hex(guid),
             legacy: options.legacy,
-            pin: Reference::new(options.pin.as_bytes(), 3),
+            pin: Reference::new(options.pin.as_bytes(), options.pin_tries),
             puk: Reference::new(crate::pin::DEFAULT_PUK, 3),
             management_key: ManagementKey::factory(cipher),
             slots: BTreeMap::new(),

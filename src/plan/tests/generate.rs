@@ -2,11 +2,13 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
+use super::run::rejected;
 use super::world::{
     Card, Content, DECLARED, Job, KEYS, Policies, Profile, SEALED_SLOT, Tells, World,
 };
 use crate::{
     card::{CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy},
+    guard::History,
     spec::{self, Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
 
@@ -41,7 +43,8 @@ fn card() -> impl Strategy<Value = Card> {
     let tries = prop_oneof![1 => 0_u8..3, 2 => Just(3)];
     let right = prop_oneof![1 => Just(false), 3 => Just(true)];
     let factory = any::<Option<bool>>();
-    (name(), content, tells, policies(), right, tries, factory, prop::bool::weighted(0.9)).prop_map(
+    let inserted = prop::bool::weighted(0.9);
+    (name(), content, tells, policies(), right, tries, history(), factory, inserted).prop_map(
         |(
             name,
             content,
@@ -49,6 +52,7 @@ fn card() -> impl Strategy<Value = Card> {
             policies,
             pin_is_right,
             tries,
+            memory,
             factory_management_key,
             inserted,
         )| {
@@ -59,11 +63,17 @@ fn card() -> impl Strategy<Value = Card> {
                 policies,
                 pin_is_right,
                 tries,
+                memory,
                 factory_management_key,
                 inserted,
             }
         },
     )
+}
+
+/// What the PIN guard may know.
+pub fn history() -> impl Strategy<Value = History> {
+    prop_oneof![2 => Just(History::Proven), 3 => Just(History::Unproven), 1 => Just(rejected())]
 }
 
 pub fn management_key() -> impl Strategy<Value = Option<ManagementKeySource>> {
@@ -175,6 +185,9 @@ pub fn good_world() -> impl Strategy<Value = World> {
             card.inserted = true;
             card.pin_is_right = true;
             card.tries = 3;
+            if card.memory == rejected() {
+                card.memory = History::Unproven;
+            }
             card.policies = (job.key.pin_policy, job.key.touch_policy);
             if card.content == Content::P384 {
                 card.content = Content::Empty;

@@ -8,6 +8,7 @@ use super::super::Refusal;
 use crate::{
     card::{CardName, Fingerprint, PinPolicy, Serial, Slot, TouchPolicy},
     error::Class,
+    guard::Rejection,
 };
 
 fn check(refusal: &Refusal, class: Class, text: &Expect) {
@@ -230,7 +231,7 @@ fn about_the_pin() {
     "#]],
     );
     check(
-        &Refusal::TooFewTries { left: 1 },
+        &Refusal::TooFewTries { left: 1, wanted: 2 },
         Class::PinRefused,
         &expect![[r#"
             tried: key vault: unlocking the card
@@ -239,12 +240,25 @@ fn about_the_pin() {
         "#]],
     );
     check(
-        &Refusal::TooFewTries { left: 0 },
+        &Refusal::TooFewTries { left: 0, wanted: 2 },
         Class::PinRefused,
         &expect![[r#"
             tried: key vault: unlocking the card
             found: its PIN is blocked: it has no tries left
             advice: Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`).
+        "#]],
+    );
+    let when = Rejection { at: "2026-11-21T11:59:59Z".into(), key: "desk".into(), left: 2 };
+    check(
+        &Refusal::PinRemembered {
+            card: CardName { serial: Serial::new(12_345_678), guid: None },
+            when,
+        },
+        Class::PinRefused,
+        &expect![[r#"
+            tried: key vault: unlocking the card
+            found: card 12345678 rejected this very PIN at 2026-11-21T11:59:59Z, when key desk presented it; tries left then: 2
+            advice: Nothing was presented. Correct the PIN that security.cryptkey.keys.vault.pin names. If it is right by now, or always was: `nixos-cryptkey pin forget --card 12345678`.
         "#]],
     );
     check(

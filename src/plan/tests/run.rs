@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     card::{CardName, KeySource, SlotKey, SlotState},
+    guard::{History, Rejection},
     profile::piv::{Params, same_key},
     spec::PinSource,
 };
@@ -19,6 +20,11 @@ pub struct Run<'a> {
     pub cards: Vec<Card>,
     pub accepted: Vec<bool>,
     pub moments: Vec<Moment>,
+}
+
+/// A PIN that was rejected.
+pub fn rejected() -> History {
+    History::Rejected(Rejection { at: "then".into(), key: "vault".into(), left: 2 })
 }
 
 /// What a step came to.
@@ -45,7 +51,10 @@ impl Run<'_> {
                 Next::Done => return End::Done,
                 Next::Refuse(refusal) => return End::Refused(refusal),
             };
-            let on_card = !matches!(step, Step::FindCard | Step::AskPin | Step::Publish);
+            let on_card = !matches!(
+                step,
+                Step::FindCard | Step::AskPin | Step::RecallPin | Step::RecordPin | Step::Publish
+            );
             let vanished = on_card && self.world.vanishes.contains(&self.moments.len());
             let card = in_hand.filter(|_| known.session.is_some());
             self.moments.push(Moment {
@@ -128,6 +137,7 @@ impl Run<'_> {
             factory_management_key: None,
             orphan: None,
             tries: None,
+            history: None,
             verified: false,
         });
         Outcome::Ok
@@ -180,18 +190,25 @@ impl Run<'_> {
             if session.pin == Some(PinSource::Ask) && !answered_for.contains(&session.card) {
                 return Outcome::Failed("an answer for another card");
             }
+            let session_history = session.history.clone();
             known.pin_goes_out();
             // The card has decided before it vanishes.
             truth.tries = if truth.pin_is_right { 3 } else { truth.tries.saturating_sub(1) };
             if vanished {
+                // The next run reads it from the counter, if there was a record.
+                if !truth.pin_is_right && session_history == Some(History::Recorded) {
+                    truth.memory = rejected();
+                }
                 return Outcome::Vanished;
             }
             if !truth.pin_is_right {
                 let left = truth.tries;
+                truth.memory = rejected();
                 known.pin_came_back(Some(left));
                 return Outcome::Failed("the PIN was rejected");
             }
             self.accepted[card] = true;
+            truth.memory = History::Proven;
             known.pin_came_back(None);
             return Outcome::Ok;
         }
@@ -207,6 +224,8 @@ impl Run<'_> {
                 session.orphan = job.orphan.then(|| "/state/old.toml".into());
                 session.factory_management_key = truth.factory_management_key;
             }
+            Step::RecallPin => session.history = Some(truth.memory.clone()),
+            Step::RecordPin => session.history = Some(History::Recorded),
             Step::CountTries => session.tries = Some(truth.tries),
             Step::ProbeSlot => {
                 session.probed = true;

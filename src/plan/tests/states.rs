@@ -3,12 +3,13 @@
 use proptest::{option, prelude::*, sample::select};
 
 use super::{
-    super::{Known, MIN_TRIES, Next, PinState, Presented, Sealed, Session, Step, next},
+    super::{Known, Next, PinState, Presented, Sealed, Session, Step, next},
     generate,
     world::{self, DECLARED},
 };
 use crate::{
     card::{CardName, PinPolicy, SlotState},
+    guard::History,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
 
@@ -21,9 +22,15 @@ fn session() -> impl Strategy<Value = Session> {
         (generate::name(), generate::management_key(), pin, provider),
         option::weighted(0.8, generate::slot()),
         (any::<bool>(), orphan, tries, any::<bool>()),
+        option::weighted(0.8, prop_oneof![generate::history(), Just(History::Recorded)]),
     )
         .prop_map(
-            |((card, management_key, pin, provider), slot, (probed, orphan, tries, verified))| {
+            |(
+                (card, management_key, pin, provider),
+                slot,
+                (probed, orphan, tries, verified),
+                history,
+            )| {
                 Session {
                     card,
                     reader: "reader".into(),
@@ -35,6 +42,7 @@ fn session() -> impl Strategy<Value = Session> {
                     factory_management_key: None,
                     orphan,
                     tries,
+                    history,
                     verified,
                 }
             },
@@ -131,11 +139,12 @@ proptest! {
     fn a_pin_is_presented_only_if_everything_speaks_for_it(key in generate::key(), known in known()) {
         if step(&key, &known) == Some(Step::PresentPin) {
             let session = known.session.as_ref().expect("a session");
-            prop_assert!(session.tries.is_some_and(|left| left >= MIN_TRIES));
+            prop_assert!(session.tries.is_some_and(|left| left >= key.min_tries));
             prop_assert!(known.pins.iter().all(|pin| !pin.card.may_be(&session.card)));
             prop_assert!(session.slot.is_some());
             prop_assert!(session.pin == Some(PinSource::File("/run/pin".into())));
             prop_assert!(!session.verified);
+            prop_assert!(matches!(session.history, Some(History::Proven | History::Recorded)));
             prop_assert!(
                 key.pin_policy != PinPolicy::Never
                     || session.management_key == Some(ManagementKeySource::Protected)

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     card::{CardName, KeySource, PinPolicy, Slot, TouchPolicy},
+    guard::History,
     profile::piv::{Params, Peer, Scheme},
     spec::Key,
 };
@@ -51,6 +52,8 @@ pub struct Card {
     /// Whether the PIN of the spec is this card's.
     pub pin_is_right: bool,
     pub tries: u8,
+    /// What the PIN guard knows of that PIN.
+    pub memory: History,
     pub factory_management_key: Option<bool>,
     /// Whether the spec or a person names it, or it is the wanted one for want of any name.
     pub inserted: bool,
@@ -114,6 +117,8 @@ pub enum End {
 pub struct Trace {
     pub moments: Vec<Moment>,
     pub ends: Vec<End>,
+    /// The cards as the run left them.
+    pub cards: Vec<Card>,
 }
 
 impl World {
@@ -135,8 +140,20 @@ impl World {
             ends.push(run.job(index, &mut known));
             pins = known.pins;
         }
-        let moments = run.moments;
-        Trace { moments, ends }
+        let (moments, cards) = (run.moments, run.cards);
+        Trace { moments, ends, cards }
+    }
+
+    /// The same boot again and again, with the cards as the one before left them.
+    pub fn boots(&self, boots: usize) -> Vec<Trace> {
+        let mut world = self.clone();
+        let boot = |_| {
+            let trace = world.run();
+            world.cards.clone_from(&trace.cards);
+            world.cards.iter_mut().zip(&self.cards).for_each(|(c, was)| c.inserted = was.inserted);
+            trace
+        };
+        (0..boots).map(boot).collect()
     }
 
     fn sealed(&self, index: usize) -> Option<Sealed> {

@@ -222,6 +222,13 @@ impl Machine {
         self.state.join(format!("{key}.toml"))
     }
 
+    /// The names of all profiles in the state directory.
+    pub fn profiles(&self) -> Vec<String> {
+        let paths = fs::read_dir(&self.state).unwrap().map(|entry| entry.unwrap().path());
+        let profiles = paths.filter(|path| path.extension().is_some_and(|end| end == "toml"));
+        profiles.map(|path| path.file_name().unwrap().to_str().unwrap().into()).collect()
+    }
+
     /// The hex of a use, as `tests/expected.py` computes it from the cards' private keys.
     #[track_caller]
     pub fn expected(&self, key: &str, private_keys: &[String], usage: &str) -> Vec<u8> {

@@ -1,0 +1,117 @@
+//! What wrong PINs cost, over thousands of boots, each killed at any instant.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use cryptkey::kdf;
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use serde_json::json;
+
+use crate::{
+    extent::{amount, seed, tell},
+    support::{Machine, Yubikey},
+};
+
+/// Most boots are over by then.
+const LONGEST: u64 = 8_000;
+
+/// How boots ended.
+#[derive(Default)]
+struct Ends {
+    killed: usize,
+    rejected: usize,
+    refused: usize,
+}
+
+/// Boots with the PIN that is in the file now; with a chance of one half it is killed within the first
+/// milliseconds.
+fn boot(machine: &Machine, chance: &mut SmallRng, ends: &mut Ends) {
+    let mut command: Command = machine.command(&["apply"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    if chance.random_bool(0.5) {
+        // No event is awaited: any instant is as good.
+        thread::sleep(Duration::from_micros(chance.random_range(0..LONGEST)));
+        child.kill().unwrap();
+    }
+    match child.wait().unwrap().code() {
+        None => ends.killed += 1,
+        Some(15) => ends.rejected += 1,
+        Some(14) => ends.refused += 1,
+        code => panic!("exit code {code:?}"),
+    }
+}
+
+fn wrong(number: usize) -> String {
+    format!("{:06}", 200_000 + number)
+}
+
+/// So many boots with different wrong PINs in turns; the tries that they cost, and how many of the PINs
+/// the guard can tell apart: of 12 PINs two have one tag in one of 62 runs.
+fn cost(what: &str, boots: usize, pins: usize, tries: u8, proven_before: bool) -> (u64, u64) {
+    let machine = Machine::new(1);
+    let card = Yubikey::with(&machine, 0, &["--pin-tries", &tries.to_string()]);
+    let pin = machine.secret_file("vault.pin", "704193");
+    machine.vault(&card, json!({ "pin": pin }));
+    if proven_before {
+        machine.apply().exits(0);
+    }
+    let mut chance = SmallRng::seed_from_u64(seed());
+    let mut ends = Ends::default();
+    for number in 0..boots {
+        machine.secret_file("vault.pin", &wrong(number % pins));
+        boot(&machine, &mut chance, &mut ends);
+    }
+    // The last one is left alone, so that whatever was under way is seen by somebody.
+    machine.secret_file("vault.pin", &wrong(0));
+    let code = machine.apply().code;
+    assert!(matches!(code, Some(14 | 15)), "{code:?}");
+    let spent = u64::from(tries) - card.tries();
+    let Ends { killed, rejected, refused } = ends;
+    tell(&format!(
+        "{what}: {boots} boots ({killed} killed, {rejected} told of a rejection, {refused} refused to \
+         present), {pins} wrong PINs, a card with {tries} tries: {spent} spent"
+    ));
+    (spent, tags(&machine, pins))
+}
+
+/// How many tags that many wrong PINs have.
+fn tags(machine: &Machine, pins: usize) -> u64 {
+    let record = machine.state.join(format!("card-{}-{}.pins", Yubikey::SERIAL, machine.guid(0)));
+    let record: toml::Table = fs::read_to_string(record).unwrap().parse().unwrap();
+    let key = base16ct::lower::decode_vec(record["key"].as_str().unwrap()).unwrap();
+    let tag = |number| {
+        let padded: [u8; 8] =
+            format!("{}\u{0}\u{0}", wrong(number)).into_bytes().try_into().unwrap();
+        let [high, low] = kdf::pin_tag(
+            &padded.map(|b| if b == 0 { 0xff } else { b }),
+            &key[..].try_into().unwrap(),
+        );
+        [high & 0x0f, low]
+    };
+    let tags: BTreeSet<_> = (0..pins).map(tag).collect();
+    tags.len().try_into().unwrap()
+}
+
+#[test]
+fn one_wrong_pin_costs_one_try() {
+    let boots = amount(300, 10_000);
+    assert_eq!(cost("a wrong PIN file from the first boot on", boots, 1, 3, false).0, 1);
+    assert_eq!(cost("a PIN file that went wrong after good boots", boots, 1, 3, true).0, 1);
+}
+
+#[test]
+fn twelve_wrong_pins_cost_twelve_tries() {
+    let (spent, tags) = cost("wrong PINs in turns", amount(600, 12_000), 12, 15, false);
+    assert_eq!(spent, tags);
+    assert!(tags >= 10, "{tags}");
+}
+
+#[test]
+fn a_card_is_never_locked() {
+    assert_eq!(cost("ever another wrong PIN", amount(100, 3_000), 3_000, 3, false).0, 2);
+}
