@@ -1,7 +1,7 @@
 # Everything here works on a fresh Debian 12 machine with Rust and root.
 
 # `.ci/run` and the tests need all of these; the release binary needs the first three to be built.
-PACKAGES := gcc pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
+PACKAGES := gcc g++ pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
 	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography \
 	python3-pyscard strace systemd systemd-container mmdebstrap iproute2 duktape nix-bin \
 	qemu-system-x86 swtpm
@@ -21,13 +21,18 @@ export RUST_TEST_THREADS := 8
 RUNS := 30
 SEED := 20261121
 BOOTS := 10
+SECONDS := 60
+
+# The fuzz targets, each run from its seeds; the profile's are the test vectors.
+FUZZ := conversation tampered certificate metadata profile spec
+CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
 # What checks the Nix files; built once.
 TOOLS := $(CARGO_TARGET_DIR)/tools
 RECIPES := $(CARGO_TARGET_DIR)/recipes
 NIX_FILES = $(shell find . -name target -prune -o -name '*.nix' -print)
 
-.PHONY: help setup build lint test campaign demo bench clean
+.PHONY: help setup build lint test campaign fuzz fuzz-build fuzz-runs demo bench clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -67,6 +72,24 @@ campaign: setup build ## the whole campaign of faults, with figures (SEED=202611
 	CRYPTKEY_CAMPAIGN=whole CRYPTKEY_SEED=$(SEED) CRYPTKEY_FIGURES=$(CARGO_TARGET_DIR)/figures \
 		$(CAMPAIGN) --no-fail-fast -- --nocapture
 	sort $(CARGO_TARGET_DIR)/figures
+
+# Of the stable compiler: without a sanitizer, as there is no unsafe code to watch.
+fuzz-build:
+	cargo install --locked --quiet --root $(TOOLS) cargo-fuzz@0.13.2
+	$(TOOLS)/bin/cargo-fuzz build --sanitizer none
+
+fuzz: setup fuzz-build ## fuzz what cards, profiles and specs may say (SECONDS=60 for each target)
+	@for target in $(FUZZ); do mkdir -p $(CORPUS)/$$target && \
+		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target $(CORPUS)/$$target \
+			$$(tests/seeds.sh $$target) -- \
+			-max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 || exit 1; done
+
+# The same runs each time: from a seed, and from what is in the repository.
+fuzz-runs: fuzz-build
+	@for target in $(FUZZ); do \
+		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target \
+			$$(mktemp -d -p $(CARGO_TARGET_DIR)) $$(tests/seeds.sh $$target) -- \
+			-seed=$(SEED) -runs=2000 -timeout=20 || exit 1; done
 
 demo: setup build ## show it at work, with a virtual card
 	cargo build --locked --package virtual-card --bin virtual-card --example with-card

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, AtFlags, Flock},
+    fcntl::{AT_FDCWD, AtFlags},
     unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     error::{Class, Error, Result},
     system::{
         Deadline, durable,
-        lock::{exclusive, tell},
+        lock::{Locked, exclusive, tell},
     },
 };
 
@@ -184,11 +184,11 @@ impl Store {
 }
 
 /// The lock on the directory under which its files are written, until it is dropped.
-fn lock(dir: &File, tried: &str) -> Result<Flock<File>> {
+fn lock(dir: &File, tried: &str) -> Result<Locked> {
     let failed = |error| failed(tried.to_owned(), error, "Nothing was enrolled.");
     let dir = dir.try_clone().map_err(failed)?;
     exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
-        Some(errno) => failed(errno.into()),
+        Some(error) => failed(error),
         None => Error::new(
             Class::Busy,
             tried,

@@ -9,8 +9,10 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod disk;
 mod extent;
 mod pins;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
+mod trace;
