@@ -23,7 +23,7 @@ SEED := 20261121
 BOOTS := 10
 SECONDS := 60
 
-# The fuzz targets, each run from its seeds; the profile's are the test vectors.
+# The fuzz targets; each starts from its seeds.
 FUZZ := conversation tampered certificate metadata profile spec
 CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
@@ -46,9 +46,11 @@ build: ## build the release binary
 lint: ## check format and lints
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/nitrokey-card/Cargo.toml
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --test campaign -- -D warnings
 	cargo clippy $(NITROKEY) --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml -- -D warnings
 	cargo install --locked --quiet --root $(TOOLS) nixfmt_rs@0.5.3 deadnix@1.3.1
 	rm -rf $(RECIPES) && mkdir -p $(RECIPES)
 	awk '/^```/ { inside = $$0 == "```nix"; file = ""; next } \
@@ -63,6 +65,7 @@ test: setup lint build ## prove that everything works, against two cards behind 
 	cargo build --locked --package virtual-card
 	cargo test --locked --workspace --no-fail-fast
 	CRYPTKEY_SEED=$(SEED) $(CAMPAIGN)
+	$(MAKE) fuzz-runs
 	cargo test $(NITROKEY)
 
 campaign: setup build ## the whole campaign of faults, with figures (SEED=20261121)
@@ -73,23 +76,21 @@ campaign: setup build ## the whole campaign of faults, with figures (SEED=202611
 		$(CAMPAIGN) --no-fail-fast -- --nocapture
 	sort $(CARGO_TARGET_DIR)/figures
 
-# Of the stable compiler: without a sanitizer, as there is no unsafe code to watch.
+# By the stable compiler, so without a sanitizer: there is no unsafe code to watch.
 fuzz-build:
 	cargo install --locked --quiet --root $(TOOLS) cargo-fuzz@0.13.2
 	$(TOOLS)/bin/cargo-fuzz build --sanitizer none
 
-fuzz: setup fuzz-build ## fuzz what cards, profiles and specs may say (SECONDS=60 for each target)
+fuzz: setup fuzz-build ## fuzz what cards, profiles and specs may say (SECONDS=60, for each target)
 	@for target in $(FUZZ); do mkdir -p $(CORPUS)/$$target && \
 		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target $(CORPUS)/$$target \
-			$$(tests/seeds.sh $$target) -- \
-			-max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 || exit 1; done
+		fuzz/seeds/$$target -- -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 || exit 1; done
 
-# The same runs each time: from a seed, and from what is in the repository.
+# The same runs each time: from the seeds in the repository.
 fuzz-runs: fuzz-build
-	@for target in $(FUZZ); do \
-		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target \
-			$$(mktemp -d -p $(CARGO_TARGET_DIR)) $$(tests/seeds.sh $$target) -- \
-			-seed=$(SEED) -runs=2000 -timeout=20 || exit 1; done
+	@for target in $(FUZZ); do rm -rf $(CORPUS)/runs && mkdir -p $(CORPUS)/runs && \
+		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target $(CORPUS)/runs \
+		fuzz/seeds/$$target -- -seed=$(SEED) -runs=2000 -timeout=20 -verbosity=0 || exit 1; done
 
 demo: setup build ## show it at work, with a virtual card
 	cargo build --locked --package virtual-card --bin virtual-card --example with-card

@@ -11,6 +11,7 @@
 
 mod disk;
 mod extent;
+mod full;
 mod pins;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
