@@ -13,6 +13,7 @@ mod disk;
 mod extent;
 mod full;
 mod pins;
+mod planted;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
