@@ -218,6 +218,16 @@ in
       ++ on (key.profile != null && isHidden "${key.profile}") ''
         ${option name}.profile: the key's unit does not see ${key.profile}, as it sees no homes and no
         temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
+      ++ on (key.attestation.policy != "off" && key.attestation.roots == [ ]) ''
+        ${option name}.attestation: with policy "${key.attestation.policy}" a card is enrolled on the word
+        of its maker, and no maker is named. Set ${option name}.attestation.roots to files with the
+        makers' root certificates (Yubico's: https://developers.yubico.com/PKI/).''
+      ++ builtins.concatMap (
+        file:
+        on (isHidden "${file}") ''
+          ${option name}.attestation.roots: the key's unit does not see ${file}, as it sees no homes and no
+          temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
+      ) key.attestation.roots
       ++
         on
           (

@@ -134,9 +134,10 @@ in
       ];
       default = "off";
       description = ''
-        Whether the card has to attest, at enrollment, that it made its key itself. `if-available`: a
-        card or a key for which there is no attestation is enrolled all the same. `required`: nothing
-        is enrolled without a good one.
+        Whether the card has to attest, at enrollment, that it made its key itself, so that no copy of
+        the key is elsewhere. `if-available`: a card that can't attest, or a key that was imported, is
+        enrolled all the same; a bad attestation is refused. `required`: nothing is enrolled, or
+        generated, without a good one. Cards that are enrolled already are not asked.
       '';
     };
 
@@ -147,7 +148,9 @@ in
       default = [ ];
       description = ''
         Files with the certificates, in PEM, of the makers' roots, and of whatever is between them and
-        the cards.
+        the cards. Self-signed ones are trusted, the others only where one of those vouches for them.
+        Yubico's are at <https://developers.yubico.com/PKI/>: the root `yubico-ca-1.pem` with
+        `yubico-intermediate.pem` for firmware 5.7.4 and later, `yubico-piv-ca-1.pem` for older cards.
       '';
     };
 

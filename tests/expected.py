@@ -236,6 +236,43 @@ def output(profile, master, use, length=32, form="raw", newline=False):
     return data + b"\n" * newline
 
 
+def everything(profile, private_keys, uses):
+    """Every secret on the way from the cards to the outputs, as hex."""
+    master = open_profile(profile, private_keys)
+    providers = []
+    keys = {multiply(key, G)[0]: key for key in private_keys}
+    for provider in profile["providers"]:
+        if provider["type"] != "piv":
+            continue
+        params = provider["params"]
+        private_key = keys.get(decode(bytes.fromhex(params["public_key"]))[0])
+        if private_key is None:
+            continue
+        scheme, salt = params.get("scheme", "salt-derived"), bytes.fromhex(params["salt"])
+        shared_x = multiply(private_key, piv_point(scheme, salt))[0].to_bytes(32)
+        secret = piv_secret(scheme, salt, bytes.fromhex(params["public_key"]), shared_x)
+        share_salt = bytes.fromhex(provider["share_salt"])
+        providers.append({
+            "shared_x": shared_x.hex(),
+            # As arithmetic keeps it: Montgomery's form modulo P.
+            "shared_x_montgomery": (int.from_bytes(shared_x) * 2**256 % P).to_bytes(32).hex(),
+            "secret": secret.hex(),
+            "share_key": hkdf(secret, share_salt, b"cryptkey-share-encryption", 32).hex(),
+            "share": open_share(provider, private_key)[1:].hex(),
+            # The keys of HKDF's second half.
+            "prk_of_secret": hmac.digest(salt, shared_x, "sha256").hex(),
+            "prk_of_share_key": hmac.digest(share_salt, secret, "sha256").hex(),
+        })
+    return {
+        "master": master.hex(),
+        "integrity_key": hkdf(master, b"", b"cryptkey-config-integrity", 32).hex(),
+        "prk_of_integrity_key": hmac.digest(b"", master, "sha256").hex(),
+        "prk_of_outputs": hmac.digest(bytes.fromhex(profile["output_salt"]), master, "sha256").hex(),
+        "providers": providers,
+        "outputs": {use: output(profile, master, use).hex() for use in uses},
+    }
+
+
 # --- the self-test ---
 
 
@@ -297,21 +334,27 @@ def main():
     parser.add_argument("--profile", type=pathlib.Path, metavar="FILE.toml")
     parser.add_argument("--private-key", action="append", default=[], metavar="HEX",
                         help="of a card; repeat it up to the threshold")
-    parser.add_argument("--use", metavar="LABEL")
+    parser.add_argument("--use", action="append", default=[], metavar="LABEL")
     parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--format", choices=["raw", "hex", "base64"], default="raw")
     parser.add_argument("--newline", action="store_true")
+    parser.add_argument("--everything", action="store_true",
+                        help="print all secrets on the way, and the outputs of 32 bytes, as JSON")
     parser.add_argument("--self-test", type=pathlib.Path, metavar="DIR",
                         help="hold this program against vectors")
     arguments = parser.parse_args()
     if arguments.self_test:
         return self_test(arguments.self_test)
-    if not arguments.profile or arguments.use is None:
+    if not arguments.profile or not arguments.use:
         parser.error("--profile and --use, or --self-test")
     profile = tomllib.loads(arguments.profile.read_text())
-    master = open_profile(profile, [int(key, 16) for key in arguments.private_key])
-    sys.stdout.buffer.write(output(profile, master, arguments.use, arguments.length,
-                                   arguments.format, arguments.newline))
+    keys = [int(key, 16) for key in arguments.private_key]
+    if arguments.everything:
+        return print(json.dumps(everything(profile, keys, arguments.use), indent=1))
+    if len(arguments.use) > 1:
+        parser.error("several --use only with --everything")
+    sys.stdout.buffer.write(output(profile, open_profile(profile, keys), arguments.use[0],
+                                   arguments.length, arguments.format, arguments.newline))
 
 
 if __name__ == "__main__":

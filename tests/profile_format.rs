@@ -264,6 +264,28 @@ fn optional_params_are_read() {
     assert_eq!(params.serial, None);
     assert_eq!(params.guid.unwrap().to_string(), "00112233445566778899aabbccddeeff");
     assert_eq!(params.key_source.unwrap().to_string(), "key-agreement");
+    assert_eq!(params.attestation, None);
+}
+
+/// Who vouched for the card, and the card's own attestation key: both or none.
+#[test]
+fn an_attestation_is_two_params() {
+    const ROOT: &str = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let [root, key] = ["attestation", "attestation_key"]
+        .map(|param| format!("    {param} = \"{ROOT}\"\n    pin_policy"));
+    let both = root.replace("    pin_policy", &key);
+    let profile = Profile::parse(&edit(V2, &[("    pin_policy", &both)])).unwrap();
+    let (_, params) = profile.piv_providers().next().unwrap();
+    let trust = params.attestation.unwrap();
+    assert_eq!([trust.root, trust.card_key].map(|found| found.to_string()), [ROOT, ROOT]);
+    for one in [&root, &key] {
+        let together = "providers[0].params: attestation and attestation_key go together";
+        let told = Profile::parse(&edit(V2, &[("    pin_policy", one)])).unwrap_err();
+        assert!(told.contains(together), "{told}");
+    }
+    let other = both.replacen("SHA256", "SHA1", 1);
+    let told = Profile::parse(&edit(V2, &[("    pin_policy", &other)])).unwrap_err();
+    assert!(told.contains("params.attestation: found fingerprint"), "{told}");
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn piv_secrets_are_those_of_the_vectors() {
             touch_policy: TouchPolicy::Never,
             pin_policy: None,
             key_source: None,
+            attestation: None,
         };
         assert_eq!(params.secret(&x).as_bytes(), &unhex(&vector.secret), "{line}");
     }

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{KeySource, ManagementKey, Piv, SlotKey, SlotState},
+    card::{Attestation, KeySource, ManagementKey, Piv, SlotKey, SlotState},
     error::{Class, Error},
     observe,
     profile::{
@@ -54,7 +54,9 @@ impl Work<'_> {
             let orphan = observe::orphan(&self.store, self.spec, self.key.slot, card, &state)?;
             self.session()?.1.orphan = orphan;
         }
-        self.session()?.1.slot = Some(state);
+        let (_, session) = self.session()?;
+        session.slot = Some(state);
+        session.attestation = None;
         Ok(())
     }
 
@@ -100,7 +102,10 @@ impl Work<'_> {
                 is_generated: true,
             }),
         };
-        self.session()?.1.slot = Some(state);
+        let (_, session) = self.session()?;
+        session.slot = Some(state);
+        // What was attested was not about this key.
+        session.attestation = None;
         Ok(())
     }
 
@@ -146,6 +151,10 @@ impl Work<'_> {
     pub(super) fn enroll(&mut self) -> Attempt {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
+        let attestation = match &session.attestation {
+            Some(Attestation::Made(trust, _)) => Some(*trust),
+            _ => None,
+        };
         let Some(SlotState::Key(SlotKey { public: Ok(public_key), source, .. })) = session.slot
         else {
             return Err(out_of_order(self.name));
@@ -172,6 +181,7 @@ impl Work<'_> {
             touch_policy: self.key.touch_policy,
             pin_policy: Some(self.key.pin_policy),
             key_source: Some(source),
+            attestation,
         };
         let provider = NewProvider {
             id: "card-1".into(),

@@ -1,6 +1,7 @@
 //! Carries a plan out: one step after the other on the open session, each result added to what is
 //! known, until the planner has nothing more to ask for.
 
+mod attest;
 mod enroll;
 mod preview;
 mod unlock;
@@ -25,7 +26,7 @@ use crate::{
     },
     publish::{self, Entry, Outcome},
     spec::{Account, Key, Spec},
-    system::{Deadline, lock, notify, runtime_dir::RuntimeDir, users},
+    system::{Deadline, lock, memory, notify, runtime_dir::RuntimeDir, users},
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.
@@ -59,6 +60,7 @@ pub struct Report {
 ///
 /// # Errors
 /// Every class but `internal` has its meaning here; see `docs/exit-codes.md`.
+#[inline(never)]
 pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report> {
     // The RAM file system is looked at first: no PIN is spent on what can't be published.
     if let Some(warning) = RuntimeDir::check(&spec.runtime_dir)? {
@@ -194,6 +196,7 @@ impl Work<'_> {
         match step {
             Step::FindCard => self.find_card(),
             Step::InspectSlot => self.inspect_slot(),
+            Step::Attest => self.attest(),
             Step::CountTries => self.count_tries(),
             Step::AskPin => self.ask_pin(),
             Step::RecallPin => self.recall_pin(),
@@ -210,6 +213,7 @@ impl Work<'_> {
     fn find_card(&mut self) -> Attempt {
         if self.profile.is_none() {
             self.store.check_writable(self.name)?;
+            self.roots()?;
         }
         // Whoever waits for a turn has none.
         self.end_session();
@@ -350,8 +354,25 @@ impl Work<'_> {
     /// Derives the declared secrets and publishes them. The card's session is over by now.
     fn publish(&mut self) -> Result<()> {
         self.end_session();
-        let Some(opened) = &self.opened else {
+        let Some(set) = self.derive()? else {
             return Ok(());
+        };
+        memory::wipe_stack();
+        // A run that was killed before it could sync may have left the profile (rule 2).
+        let is_synced = self.enrolled || self.key.profile.is_some();
+        let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
+        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
+        self.known.published = true;
+        Ok(())
+    }
+}
+
+impl Work<'_> {
+    /// The declared secrets, if the profile is open. The key itself is gone afterwards.
+    #[inline(never)]
+    fn derive(&mut self) -> Result<Option<Vec<Entry>>> {
+        let Some(opened) = self.opened.take() else {
+            return Ok(None);
         };
         let mut set = Vec::with_capacity(self.key.secrets.len());
         for (name, secret) in &self.key.secrets {
@@ -370,12 +391,7 @@ impl Work<'_> {
                 mode: secret.mode.0,
             });
         }
-        // A run that was killed before it could sync may have left the profile (rule 2).
-        let is_synced = self.enrolled || self.key.profile.is_some();
-        let sync = || if is_synced { Ok(()) } else { self.store.sync() };
-        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
-        self.known.published = true;
-        Ok(())
+        Ok(Some(set))
     }
 }
 

@@ -58,6 +58,8 @@ impl Preview {
             };
             let asked = match step {
                 Step::FindCard | Step::InspectSlot => work.step(step),
+                // Of a key that is yet to be made the card can't say anything.
+                Step::Attest if self.steps.is_empty() => work.step(step),
                 Step::CountTries => self.count_tries(&mut work),
                 _ => {
                     self.steps.push(step.to_string());
@@ -105,6 +107,10 @@ impl Preview {
         let Some(session) = &work.known.session else {
             return;
         };
+        if let (Step::Attest, Some(attestation)) = (step, &session.attestation) {
+            self.facts.push(format!("attestation: {attestation}"));
+            return;
+        }
         self.facts.push(match (step, &session.slot, session.tries) {
             (Step::FindCard, Some(slot), _) => {
                 format!("{} in {:?}; slot {}: {slot}", session.card, session.reader, work.key.slot)

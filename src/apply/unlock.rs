@@ -46,6 +46,7 @@ impl Work<'_> {
             Err(other) => return Err(other),
         };
         self.session()?.1.tries = Some(left);
+        notify::status(&format!("PIN tries left: {left}"));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The only code that talks to hardware: PC/SC, APDUs, PIV.
 
 mod apdu;
+mod attestation;
 mod fault;
 mod management;
 pub mod names;
@@ -13,6 +14,7 @@ mod tlv;
 mod transaction;
 
 pub use apdu::{ANSWER_LIMIT, Transport};
+pub use attestation::{Attestation, Roots, Statement, Trust};
 pub use fault::{Fault, StatusWord};
 pub use management::{Cipher, ManagementKey, ManagementMetadata};
 pub use names::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy};

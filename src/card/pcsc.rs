@@ -92,8 +92,7 @@ impl Pcsc {
         if let Some(context) = &self.context {
             return Ok(context.clone());
         }
-        let connecting =
-            self.connecting.take().unwrap_or_else(|| start(|| Context::establish(Scope::System)));
+        let connecting = self.connecting.take().unwrap_or_else(|| start(establish));
         let context = match connecting.recv_timeout(SERVICE_LIMIT) {
             Ok(context) => context?,
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Fault::Absent),
@@ -161,6 +160,17 @@ impl Pcsc {
         let limit = deadline.remaining().min(HELD_RETRY);
         bounded(limit + SERVICE_LIMIT, move || context.get_status_change(limit, &mut state));
     }
+}
+
+/// A connection to pcscd.
+///
+/// A pcscd that ends just now looks to libpcsclite like one that denies access: it closes the
+/// connection without a word. So only the second refusal counts.
+pub(super) fn establish() -> Result<Context, pcsc::Error> {
+    Context::establish(Scope::System).or_else(|error| match error {
+        pcsc::Error::SecurityViolation => Context::establish(Scope::System),
+        other => Err(other),
+    })
 }
 
 fn is_notification(state: &ReaderState) -> bool {

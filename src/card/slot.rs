@@ -4,17 +4,16 @@
 
 use std::{fmt, time::Duration};
 
-use der::{Decode, oid::ObjectIdentifier};
 use p256::{
     PublicKey,
     elliptic_curve::{ops::Reduce, sec1::ToSec1Point},
 };
 use sha2::{Digest, Sha256};
-use x509_cert::Certificate;
 
 use super::{
     Fault, Fingerprint, KeySource, PinPolicy, Slot, StatusWord, TouchPolicy,
     apdu::Command,
+    attestation::{Certificate, policies},
     piv::{Piv, public_key},
     tlv,
 };
@@ -97,7 +96,7 @@ impl Piv {
     pub fn ask(&mut self, slot: Slot, source: KeySource) -> Result<SlotState, Fault> {
         match source {
             KeySource::Metadata => self.metadata(slot),
-            KeySource::Attestation => self.attestation(slot),
+            KeySource::Attestation => self.attested_key(slot),
             KeySource::Certificate => self.certificate(slot),
             KeySource::KeyAgreement => Ok(SlotState::Unknown),
         }
@@ -130,27 +129,15 @@ impl Piv {
         Ok(SlotState::Key(SlotKey { public, policies, source, is_generated }))
     }
 
-    /// The attestation of the slot's key (Yubico). There is none of an imported key, so that a
-    /// refusal says nothing.
-    fn attestation(&mut self, slot: Slot) -> Result<SlotState, Fault> {
-        /// Yubico's extension with the PIN and the touch policy, a byte each.
-        const POLICIES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.41482.3.8");
-        let answer = self.run(&Command::new(0xf9, slot.reference(), 0, &[]))?;
-        if answer.status != StatusWord::OK || answer.data.is_empty() {
+    /// What the attestation of the slot's key says, taken as it is: nobody vouches for it here.
+    fn attested_key(&mut self, slot: Slot) -> Result<SlotState, Fault> {
+        let Some(der) = self.attest(slot)? else {
             return Ok(SlotState::Unknown);
-        }
-        let certificate = parse(&answer.data)?;
-        let policies = certificate
-            .tbs_certificate()
-            .extensions()
-            .into_iter()
-            .flatten()
-            .find(|extension| extension.extn_id == POLICIES)
-            .and_then(|extension| policies(extension.extn_value.as_bytes()));
-        let public = certified_key(&certificate)?;
+        };
+        let certificate = parse(&der)?;
         Ok(SlotState::Key(SlotKey {
-            public,
-            policies,
+            public: certificate.public_key()?,
+            policies: certificate.policies(),
             source: KeySource::Attestation,
             is_generated: true,
         }))
@@ -167,7 +154,7 @@ impl Piv {
             .ok()
             .flatten()
             .and_then(|der| parse(der).ok())
-            .and_then(|certificate| certified_key(&certificate).ok())
+            .and_then(|certificate| certificate.public_key().ok())
             .and_then(Result::ok);
         Ok(public.map_or(SlotState::Unknown, |key| {
             SlotState::Key(SlotKey {
@@ -220,29 +207,8 @@ impl Piv {
     }
 }
 
-/// Yubico's two bytes of policies, where both are known.
-fn policies(bytes: &[u8]) -> Option<(PinPolicy, TouchPolicy)> {
-    match *bytes {
-        [pin, touch] => Some((PinPolicy::from_wire(pin)?, TouchPolicy::from_wire(touch)?)),
-        _ => None,
-    }
-}
-
 fn parse(der: &[u8]) -> Result<Certificate, Fault> {
-    Certificate::from_der(der).map_err(|_| Fault::Garbage("a certificate is malformed"))
-}
-
-/// The key in a certificate; or, if it is not a P-256 key, the name of its kind.
-fn certified_key(certificate: &Certificate) -> Result<Result<PublicKey, String>, Fault> {
-    const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-    const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-    let spki = certificate.tbs_certificate().subject_public_key_info();
-    let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.decode_as().ok());
-    Ok(match (spki.algorithm.oid, curve) {
-        (EC, Some(P256)) => Ok(public_key(spki.subject_public_key.raw_bytes())?),
-        (EC, Some(curve)) => Err(format!("elliptic curve {curve}")),
-        (other, _) => Err(format!("algorithm {other}")),
-    })
+    Certificate::parse(der).map_err(|_| Fault::Garbage("a certificate is malformed"))
 }
 
 /// The name of an algorithm reference (SP 800-78-4, table 6-2, and Yubico's).

@@ -16,10 +16,10 @@ use std::{
     time::Duration,
 };
 
-use pcsc::{Card, Context, Disposition, Protocol, Protocols, Scope, ShareMode};
+use pcsc::{Card, Disposition, Protocol, Protocols, ShareMode};
 use zeroize::Zeroizing;
 
-use super::{Fault, apdu::Transport};
+use super::{Fault, apdu::Transport, pcsc::establish};
 
 /// How long the end of a session may take, a reset of the card included.
 const END_LIMIT: Duration = Duration::from_secs(3);
@@ -164,7 +164,7 @@ impl Worker {
     fn run(self, reader: &CStr, begun: &mpsc::Sender<Result<(), Fault>>) {
         // pcscd answers SCardConnect only once nobody else has a transaction, and until then
         // nothing else of the same context: so this has one of its own.
-        let card = Context::establish(Scope::System)
+        let card = establish()
             .and_then(|context| context.connect(reader, ShareMode::Shared, Protocols::ANY));
         let mut card = match card {
             Ok(card) => card,

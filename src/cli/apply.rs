@@ -9,7 +9,7 @@ use crate::{
     apply::{Report, Run, apply},
     error::{Error, Result},
     publish::Outcome,
-    system::notify,
+    system::{memory, notify},
 };
 
 #[derive(Serialize)]
@@ -66,6 +66,9 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
         };
         keys.insert(name.to_string(), line);
     }
+    // The PINs were for the keys that came after.
+    drop(run);
+    memory::wipe_stack();
     print(json, &Applied { keys })?;
     if failed.is_none() {
         notify::ready();

@@ -1,13 +1,13 @@
 //! Finding the card: the readers are looked through, and where the card is not there, the next
 //! change is awaited, up to the key's `cardTimeoutSec`.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use super::{
     Held,
     recognize::{Why, candidates, examine},
     service,
-    turn::{Queue, Turns},
+    turn::{Queue, Turn, Turns},
 };
 use crate::{
     card::{Fault, Pcsc},
@@ -53,6 +53,7 @@ pub fn find(
         wanted: describe(key, known),
         pcsc: Pcsc::default(),
         queue: Queue::new(turns),
+        mute: BTreeSet::new(),
         told_turn: false,
     };
     search.run()
@@ -69,6 +70,9 @@ struct Search<'a> {
     wanted: String,
     pcsc: Pcsc,
     queue: Queue<'a>,
+    /// The readers whose card gave no answer. The session that waits for it goes on, so that it is
+    /// this very process that holds such a card.
+    mute: BTreeSet<String>,
     /// Whether it was told that another run is waited for.
     told_turn: bool,
 }
@@ -116,7 +120,7 @@ impl Search<'_> {
             // What ends the wait early is seen by the next look.
             match seen {
                 Err(_) => drop(service::wait(slice)),
-                Ok(seen) if seen.iter().any(|(_, why)| matches!(why, Why::Held)) => {
+                Ok(seen) if seen.iter().any(|(_, why)| why.passes_without_a_word()) => {
                     drop(self.pcsc.wait(slice.min(HELD_PAUSE)));
                 }
                 Ok(_) => drop(self.pcsc.wait(slice)),
@@ -191,7 +195,29 @@ impl Search<'_> {
             turn = self.queue.take(&reader)?;
         }
         let Some(turn) = turn else { return Ok(None) };
-        Ok(examine(&mut self.pcsc, &reader, self.key, self.known, FIRST_LOOK, turn).ok())
+        Ok(self.examine(&reader, FIRST_LOOK, turn).ok())
+    }
+
+    /// Begins a session with the card in a reader, if it is the one.
+    fn examine(
+        &mut self,
+        reader: &str,
+        limit: Duration,
+        turn: Turn,
+    ) -> std::result::Result<Held, Why> {
+        let examined = examine(&mut self.pcsc, reader, self.key, self.known, limit, turn);
+        match examined {
+            Err(Why::Held) if self.mute.contains(reader) => Err(Why::Fault(Fault::TimedOut)),
+            Err(Why::Fault(Fault::TimedOut)) => {
+                self.mute.insert(reader.to_owned());
+                examined
+            }
+            Err(Why::Held) => examined,
+            _ => {
+                self.mute.remove(reader);
+                examined
+            }
+        }
     }
 
     /// One look through all readers.
@@ -214,7 +240,7 @@ impl Search<'_> {
         for (reader, present) in readers {
             let turn = if present { self.queue.take(&reader)? } else { None };
             let examined = match turn {
-                Some(turn) => examine(&mut self.pcsc, &reader, self.key, self.known, limit, turn),
+                Some(turn) => self.examine(&reader, limit, turn),
                 None if !present => Err(Why::Empty),
                 // What is in the others can be told already if the card has a name.
                 None if named => {

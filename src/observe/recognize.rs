@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Held, turn::Turn};
 use crate::{
     card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
-    plan::{Known, Session},
+    plan::{Identity, Known, Session},
     profile::piv::{Params, same_key},
     spec::Key,
 };
@@ -19,6 +19,13 @@ pub(super) enum Why {
     Other(String),
     NoPiv,
     Fault(Fault),
+}
+
+impl Why {
+    /// Whether pcscd tells of no event when this is no longer so.
+    pub(super) fn passes_without_a_word(&self) -> bool {
+        matches!(self, Self::Held | Self::Fault(Fault::TimedOut))
+    }
 }
 
 impl From<Fault> for Why {
@@ -64,14 +71,36 @@ pub(super) fn examine(
         match recognize(&mut piv, key, provider) {
             Ok(slot) => {
                 let card = if may_be_a_copy(key, &slot) { piv.name()? } else { provider.card() };
+                let identity = identity(&mut piv, provider, &slot)?;
                 let facts = session(reader, key, card, Some((index, slot)));
-                return Ok(Held { piv, facts, turn });
+                return Ok(Held { piv, facts: Session { identity, ..facts }, turn });
             }
             Err(other @ Why::Other(_)) => why = other,
             Err(fault) => return Err(fault),
         }
     }
     Err(why)
+}
+
+/// Who the card says it is, if its slot does not hold the key that the provider was enrolled with:
+/// then it may be another card of the same name.
+fn identity(piv: &mut Piv, provider: &Params, slot: &SlotState) -> Result<Option<Identity>, Fault> {
+    if *slot == SlotState::Unknown || is_sealed_to(provider, slot) {
+        return Ok(None);
+    }
+    let attestation_key =
+        if provider.attestation.is_some() { piv.attestation_key()? } else { None };
+    Ok(Some(Identity { name: piv.name()?, attestation_key }))
+}
+
+/// Whether the slot tells that it holds the provider's key.
+fn is_sealed_to(provider: &Params, slot: &SlotState) -> bool {
+    match slot {
+        SlotState::Key(found) => {
+            found.public.as_ref().is_ok_and(|found| same_key(found, &provider.public_key))
+        }
+        _ => false,
+    }
 }
 
 /// Whether the card has to be asked which one it is, though it holds the provider's key: another one
@@ -87,14 +116,8 @@ fn may_be_a_copy(key: &Key, slot: &SlotState) -> bool {
 /// One question does where nothing changed: the one that told the card's key at enrollment, or, of
 /// a card that can't tell its key, the one for its GUID.
 fn recognize(piv: &mut Piv, key: &Key, provider: &Params) -> Result<SlotState, Why> {
-    let is_sealed_to = |state: &SlotState| match state {
-        SlotState::Key(found) => {
-            found.public.as_ref().is_ok_and(|found| same_key(found, &provider.public_key))
-        }
-        _ => false,
-    };
     let told = piv.ask(key.slot, provider.key_source.unwrap_or(KeySource::Metadata))?;
-    if is_sealed_to(&told) {
+    if is_sealed_to(provider, &told) {
         return Ok(told);
     }
     // No key or another key: another card, or the right one with its key replaced.
@@ -110,7 +133,7 @@ fn recognize(piv: &mut Piv, key: &Key, provider: &Params) -> Result<SlotState, W
         (_, told) => told,
     };
     match &slot {
-        SlotState::Key(_) if is_sealed_to(&slot) => Ok(slot),
+        SlotState::Key(_) if is_sealed_to(provider, &slot) => Ok(slot),
         // A version 1 profile may name no card: then its key is all that tells.
         SlotState::Key(_) if wanted == CardName::default() => {
             Err(Why::Other("a card with another key".into()))
@@ -150,6 +173,8 @@ fn session(
         pin: key.pin_for(declared).cloned(),
         management_key: key.management_key_for(declared).cloned(),
         slot,
+        attestation: None,
+        identity: None,
         probed: false,
         factory_management_key: None,
         orphan: None,

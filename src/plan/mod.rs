@@ -4,18 +4,21 @@
 //! `apply` carries one step out, adds what it learned to [`Known`], and asks again. `plan` prints
 //! the steps as far as they are certain.
 
+mod attestation;
 mod refusal;
+mod remembered;
 mod step;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use attestation::Mistrust;
 pub use refusal::Refusal;
 pub use step::Step;
 
 use crate::{
-    card::{CardName, PinPolicy, SlotKey, SlotState, fingerprint},
+    card::{Attestation, CardName, Fingerprint, PinPolicy, SlotKey, SlotState},
     guard::History,
     profile::piv,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
@@ -85,6 +88,11 @@ pub struct Session {
     pub management_key: Option<ManagementKeySource>,
     /// What is in the slot; none before it was asked for.
     pub slot: Option<SlotState>,
+    /// What the card attests of the slot; none before it was asked for.
+    pub attestation: Option<Attestation>,
+    /// Who the card says it is; asked for only where its slot does not hold the key that it was
+    /// enrolled with.
+    pub identity: Option<Identity>,
     /// Whether key agreements were tried to tell what is in the slot.
     pub probed: bool,
     /// Whether the card says that its management key is the maker's.
@@ -97,6 +105,15 @@ pub struct Session {
     pub history: Option<History>,
     /// Whether the card accepted the PIN in this session.
     pub verified: bool,
+}
+
+/// Who a card says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its serial and its GUID.
+    pub name: CardName,
+    /// The fingerprint of its attestation key; none where it has none, or nobody wanted to know.
+    pub attestation_key: Option<Fingerprint>,
 }
 
 /// A PIN that was presented, and that the card was not seen to accept: in this run, it gets no other.
@@ -177,11 +194,23 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     let generate = match (&known.profile, session.provider) {
         (None, None) => check_new_slot(key, session, slot)?,
         (Some(sealed), Some(index)) if sealed.piv.contains_key(&index) => {
-            check_sealed_slot(key, &sealed.piv[&index], slot)?;
+            let provider = &sealed.piv[&index];
+            remembered::check_key(provider, session, slot)?;
+            remembered::check_policies(provider, slot)?;
+            if let SlotState::Key(found) = slot {
+                check_policies(key, found)?;
+            }
             false
         }
         _ => return Ok(Next::Step(Step::FindCard)),
     };
+    if session.provider.is_none() {
+        let wants = attestation::step(key, session, slot, generate);
+        let wants = wants.map_err(|why| Refusal::Attestation { slot: key.slot, why })?;
+        if let Some(step) = wants {
+            return Ok(Next::Step(step));
+        }
+    }
     if let Some(step) = pin_step(key, known, session, generate)? {
         return Ok(Next::Step(step));
     }
@@ -234,23 +263,6 @@ fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
         return Err(Refusal::OverwriteNotYet);
     }
     Ok(())
-}
-
-/// The slot of an enrolled card, before its PIN is spent (rule 6).
-fn check_sealed_slot(key: &Key, provider: &piv::Params, slot: &SlotState) -> Result<(), Refusal> {
-    let sealed = &provider.public_key;
-    match slot {
-        SlotState::Empty => Err(Refusal::SlotEmptied { slot: key.slot }),
-        SlotState::Unknown => Ok(()),
-        SlotState::Key(found) => match &found.public {
-            Ok(public) if piv::same_key(public, sealed) => check_policies(key, found),
-            other => Err(Refusal::KeyChanged {
-                slot: key.slot,
-                sealed: fingerprint(sealed),
-                found: other.as_ref().map(fingerprint).map_err(Clone::clone),
-            }),
-        },
-    }
 }
 
 /// The slot of a card that is to be enrolled; whether a key has to be generated in it.

@@ -1,5 +1,9 @@
 //! Why the planner goes no further, each with what to do next.
 
+use super::{
+    Mistrust,
+    remembered::{other_card_parts, policies_parts},
+};
 use crate::{
     card::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
     error::{Class, Error},
@@ -67,6 +71,31 @@ pub enum Refusal {
         sealed: Fingerprint,
         /// The card's, or the name of its kind.
         found: Result<Fingerprint, String>,
+    },
+    /// A card that goes by the name of the enrolled one is another one.
+    OtherCard {
+        /// The profile's name for it.
+        sealed: CardName,
+        /// Its own.
+        found: CardName,
+        /// The attestation keys, of the enrolled one and of this one, if the profile knows any.
+        keys: Option<(Fingerprint, Option<Fingerprint>)>,
+    },
+    /// The key that the profile is sealed to has other policies than when it was enrolled.
+    PoliciesChanged {
+        /// The slot.
+        slot: Slot,
+        /// The profile's.
+        sealed: (PinPolicy, TouchPolicy),
+        /// The card's.
+        found: (PinPolicy, TouchPolicy),
+    },
+    /// The card's attestation is not what the spec wants.
+    Attestation {
+        /// The slot.
+        slot: Slot,
+        /// What is wrong with it.
+        why: Mistrust,
     },
     /// The slot of an enrolled card is empty.
     SlotEmptied {
@@ -240,6 +269,11 @@ impl Refusal {
                  unless another provider opens the profile."
                     .into(),
             ),
+            Self::OtherCard { sealed, found, keys } => {
+                other_card_parts(sealed, found, keys.as_ref())
+            }
+            Self::PoliciesChanged { slot, sealed, found } => policies_parts(*slot, *sealed, *found),
+            Self::Attestation { slot, why } => why.parts(*slot, option),
             Self::SlotEmptied { slot } => (
                 Class::KeyChanged,
                 "checking the card before its PIN is spent",

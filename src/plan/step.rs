@@ -13,6 +13,8 @@ pub enum Step {
     FindCard,
     /// Ask what is in the slot, without the PIN.
     InspectSlot,
+    /// Ask what the card attests of the slot, and see who vouches for it.
+    Attest,
     /// Ask how many tries the PIN has left.
     CountTries,
     /// End the session, and ask a person for the PIN.
@@ -40,6 +42,7 @@ impl fmt::Display for Step {
         match self {
             Self::FindCard => f.write_str("find the card"),
             Self::InspectSlot => f.write_str("ask what is in the slot"),
+            Self::Attest => f.write_str("check what the card attests of the slot's key"),
             Self::CountTries => f.write_str("ask how many tries the PIN has left"),
             Self::AskPin => f.write_str("ask a person for the PIN"),
             Self::RecallPin => f.write_str("look up whether the card rejected the PIN before"),
@@ -64,7 +67,11 @@ impl Step {
             return self == Self::Publish;
         };
         match self {
-            Self::FindCard | Self::InspectSlot | Self::CountTries | Self::ProbeSlot => {
+            Self::FindCard
+            | Self::InspectSlot
+            | Self::Attest
+            | Self::CountTries
+            | Self::ProbeSlot => {
                 return false;
             }
             Self::AskPin => known.answered.push(session.card),
@@ -75,6 +82,7 @@ impl Step {
             Self::Generate => {
                 let public = Ok(base_point());
                 let source = KeySource::KeyAgreement;
+                session.attestation = None;
                 session.slot = Some(SlotState::Key(SlotKey {
                     public,
                     policies: None,

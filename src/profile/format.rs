@@ -208,7 +208,8 @@ impl RawProvider {
             // In version 1 more than we know is let pass, but not what would mean something in
             // version 2.
             Version::V1 => {
-                let newer = ["scheme", "share_index", "key_source"];
+                let newer =
+                    ["scheme", "share_index", "key_source", "attestation", "attestation_key"];
                 let found = newer.iter().find(|key| self.params.contains_key(**key));
                 match (&kind, found) {
                     (ProviderKind::Unknown(_), _) | (_, None) => None,

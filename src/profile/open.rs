@@ -129,6 +129,7 @@ impl std::error::Error for OpenError {}
 ///
 /// Every secret given must open its share, also beyond the threshold. The file's integrity is
 /// checked, in constant time, before this returns.
+#[inline(never)]
 pub fn open(profile: &Profile, secrets: &[(usize, &ProviderSecret)]) -> Result<Opened, OpenError> {
     if secrets.len() < profile.threshold.into() {
         return Err(OpenError::TooFew { given: secrets.len(), threshold: profile.threshold });

@@ -29,7 +29,7 @@ use super::{
     seal::ProviderSecret,
 };
 use crate::{
-    card::{CardName, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy},
+    card::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy, Trust},
     error, kdf,
 };
 
@@ -137,6 +137,9 @@ pub struct Params {
     pub pin_policy: Option<PinPolicy>,
     /// How the card told its public key; none in files that don't say.
     pub key_source: Option<KeySource>,
+    /// Who vouched for the card when it attested that it made the key; none where that was not asked
+    /// for, or not to be had.
+    pub attestation: Option<Trust>,
 }
 
 impl Params {
@@ -186,6 +189,7 @@ impl Params {
             key_source: key_source
                 .map(|word| parsed("key_source", word, str::parse))
                 .transpose()?,
+            attestation: attestation(raw)?,
         })
     }
 
@@ -204,6 +208,8 @@ impl Params {
                 "touch_policy",
                 "pin_policy",
                 "key_source",
+                "attestation",
+                "attestation_key",
             ],
         }
     }
@@ -228,6 +234,8 @@ impl Params {
         put("touch_policy", Some(self.touch_policy.to_string()));
         put("pin_policy", self.pin_policy.map(|policy| policy.to_string()));
         put("key_source", self.key_source.map(|source| source.to_string()));
+        put("attestation", self.attestation.map(|trust| trust.root.to_string()));
+        put("attestation_key", self.attestation.map(|trust| trust.card_key.to_string()));
         Some(raw)
     }
 
@@ -245,6 +253,7 @@ impl Params {
 
     /// The provider's secret, from the card's answer to [`Self::peer_point`].
     #[must_use]
+    #[inline(never)]
     pub fn secret(&self, x: &SharedX) -> ProviderSecret {
         let (x, salt) = (x.as_bytes(), &self.peer.salt);
         let secret = match self.peer.scheme {
@@ -257,6 +266,21 @@ impl Params {
             Scheme::SaltDerived => kdf::piv_salt_derived_secret(x, salt),
         };
         ProviderSecret::new(&secret)
+    }
+}
+
+/// The two params of an attestation: both are there, or none.
+fn attestation(raw: &RawParams) -> Result<Option<Trust>, String> {
+    let fingerprint = |key: &str| {
+        let word = raw.get(key).map(|word| {
+            parsed(key, word, |word| word.parse::<Fingerprint>().and_then(|f| canonical(f, word)))
+        });
+        word.transpose()
+    };
+    match (fingerprint("attestation")?, fingerprint("attestation_key")?) {
+        (Some(root), Some(card_key)) => Ok(Some(Trust { root, card_key })),
+        (None, None) => Ok(None),
+        _ => Err("params: attestation and attestation_key go together".into()),
     }
 }
 

@@ -61,6 +61,7 @@ impl Proof {
     /// its answer to P and `key` its public key. That is, if `answer` is the x-coordinate of
     /// ±r·X̂ + e·Q, where ±X̂ are the two points at X. Takes the same time whatever the answer is.
     #[must_use]
+    #[inline(never)]
     pub fn accept(self, answer: &SharedX, key: &PublicKey) -> Option<SharedX> {
         let x = (*self.x_of_peer.as_bytes()).into();
         let lifted = AffinePoint::decompress(&x, Choice::from(0));

@@ -59,7 +59,7 @@ impl Store {
                     .map_err(|errno| refused(errno.into()))?;
             }
         }
-        let temporary = format!(".{name}.toml.new");
+        let temporary = temporary(name);
         let remove = || unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         let linked =
             durable::create(dir, &temporary, profile.to_toml().as_bytes()).and_then(|()| {
@@ -140,14 +140,17 @@ impl Store {
     }
 
     /// Has the names in the directory on the disk before this returns: a run that was killed while
-    /// it saved may have left one that is not.
+    /// it saved the profile of key `name` may have left one that is not, and the name under which it
+    /// wrote. The caller holds that key's lock.
     ///
     /// # Errors
     /// The disk does not take it.
-    pub fn sync(&self) -> Result<()> {
+    pub fn sync(&self, name: &str) -> Result<()> {
         let Some(dir) = &self.dir else {
             return Ok(());
         };
+        // No obstacle where it stays, on a disk that is read-only, say.
+        let _ = unlinkat(dir, temporary(name).as_str(), UnlinkatFlags::NoRemoveDir);
         let tried = || format!("syncing state directory {}", self.path.display());
         let advice = "Nothing was published. See what the kernel says of the disk (journalctl -k).";
         self.sync_names(dir).map_err(|error| failed(tried(), error, advice))
@@ -181,6 +184,11 @@ impl Store {
         self.dir = Self::open(&self.path)?.dir;
         Ok(())
     }
+}
+
+/// The name under which the profile of key `name` is written, until it is whole.
+fn temporary(name: &str) -> String {
+    format!(".{name}.toml.new")
 }
 
 /// The lock on the directory under which its files are written, until it is dropped.

@@ -27,6 +27,7 @@ pub struct NewProvider {
 ///
 /// The profile was opened again, with every provider's secret, before this returns: a profile
 /// that can't be is the one fault that nobody could mend later.
+#[inline(never)]
 pub fn seal(
     name: &str,
     threshold: u8,
@@ -148,6 +149,7 @@ mod tests {
         let d = Scalar::from(u64::from(d) + 1);
         let key = (base_point().to_projective() * d).to_affine();
         let params = Params {
+            attestation: None,
             peer: Peer::new(Scheme::HashToCurve, [7; 32]).unwrap(),
             public_key: key.try_into().unwrap(),
             slot: "82".parse().unwrap(),

@@ -249,7 +249,8 @@ pub struct Attestation {
     /// When a card is asked for its attestation, which happens at enrollment.
     pub policy: AttestationPolicy,
     /// Files with the certificates, in PEM, of the makers' roots, and of whatever is between them
-    /// and the cards.
+    /// and the cards. Self-signed ones are trusted, the others only where one of those vouches for
+    /// them.
     #[serde(deserialize_with = "each::<AbsolutePath, _, _>")]
     #[schemars(with = "Vec<AbsolutePath>")]
     pub roots: Vec<PathBuf>,
@@ -262,9 +263,10 @@ pub enum AttestationPolicy {
     /// Never.
     #[default]
     Off,
-    /// Always; a card, or a key, for which there is none is enrolled all the same.
+    /// Always; a card that can't, or a key that was imported, is enrolled all the same. A bad
+    /// attestation is refused.
     IfAvailable,
-    /// Always; without a good attestation nothing is enrolled.
+    /// Always; without a good attestation nothing is enrolled, or generated.
     Required,
 }
 

@@ -1,6 +1,7 @@
-//! Keeps the process's memory to itself: no core dump, no debugger of the same user, no swap.
+//! Keeps the process's memory to itself: no core dump, no debugger of the same user, no swap, and
+//! nothing of a secret where it is not in use.
 
-use std::fs;
+use std::{fs, hint::black_box};
 
 use nix::{
     errno::Errno,
@@ -11,6 +12,7 @@ use nix::{
         resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
     },
 };
+use zeroize::Zeroize as _;
 
 use crate::error::{Class, Error, Result};
 
@@ -45,6 +47,23 @@ pub fn protect() -> Result<Protection> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
         .map_err(|errno| fault("turning core dumps off", errno))?;
     Ok(lock_pages())
+}
+
+/// How far [`wipe_stack`] reaches, in bytes: several times what deriving, sealing and opening take.
+const WIPED: usize = 128 * 1024;
+
+/// Overwrites what calls that have returned left on the stack of this thread. Ciphers and hashes keep
+/// copies of their keys in their frames, and the compiler does so with registers: no destructor knows
+/// of those.
+///
+/// What is inlined in a caller's frame, which is still in use, stays: what handles secrets is
+/// `#[inline(never)]` for this.
+#[inline(never)]
+#[allow(clippy::large_stack_arrays)]
+pub fn wipe_stack() {
+    let mut below = [0_u8; WIPED];
+    below.zeroize();
+    black_box(&below);
 }
 
 /// Locks what is mapped and what will be, on first touch.

@@ -222,16 +222,15 @@ fn create_or_open(
     name: &(impl nix::NixPath + ?Sized),
     mode: Mode,
 ) -> nix::Result<OwnedFd> {
-    let is_new = match stat::mkdirat(&parent, name, Mode::S_IRWXU) {
-        Ok(()) => true,
-        Err(Errno::EEXIST) => false,
+    // At once, also if the run is killed right after this: readers of other users pass through it.
+    let umask = stat::umask(Mode::empty());
+    let result = stat::mkdirat(&parent, name, mode);
+    stat::umask(umask);
+    match result {
+        Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
-    };
-    let fd = fcntl::openat(&parent, name, directory_flags(), Mode::empty())?;
-    if is_new {
-        stat::fchmod(&fd, mode)?;
     }
-    Ok(fd)
+    fcntl::openat(&parent, name, directory_flags(), Mode::empty())
 }
 
 /// Whether `path` is on tmpfs or ramfs; no where that can't be told.

@@ -1,327 +1,235 @@
-//! Every call of a run that has to do with its files fails, one run for each: no room, no quota, a
-//! disk that is read-only or broken, no memory. Each run ends with a named error or as if nothing had
-//! been; nothing is half written, what was published stands, no try is spent; and the next run ends
-//! as one that was never disturbed.
+//! A disk that remembers every write and every flush, so that what it holds after a power cut can be
+//! worked out: all that was flushed, and of what came later any part.
+//!
+//! It is a file that this process serves through FUSE (linux/fuse.h), under a loop device with ext4.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
-    os::unix::fs::{DirEntryExt as _, MetadataExt as _, OpenOptionsExt as _},
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
-    thread,
+    process::Command,
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
 };
 
-use serde_json::{Value, json};
-
-use crate::{
-    extent::{is_whole, tell},
-    support::{Machine, Output, TestCard, Yubikey, published::generations},
-    trace::{Call, calls, failing},
+use nix::{
+    libc,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
 };
 
-/// What fails a call that writes, and one that reads.
-const TO_WRITE: [&str; 6] = ["ENOSPC", "EIO", "EROFS", "EDQUOT", "EACCES", "ENOMEM"];
-const TO_READ: [&str; 3] = ["EIO", "EACCES", "ENOMEM"];
+/// Large enough for ext4 with a journal.
+const SIZE: usize = 16 << 20;
+/// What the disk writes whole or not at all.
+pub const BLOCK: usize = 4096;
 
-/// A run to be disturbed.
-struct Flow {
-    name: &'static str,
-    args: &'static [&'static str],
-    /// Whether there is a profile before, and whether something is published.
-    enrolled: bool,
-    published: bool,
-    /// Whether the spec wants other secrets than the published ones.
-    changes: bool,
-    /// Whether the PIN is wrong, and nothing is known of it.
-    wrong: bool,
+/// What happened to a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A block was written at this offset.
+    Write(usize, Vec<u8>),
+    /// All that was written before is on the disk for good.
+    Flush,
+    /// What the test noted.
+    Mark(&'static str),
 }
 
-const VERIFY: Flow = Flow {
-    name: "verify",
-    args: &["apply", "--json"],
-    enrolled: true,
-    published: true,
-    changes: false,
-    wrong: false,
-};
+/// The content of a disk.
+pub type Image = Vec<u8>;
 
-const FLOWS: [Flow; 7] = [
-    Flow { name: "enroll", enrolled: false, published: false, ..VERIFY },
-    VERIFY,
-    Flow { name: "publish", published: false, ..VERIFY },
-    Flow { name: "change", changes: true, ..VERIFY },
-    Flow { name: "wrong PIN", wrong: true, ..VERIFY },
-    Flow { name: "scrub", args: &["scrub"], ..VERIFY },
-    Flow { name: "status", args: &["status"], ..VERIFY },
-];
+/// An empty ext4 file system.
+pub fn formatted(dir: &Path) -> Image {
+    let file = dir.join("empty.img");
+    File::create(&file).unwrap().set_len(SIZE as u64).unwrap();
+    let options = ["-q", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
+    let made = Command::new("/sbin/mkfs.ext4").args(options).arg(&file).status();
+    assert!(made.expect("apt-get install e2fsprogs").success());
+    let image = fs::read(&file).unwrap();
+    fs::remove_file(file).unwrap();
+    image
+}
 
-fn secrets(changed: bool) -> Value {
-    let hex = |usage: &str| json!({ "use": usage, "format": "hex" });
-    if changed {
-        json!({ "secrets": { "backup": hex("new"), "stays": hex("stays"), "comes": hex("comes") } })
-    } else {
-        json!({ "secrets": { "backup": hex("backups"), "stays": hex("stays") } })
+/// A mounted file system, unmounted when dropped.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts the ext4 in a file or what serves as one, on a thread that has had a [`Disk`]; the
+    /// kernel frees the loop device.
+    pub fn new(file: &Path, at: &Path) -> Self {
+        let mounted =
+            Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(file).arg(at).status();
+        assert!(mounted.unwrap().success());
+        Self(at.to_owned())
     }
 }
 
-/// What is published, by name.
-type Published = Vec<(String, Vec<u8>)>;
-
-/// A machine with a card, and what a run starts from.
-struct Bench {
-    machine: Machine,
-    card: Yubikey,
-    /// The files of the state directory before the run, and what is published by the first spec and
-    /// the other.
-    state: Vec<(PathBuf, Vec<u8>)>,
-    first: Published,
-    other: Published,
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // The loop device is free when this returns, unless a failed test holds a file open.
+        if umount2(&self.0, MntFlags::empty()).is_err() {
+            let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
-impl Bench {
-    fn new() -> Self {
-        let machine = Machine::new(1);
-        let card = Yubikey::with(&machine, 0, &["--slot-key", "9d=generate"]);
-        let published = |changed| {
-            machine.vault(&card, secrets(changed));
-            machine.apply().exits(0);
-            sorted(&machine)
+/// Gives the thread, and what it starts, mounts of its own: also a test that is killed leaves none.
+fn alone() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("run these tests as root");
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+}
+
+/// A disk in use.
+pub struct Disk {
+    mounted: Option<Mounted>,
+    file: PathBuf,
+    content: Arc<Mutex<Content>>,
+    server: Option<JoinHandle<()>>,
+}
+
+struct Content {
+    image: Image,
+    events: Vec<Event>,
+}
+
+impl Disk {
+    /// Serves the image as `dir/disk.img`, and mounts its file system at `at`.
+    pub fn new(image: Image, dir: &Path, at: &Path) -> Self {
+        // Once: the thread that serves would keep the mounts of a second time.
+        alone();
+        let file = dir.join("disk.img");
+        File::create(&file).unwrap();
+        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        let device = device.expect("/dev/fuse (modprobe fuse)");
+        let options = format!("fd={},rootmode=100600,user_id=0,group_id=0", device.as_raw_fd());
+        mount(Some("disk"), &file, Some("fuse"), MsFlags::empty(), Some(&*options)).unwrap();
+        let content = Arc::new(Mutex::new(Content { image, events: Vec::new() }));
+        let shared = Arc::clone(&content);
+        let server = Some(thread::spawn(move || serve(device, &shared)));
+        let mounted = Some(Mounted::new(&file, at));
+        Self { mounted, file, content, server }
+    }
+
+    /// Notes something among the writes.
+    pub fn marker(&self) -> impl Fn(&'static str) + Send + use<> {
+        let content = Arc::clone(&self.content);
+        move |what| content.lock().unwrap().events.push(Event::Mark(what))
+    }
+
+    /// The content now, all of it flushed; events are counted from here.
+    pub fn begin(&self) -> Image {
+        nix::unistd::sync();
+        let mut content = self.content.lock().unwrap();
+        content.events.clear();
+        content.image.clone()
+    }
+
+    /// What has happened since [`Self::begin`].
+    pub fn events(&self) -> Vec<Event> {
+        self.content.lock().unwrap().events.clone()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(self.mounted.take());
+        // Ends the server: its device tells that nobody is there any more.
+        if umount2(&self.file, MntFlags::MNT_DETACH).is_ok() {
+            drop(self.server.take().map(JoinHandle::join));
+        }
+    }
+}
+
+/// Answers requests until the file is unmounted.
+fn serve(mut device: File, content: &Mutex<Content>) {
+    let mut request = vec![0; 1 << 20];
+    loop {
+        let length = match device.read(&mut request) {
+            Ok(length) => length,
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::NotFound) => {
+                continue;
+            }
+            Err(error) => panic!("/dev/fuse: {error}"),
         };
-        let (other, first) = (published(true), published(false));
-        let paths = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
-        let state = paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
-        Self { machine, card, state, first, other }
-    }
-
-    /// Makes the machine what it is before the flow.
-    fn prepare(&self, flow: &Flow) {
-        let machine = &self.machine;
-        if self.card.tries() < 3 {
-            // A right PIN gives them back.
-            self.clear();
-            self.machine.vault(&self.card, secrets(false));
-            machine.apply().exits(0);
-        }
-        self.clear();
-        self.machine.vault(&self.card, secrets(false));
-        if flow.enrolled {
-            for (path, bytes) in &self.state {
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-                file.as_mut().unwrap().write_all(bytes).unwrap();
-            }
-        }
-        if flow.published {
-            machine.apply().exits(0);
-            assert_eq!(sorted(machine), self.first);
-        }
-        let mut spec = secrets(flow.changes);
-        if flow.wrong {
-            spec["pin"] = machine.secret_file("wrong.pin", "111111");
-        }
-        machine.vault(&self.card, spec);
-    }
-
-    /// Neither state nor anything published.
-    fn clear(&self) {
-        for entry in fs::read_dir(&self.machine.state).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-        drop(fs::remove_dir_all(&self.machine.runtime));
-    }
-
-    /// The profile that stood before the run.
-    fn profile(&self) -> &[u8] {
-        let path = self.machine.profile("vault");
-        &self.state.iter().find(|(name, _)| *name == path).unwrap().1
-    }
-
-    /// What must hold after the disturbed run; then the next one.
-    fn check(&self, flow: &Flow, output: &Output, presented: usize) {
-        let machine = &self.machine;
-        let left = if flow.wrong { 2 } else { 3 };
-        assert!(self.card.tries() >= left, "tries were spent");
-        if output.code == Some(14) {
-            assert_eq!(self.card.presented(), presented, "refused, and yet presented");
-        }
-        let profile = fs::read(machine.profile("vault")).ok();
-        let published = sorted(machine);
-        if flow.enrolled {
-            assert_eq!(profile.as_deref(), Some(self.profile()), "the profile changed");
-            let wanted = if flow.changes { &self.other } else { &self.first };
-            let stood = if flow.published { &self.first[..] } else { &[] };
-            let gone = flow.args[0] == "scrub" && published.is_empty();
-            let right = published == *wanted || published == stood || gone;
-            assert!(right, "a mixed set: {:?}", names(&published));
-            if output.code == Some(0) && flow.args[0] == "apply" {
-                assert_eq!(published, *wanted);
-            }
-        } else {
-            // Whole or not there, and there before anything is published.
-            let text = profile.map(|bytes| String::from_utf8(bytes).unwrap());
-            let whole = text.as_deref().is_some_and(|text| {
-                assert!(cryptkey::profile::Profile::parse(text).is_ok(), "half a profile:\n{text}");
-                true
-            });
-            assert!(whole || published.is_empty(), "published without a profile");
-            assert!(published.is_empty() || published.len() == 2, "half a set");
-        }
-        if output.code != Some(0) {
-            let code = output.code.expect("it was killed");
-            assert!((10..=20).contains(&code), "no named error: {output}");
-            // A phrase, and what to do next; `status` has them among what it shows.
-            let told = [&*output.stdout, &output.stderr].concat();
-            assert!(told.contains(": ") && told.contains(". "), "no advice: {output}");
-        }
-        self.next_run(flow);
-    }
-
-    /// The next run, with nothing in its way, ends as one that was never disturbed.
-    fn next_run(&self, flow: &Flow) {
-        let machine = &self.machine;
-        let before = fs::read(machine.profile("vault")).ok();
-        if flow.args[0] == "scrub" {
-            machine.run(flow.args).exits(0);
-            assert_eq!((sorted(machine), generations(&machine.runtime)), (vec![], 0));
-            return;
-        }
-        if flow.wrong {
-            for _ in 0..2 {
-                let code = machine.apply().code.unwrap();
-                assert!([14, 15].contains(&code), "exit {code} with a wrong PIN");
-            }
-            assert_eq!(self.card.tries(), 2, "one wrong PIN, one try");
-            assert_eq!(sorted(machine), self.first);
-            return;
-        }
-        machine.apply().exits(0);
-        let after = fs::read(machine.profile("vault")).unwrap();
-        assert!(before.is_none_or(|before| before == after), "the profile was replaced");
-        let published = sorted(machine);
-        if flow.enrolled {
-            let wanted = if flow.changes { &self.other } else { &self.first };
-            assert_eq!(published, *wanted);
-        } else {
-            let key = self.card.private_key("9d");
-            let right = machine.expected("vault", &[key], "backups");
-            assert_eq!(machine.secret("vault", "backup"), right);
-        }
-        assert!(machine.apply().exits(0).unchanged("vault"));
-        assert_eq!(generations(&machine.runtime), 1, "a generation was left");
-        self.nothing_is_left();
-        assert_eq!(self.card.tries(), 3, "tries were spent");
-    }
-
-    /// No half files. A profile that was put in place may have its other name until the next one is
-    /// written: it is the same file.
-    fn nothing_is_left(&self) {
-        let profile = fs::metadata(self.machine.profile("vault")).unwrap().ino();
-        for entry in fs::read_dir(&self.machine.state).unwrap() {
-            let entry = entry.unwrap();
-            let is_new = entry.file_name().to_str().unwrap().ends_with(".new");
-            assert!(!is_new || entry.ino() == profile, "{:?} was left", entry.file_name());
-        }
+        let (header, body) = request[..length].split_at(40);
+        let opcode = u32::from_ne_bytes(header[4..8].try_into().unwrap());
+        let Some(answer) = answer(opcode, body, &mut content.lock().unwrap()) else { continue };
+        let (error, data) = match answer {
+            Ok(data) => (0, data),
+            Err(errno) => (-errno, Vec::new()),
+        };
+        let mut reply = u32::try_from(16 + data.len()).unwrap().to_ne_bytes().to_vec();
+        reply.extend(error.to_ne_bytes());
+        reply.extend(&header[8..16]);
+        reply.extend(data);
+        // Whoever asked may have been killed.
+        let _ = device.write_all(&reply);
     }
 }
 
-fn sorted(machine: &Machine) -> Published {
-    let mut published = machine.published();
-    published.sort();
-    published
-}
-
-fn names(published: &Published) -> Vec<&String> {
-    published.iter().map(|(name, _)| name).collect()
-}
-
-/// The calls that have to do with the machine's files, without those that a disk can't refuse.
-fn points(bench: &Bench, flow: &Flow) -> Vec<Call> {
-    bench.prepare(flow);
-    let (output, calls) = calls(&bench.machine, flow.args);
-    output.exits(if flow.wrong { 15 } else { 0 });
-    let ram = bench.machine.runtime.parent().unwrap();
-    let places: [&Path; 2] = [bench.machine.dir(), ram];
-    let refused = |call: &Call| {
-        !["close", "lseek", "fcntl", "execve", "poll"].contains(&&*call.name)
-            && !call.text.contains("pcscd")
-            // What it says, not what it keeps.
-            && !call.text.starts_with("write(1<")
-            && !call.text.starts_with("write(2<")
-    };
-    calls.into_iter().filter(|call| call.is_about(&places) && refused(call)).collect()
-}
-
-/// What a flow came to.
-#[derive(Default)]
-struct Count {
-    points: usize,
-    runs: usize,
-    named: usize,
-    passed: usize,
-    missed: usize,
-}
-
-fn disturb(flow: &Flow) -> Count {
-    let bench = Bench::new();
-    let points = points(&bench, flow);
-    let mut count = Count { points: points.len(), ..Count::default() };
-    for (number, call) in points.iter().enumerate() {
-        let errors = if call.writes() { &TO_WRITE[..] } else { &TO_READ };
-        for (place, error) in errors.iter().enumerate() {
-            // Bounded: every call that writes with one of the errors, and a few others.
-            let step = if call.writes() { errors.len() } else { 8 * errors.len() };
-            if !is_whole() && (number * errors.len() + place) % step != number % step {
-                continue;
+/// The answer to a request, or its errno; none where none is wanted.
+fn answer(opcode: u32, body: &[u8], content: &mut Content) -> Option<Result<Vec<u8>, i32>> {
+    let number = |at: usize| u64::from_ne_bytes(body[at..at + 8].try_into().unwrap());
+    let place = || (usize::try_from(number(8)).unwrap(), (number(16) & 0xffff_ffff) as usize);
+    Some(Ok(match opcode {
+        // FORGET, INTERRUPT, BATCH_FORGET
+        2 | 36 | 42 => return None,
+        // GETATTR: valid for no time; inode 1, size, blocks, times, mode, one link, block size
+        3 => {
+            let size = content.image.len() as u64;
+            let long = [0, 0, 1, size, size / 512, 0, 0, 0];
+            let short = [0, 0, 0, libc::S_IFREG | 0o600, 1, 0, 0, 0, 4096, 0];
+            let long = long.into_iter().flat_map(u64::to_ne_bytes);
+            long.chain(short.into_iter().flat_map(u32::to_ne_bytes)).collect()
+        }
+        // OPEN: past the page cache
+        14 => [0_u32, 0, 1, 0].into_iter().flat_map(u32::to_ne_bytes).collect(),
+        // READ
+        15 => {
+            let (offset, size) = place();
+            let end = (offset + size).min(content.image.len());
+            content.image[offset.min(end)..end].to_vec()
+        }
+        // WRITE
+        16 => {
+            let (offset, size) = place();
+            for (at, block) in (offset..).step_by(BLOCK).zip(body[40..40 + size].chunks(BLOCK)) {
+                content.image[at..at + block.len()].copy_from_slice(block);
+                content.events.push(Event::Write(at, block.to_vec()));
             }
-            bench.prepare(flow);
-            let presented = bench.card.presented();
-            let (output, hit) = failing(&bench.machine, flow.args, call, error);
-            let what =
-                format!("{}: {error} at {} {}: {}", flow.name, call.name, call.nth, call.text);
-            let ram = bench.machine.runtime.parent().unwrap();
-            let about = |hit: String| {
-                Call { text: hit, ..call.clone() }.is_about(&[bench.machine.dir(), ram])
-            };
-            if !hit.is_some_and(about) {
-                count.missed += 1;
-                continue;
-            }
-            count.runs += 1;
-            if output.code == Some(0) {
-                count.passed += 1
-            } else {
-                count.named += 1
-            }
-            println!(
-                "{what}\n  exit {:?} {}",
-                output.code,
-                output.stderr.lines().last().unwrap_or_default()
-            );
-            bench.check(flow, &output, presented);
+            (size as u64).to_ne_bytes().to_vec()
+        }
+        // STATFS
+        17 => vec![0; 80],
+        // FSYNC
+        20 => {
+            content.events.push(Event::Flush);
+            Vec::new()
+        }
+        // RELEASE, FLUSH, DESTROY
+        18 | 25 | 38 => Vec::new(),
+        // INIT: version 7.31, big writes of up to 128 KiB
+        26 => {
+            let short = [7_u32, 31, 0, 1 << 5, 0, 128 << 10, 1, 0];
+            short.into_iter().chain([0; 8]).flat_map(u32::to_ne_bytes).collect()
+        }
+        _ => return Some(Err(libc::ENOSYS)),
+    }))
+}
+
+/// What the disk holds after a power cut once these events had happened: of what was not flushed, the
+/// writes that `keeps` says by their number.
+pub fn after_cut(base: &Image, events: &[Event], mut keeps: impl FnMut(usize) -> bool) -> Image {
+    let flushed = events.iter().rposition(|event| *event == Event::Flush).unwrap_or(0);
+    let mut image = base.clone();
+    for (number, event) in events.iter().enumerate() {
+        if let Event::Write(at, block) = event
+            && (number < flushed || keeps(number - flushed))
+        {
+            image[*at..at + block.len()].copy_from_slice(block);
         }
     }
-    count
-}
-
-#[test]
-fn every_call_for_a_file_fails() {
-    let counts: Vec<_> = thread::scope(|scope| {
-        let flows =
-            FLOWS.iter().map(|flow| (flow, scope.spawn(|| disturb(flow)))).collect::<Vec<_>>();
-        flows.into_iter().map(|(flow, run)| (flow, run.join().unwrap())).collect()
-    });
-    for (flow, Count { points, runs, named, passed, missed }) in counts {
-        assert!(
-            missed * 20 <= runs,
-            "{}: {missed} of {runs} runs failed at another call",
-            flow.name
-        );
-        tell(&format!(
-            "disk, {}: {points} calls for files; {runs} runs in which one of them fails (no room, no \
-             quota, read-only, broken, no memory, denied): {named} ended with a named error, {passed} as \
-             if nothing had been; {} tries spent, nothing half written, and each next run right",
-            flow.name,
-            if flow.wrong { "no more than 1 of 3" } else { "0" }
-        ));
-    }
+    image
 }

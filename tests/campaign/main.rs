@@ -9,12 +9,22 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod cards;
+mod chance;
+mod crash;
 mod disk;
 mod extent;
+mod files;
+mod flows;
 mod full;
+mod memory;
+mod owner;
 mod pins;
 mod planted;
+mod power;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
+mod together;
 mod trace;
+mod tracer;

@@ -60,11 +60,22 @@ fn under_strace(command: &Command, to: &Path, args: &[&str]) -> Command {
 
 /// Runs a command to its end; its calls that have to do with files, in their order.
 pub fn calls(machine: &Machine, args: &[&str]) -> (Output, Vec<Call>) {
+    calls_with(machine, args, &["-e", "trace=%file,%desc"])
+}
+
+/// The same of all its threads.
+pub fn calls_of_all_threads(machine: &Machine, args: &[&str]) -> (Output, Vec<Call>) {
+    calls_with(machine, args, &["-f", "-e", "trace=%file,%desc"])
+}
+
+fn calls_with(machine: &Machine, args: &[&str], options: &[&str]) -> (Output, Vec<Call>) {
     let trace = NamedTempFile::new().unwrap();
-    let strace = under_strace(&machine.command(args), trace.path(), &["-e", "trace=%file,%desc"]);
+    let strace = under_strace(&machine.command(args), trace.path(), options);
     let output = machine.finish(Running::start(strace));
     let mut calls: Vec<Call> = Vec::new();
     for text in fs::read_to_string(trace.path()).unwrap().lines() {
+        // With threads, each line begins with one's number.
+        let text = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
         let Some((name, _)) = text.split_once('(') else { continue };
         let nth = 1 + calls.iter().filter(|call| call.name == name).count();
         calls.push(Call { name: name.into(), nth, text: text.into() });

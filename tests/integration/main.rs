@@ -9,6 +9,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod ask;
+mod attestation;
 mod cli;
 mod enroll;
 mod guard;

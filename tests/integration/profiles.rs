@@ -112,7 +112,7 @@ fn a_damaged_profile_is_named_and_left_alone() {
     damaged.push(whole.replace("threshold = 1", "threshold = 2"));
     damaged.push(whole.replace("version = 2", "version = 3"));
     damaged.push(whole.replace("name = \"vault\"", "name = \"other\""));
-    damaged.push(whole.replace("never", "always"));
+    damaged.push(whole.replace("card_name = \"", "card_name = \"other \""));
     damaged.push(format!("{whole}\nsurplus = 1\n"));
     for text in damaged {
         assert_ne!(text, whole);
@@ -125,6 +125,13 @@ fn a_damaged_profile_is_named_and_left_alone() {
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
         assert_eq!(machine.published(), published);
     }
+    // What the card tells otherwise is told before the profile is opened.
+    fs::write(&path, whole.replace("never", "always")).unwrap();
+    machine
+        .apply()
+        .exits(16)
+        .says(&["its profile remembers once and always", "restore the profile"]);
+    assert_eq!(machine.published(), published);
     fs::write(&path, &whole).unwrap();
     assert_eq!(machine.apply().exits(0).result("vault"), "verified");
 }

@@ -1,6 +1,10 @@
 //! What is not there yet, and what another program holds.
 
-use std::{fs, os::unix::net::UnixDatagram};
+use std::{
+    fs,
+    io::Read,
+    os::unix::net::{UnixDatagram, UnixListener},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -92,6 +96,26 @@ fn a_pcscd_that_comes_later_is_in_time() {
     assert_eq!(machine.finish(running).exits(0).result("vault"), "enrolled");
 }
 
+/// To libpcsclite one that ends without a word is one that denies access.
+#[test]
+fn a_pcscd_that_ends_while_it_is_asked_denied_nothing() {
+    let mut machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.pcscd.stop();
+    let socket = machine.pcscd.socket();
+    let pcscd = UnixListener::bind(&socket).unwrap();
+    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    let mut running = machine.start();
+    let (mut client, _) = pcscd.accept().unwrap();
+    // It asks for the version of the protocol, and is not answered.
+    client.read_exact(&mut [0; 8]).unwrap();
+    fs::remove_file(socket).unwrap();
+    drop((client, pcscd));
+    running.wait_for(WAITS);
+    machine.pcscd.restart().unwrap();
+    assert_eq!(machine.finish(running).exits(0).result("vault"), "enrolled");
+}
+
 /// One that its socket started, and that still waits for polkit, say.
 #[test]
 fn a_pcscd_that_answers_late_is_in_time() {
@@ -156,6 +180,20 @@ fn who_holds_the_card_for_itself_is_named() {
 #[test]
 fn who_holds_the_card_in_a_transaction_is_named() {
     held("transaction");
+}
+
+/// The session that still waits for the answer holds the card: that is nobody else.
+#[test]
+fn a_card_that_gives_no_answer_is_not_held_by_another_program() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    // Longer than an answer may take.
+    machine.vault(&card, json!({ "cardTimeoutSec": 16 }));
+    card.tell("fault hang");
+    let output = machine.apply().exits(19);
+    output.says(&[READER, "no answer came in time", "Take the card out"]);
+    card.tell("release");
+    assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
 }
 
 /// It lets go while the program waits.

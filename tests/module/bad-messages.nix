@@ -143,6 +143,18 @@ let
         };
       }
     );
+    attestation-without-roots = vault { attestation.policy = "required"; };
+    attestation-if-available-without-roots = vault { attestation.policy = "if-available"; };
+    attestation-roots-in-a-home = vault {
+      attestation = {
+        policy = "required";
+        roots = [
+          "/etc/cryptkey/roots.pem"
+          "/home/alice/roots.pem"
+        ];
+      };
+    };
+    roots-without-attestation = vault { attestation.roots = [ "/etc/cryptkey/roots.pem" ]; };
     profile-in-a-home = other (ask // { profile = "/home/alice/other.toml"; });
     users-without-pcsc.security.cryptkey.pcsc = {
       enable = false;

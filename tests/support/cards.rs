@@ -54,6 +54,7 @@ impl Card {
             touch_policy: TouchPolicy::Never,
             pin_policy: Some(PinPolicy::Once),
             key_source: None,
+            attestation: None,
         };
         let secret = params.secret(&x);
         NewProvider { id: id.into(), kind: ProviderKind::Piv(Box::new(params)), secret }

@@ -113,6 +113,9 @@ impl Card {
             self.reset();
             return Err(Removed);
         }
+        if self.controls.is_to_reload() {
+            self.reload();
+        }
         if !self.options.apdu_latency.is_zero() {
             thread::sleep(self.options.apdu_latency);
         }
@@ -130,6 +133,17 @@ impl Card {
                 Ok(()) => self.answer(command),
                 Err(removed) => Err(removed),
             },
+            Some(Action::Forget) => {
+                self.reset();
+                self.answer(command)
+            }
+            Some(damage @ (Action::Cut(_) | Action::Short(_) | Action::Flip(..))) => {
+                self.answer(command).map(|answer| damage.damage(answer))
+            }
+            Some(Action::HangAfter) => {
+                let answer = self.answer(command);
+                self.controls.hang().and(answer)
+            }
             Some(Action::Remove) => {
                 self.controls.remove();
                 Err(Removed)
@@ -146,6 +160,16 @@ impl Card {
             self.reset();
         }
         answer
+    }
+
+    /// Becomes what its state file says now. One that can't be read is a test that cannot be trusted,
+    /// so it panics.
+    fn reload(&mut self) {
+        match State::load(&self.dir) {
+            Ok(Some(state)) => self.state = state,
+            other => panic!("reloading the card: {other:?}"),
+        }
+        self.reset();
     }
 
     /// A reset of the card: everything but [`State`] is gone.

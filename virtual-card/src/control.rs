@@ -20,10 +20,12 @@ or \"error: …\"):
   count | count reset               APDUs since the last reset, as JSON
   fault [ins XX] [p1 XX] [p2 XX] [nth N] ACTION
                                     once, at the Nth (default: next) APDU that matches; ACTION is
-                                    remove | remove-after | hang | sw XXXX | raw HEX
+                                    remove | remove-after | forget | hang | hang-after | sw XXXX |
+                                    raw HEX | cut N | short N | flip N XX (the true answer, damaged)
   faults clear | release            forget faults; end a hang
   wait EVENT [SECONDS]              touch | hang | inserted | removed | unlinked | seen
                                     (default 30 s)
+  reload                            read STATE/card.json again
   state                             all of this, as JSON
   quit                              end the program";
 
@@ -87,6 +89,7 @@ fn obey(request: &str, card: &Controls, remove: &impl Fn()) -> Result<String, St
         ["fault", rule @ ..] => card.fault(rule.join(" ").parse()?),
         ["faults", "clear"] => card.clear_faults(),
         ["release"] => card.release(),
+        ["reload"] => card.reload(),
         ["wait", name, limit @ ..] => {
             let limit = match limit {
                 [] => PATIENCE,

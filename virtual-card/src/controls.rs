@@ -1,5 +1,6 @@
 //! The test's hand on the card, from another thread than the one that serves it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub struct Controls(Arc<Shared>);
 struct Shared {
     inner: Mutex<Inner>,
     changed: Condvar,
+    reload: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +121,16 @@ impl Controls {
     /// Puts the card back.
     pub fn insert(&self) {
         self.change(|inner| inner.removed = false);
+    }
+
+    /// Has the card read its state file again, before the next APDU. It forgets its session, too.
+    pub fn reload(&self) {
+        self.0.reload.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to, once.
+    pub(crate) fn is_to_reload(&self) -> bool {
+        self.0.reload.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the card is pulled.
@@ -193,6 +205,11 @@ impl Controls {
                 (power, _) => power,
             };
         });
+    }
+
+    /// Whether the card is in a reader that has not powered it up yet.
+    pub(crate) fn waits_for_power(&self) -> bool {
+        self.lock().power == Power::Linked
     }
 
     /// The reader has read the ATR.

@@ -30,8 +30,22 @@ pub enum Action {
     Status(u16),
     /// The card answers these bytes, status word included, and does nothing.
     Raw(Vec<u8>),
+    /// The card forgets its session (PIN, management key, selected application), as after a failure
+    /// of its power that no reader noticed, and then carries the command out.
+    Forget,
+    /// The card carries the command out, and only this many bytes of its answer arrive, which may
+    /// be all but the status word.
+    Cut(usize),
+    /// The card carries the command out, and only this many bytes of data arrive before the status
+    /// word.
+    Short(usize),
+    /// The card carries the command out, and in the byte of its answer at this place (the first one
+    /// where it has none) these bits are the other way round.
+    Flip(usize, u8),
     /// The card does nothing until it is released or pulled; released, it goes on as if nothing was.
     Hang,
+    /// The card carries the command out, and then holds its answer back as [`Action::Hang`] does.
+    HangAfter,
 }
 
 impl Rule {
@@ -57,7 +71,28 @@ impl Rule {
     }
 }
 
-/// `[ins XX] [p1 XX] [p2 XX] [nth N] remove|remove-after|hang|sw XXXX|raw HEX`.
+impl Action {
+    /// What arrives of a card's answer.
+    pub(crate) fn damage(&self, mut answer: Vec<u8>) -> Vec<u8> {
+        match *self {
+            Self::Cut(length) => answer.truncate(length),
+            Self::Short(length) => {
+                let status = answer.split_off(answer.len().saturating_sub(2));
+                answer.truncate(length);
+                answer.extend(status);
+            }
+            Self::Flip(at, bits) => {
+                let at = if at < answer.len() { at } else { 0 };
+                answer.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= bits);
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// `[ins XX] [p1 XX] [p2 XX] [nth N] remove|remove-after|forget|hang|hang-after|sw XXXX|raw HEX|cut N|
+/// short N|flip N XX`.
 impl FromStr for Rule {
     type Err = String;
 
@@ -67,18 +102,24 @@ impl FromStr for Rule {
         let missing = |word: &str| format!("{word} wants a value");
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| missing(word));
+            let number = |text: &str| text.parse::<usize>().map_err(|e| format!("{word}: {e}"));
             let byte =
                 |text: &str| u8::from_str_radix(text, 16).map_err(|e| format!("{word}: {e}"));
             match word {
                 "ins" => rule.ins = Some(byte(value()?)?),
                 "p1" => rule.p1 = Some(byte(value()?)?),
                 "p2" => rule.p2 = Some(byte(value()?)?),
-                "nth" => rule.nth = value()?.parse().map_err(|e| format!("nth: {e}"))?,
+                "nth" => rule.nth = number(value()?)?,
                 action => {
                     rule.action = match action {
                         "remove" => Action::Remove,
                         "remove-after" => Action::RemoveAfter,
+                        "forget" => Action::Forget,
+                        "cut" => Action::Cut(number(value()?)?),
+                        "short" => Action::Short(number(value()?)?),
+                        "flip" => Action::Flip(number(value()?)?, byte(value()?)?),
                         "hang" => Action::Hang,
+                        "hang-after" => Action::HangAfter,
                         "sw" => Action::Status(
                             u16::from_str_radix(value()?, 16).map_err(|e| format!("sw: {e}"))?,
                         ),

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{env, process, thread};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::vpcd::{Link, Reader};
 use crate::{Card, Event, control};
@@ -213,19 +215,31 @@ impl Port {
         let user = fs::metadata("/proc/self")?.uid();
         let dir = env::temp_dir().join(format!("vcard-ports-{user}"));
         fs::create_dir_all(&dir)?;
-        let free = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
         // Users do not share locks (a file of one is not the other's to open), so they begin apart.
         let pairs = PORTS.step_by(2);
         let begin = usize::try_from(user % 7).unwrap_or(0) * (pairs.len() / 7);
         for number in pairs.clone().cycle().skip(begin).take(pairs.len()) {
             let lock =
                 File::options().create(true).append(true).open(dir.join(number.to_string()))?;
-            if lock.try_lock().is_ok() && free(number) && free(number + 1) {
+            if lock.try_lock().is_ok() && hold(number).is_ok() && hold(number + 1).is_ok() {
                 return Ok(Self { number, _lock: lock });
             }
         }
         Err(io::Error::other("no free port for vpcd"))
     }
+}
+
+/// Binds a port for a moment: an error where somebody listens there.
+///
+/// Not a listener, though it would tell the same: a process that another thread just forked has a
+/// copy of it until it becomes what it is to be, and on a busy machine that is longer than pcscd
+/// takes to its own listener, which it would then be refused, and the reader with it.
+fn hold(port: u16) -> io::Result<OwnedFd> {
+    let socket =
+        net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    Ok(socket)
 }
 
 /// A running `virtual-card`. Dropping it ends the program; its state directory stays.
@@ -250,9 +264,16 @@ impl Server {
     ) -> io::Result<Self> {
         let mut command = Command::new(binary);
         command.args(["--port", &pcscd.port(reader).to_string()]).args(args);
-        let server = Self::spawn(command, state, Some(Arc::clone(&pcscd.ports[reader])))?;
+        // What pcscd has against the reader is in its log only.
+        let explain = |error: io::Error| {
+            let log = fs::read_to_string(pcscd.dir.join("pcscd.log")).unwrap_or_default();
+            let error = format!("{error} (port {}); pcscd said: {log}", pcscd.port(reader));
+            io::Error::other(error)
+        };
+        let server =
+            Self::spawn(command, state, Some(Arc::clone(&pcscd.ports[reader]))).map_err(explain)?;
         if !args.contains(&"--absent") {
-            server.expect_ok("wait seen")?;
+            server.expect_ok("wait seen").map_err(explain)?;
         }
         Ok(server)
     }
@@ -341,5 +362,23 @@ impl Drop for Server {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_held_is_still_free_and_one_with_a_listener_is_not() {
+        let port = Port::take().unwrap().number;
+        let held = hold(port).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        assert!(hold(port).is_err());
+        drop((held, listener));
+        assert!(hold(port).is_ok());
     }
 }

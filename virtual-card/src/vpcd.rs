@@ -19,6 +19,10 @@ const POWER_OFF: u8 = 0;
 const POWER_ON: u8 = 1;
 const RESET: u8 = 2;
 const GET_ATR: u8 = 4;
+/// pcscd looks for a card twice at most before it powers it up. If it goes on without, it still has
+/// the card before this one, which it lost while it powered that up: then it has to find none for
+/// once.
+const LOOKS: usize = 4;
 
 /// Where vpcd listens.
 #[derive(Clone, Debug)]
@@ -119,16 +123,22 @@ impl Link {
 
     /// Serves until the card is pulled; that the reader goes away is an error.
     fn serve_stream(&self, card: &mut Card, stream: &mut TcpStream) -> io::Result<Pulled> {
+        let mut looks = 0;
         while !self.controls.is_removed() {
             let message = receive(stream)?;
             match message.as_slice() {
                 _ if self.controls.is_removed() => {}
                 [POWER_OFF] => card.power_off(),
                 [POWER_ON | RESET] => {
+                    looks = 0;
                     card.reset();
                     self.controls.power(Power::On);
                 }
+                [GET_ATR] if looks == LOOKS && self.controls.waits_for_power() => {
+                    return Ok(Pulled::BetweenCommands);
+                }
                 [GET_ATR] => {
+                    looks += 1;
                     send(stream, ATR)?;
                     self.controls.atr_was_read();
                 }

@@ -253,6 +253,38 @@ fn faults_happen_where_they_are_asked_for_and_once() {
 }
 
 #[test]
+fn answers_are_damaged_and_sessions_forgotten() {
+    let mut host = Host::new(Options::default());
+    let serial = 12_345_678_u32.to_be_bytes();
+    let mut faulty = |fault: &str| {
+        host.card.controls().fault(fault.parse().unwrap());
+        host.card.transmit(&[0, 0xF8, 0, 0, 0]).unwrap()
+    };
+    assert_eq!(faulty("cut 5"), [&serial[..], &[0x90]].concat());
+    assert!(faulty("cut 0").is_empty());
+    assert_eq!(faulty("short 1"), [serial[0], 0x90, 0]);
+    assert_eq!(faulty("flip 1 ff"), [serial[0], !serial[1], serial[2], serial[3], 0x90, 0]);
+    assert_eq!(faulty("flip 9 01")[0], serial[0] ^ 1);
+    host.verify(PIN);
+    host.card.controls().fault("forget".parse().unwrap());
+    assert_eq!(host.raw(&[0, 0x20, 0, 0x80]).1, 0x6D00);
+    host.select();
+    assert_eq!(host.tries(), 0x63C3);
+}
+
+#[test]
+fn a_card_becomes_what_its_file_says() {
+    let mut host = Host::new(Options::default());
+    let file = host.dir.path().join("card.json");
+    let before = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(host.raw(&unhex("002000800839393939393939ff")).1, 0x63C2);
+    std::fs::write(&file, before).unwrap();
+    host.card.controls().reload();
+    host.select();
+    assert_eq!(host.tries(), 0x63C3);
+}
+
+#[test]
 fn a_card_that_hangs_goes_on_when_released() {
     let mut host = Host::new(Options::default());
     let controls = host.card.controls();

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use virtual_card::stack::{Pcscd, Server};
 use virtual_card::{Action, Card, Options, Rule};
@@ -104,4 +106,33 @@ fn a_card_that_hangs_is_released_through_its_socket() {
     });
     assert_eq!(card.control("touch sometimes").unwrap(), "error: unknown touch mode \"sometimes\"");
     assert!(card.control("state").unwrap().contains("\"faults\":0"));
+}
+
+/// pcscd takes a card that it could not power up for present, and does not try again as long as it
+/// finds one at each look: also where that is another one.
+#[test]
+fn a_card_after_one_that_was_lost_while_it_got_power_is_seen() {
+    let pcscd = Pcscd::start(1).unwrap();
+    let mut lost = loop {
+        match TcpStream::connect(("127.0.0.1", pcscd.port(0))) {
+            Ok(stream) => break stream,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    // The ATR until there is power, and then no answer.
+    loop {
+        let mut message = [0; 3];
+        lost.read_exact(&mut message).unwrap();
+        match message {
+            [0, 1, 4] => lost.write_all(&[0, 2, 0x3b, 0x00]).unwrap(),
+            [0, 1, 1] => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut next = Command::new(env!("CARGO_BIN_EXE_virtual-card"));
+    next.args(["--port", &pcscd.port(0).to_string()]);
+    let next = Server::launch(next, &pcscd.dir().join("card-0")).unwrap();
+    drop(lost);
+    next.expect_ok("wait seen").unwrap();
+    assert!(has_card(&pcscd, 0));
 }

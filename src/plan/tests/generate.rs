@@ -4,12 +4,14 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::run::rejected;
 use super::world::{
-    Card, Content, DECLARED, Job, KEYS, Policies, Profile, SEALED_SLOT, Tells, World,
+    Attests, Card, Content, DECLARED, Job, KEYS, Policies, Profile, SEALED_SLOT, Tells, World,
 };
 use crate::{
     card::{CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy},
     guard::History,
-    spec::{self, Enroll, Key, ManagementKeySource, Mode, PinSource},
+    spec::{
+        self, Attestation, AttestationPolicy, Enroll, Key, ManagementKeySource, Mode, PinSource,
+    },
 };
 
 fn policies() -> impl Strategy<Value = Policies> {
@@ -44,11 +46,11 @@ fn card() -> impl Strategy<Value = Card> {
     let right = prop_oneof![1 => Just(false), 3 => Just(true)];
     let factory = any::<Option<bool>>();
     let inserted = prop::bool::weighted(0.9);
-    (name(), content, tells, policies(), right, tries, history(), factory, inserted).prop_map(
+    let slot = (content, tells, attests());
+    (name(), slot, policies(), right, tries, history(), factory, inserted).prop_map(
         |(
             name,
-            content,
-            tells,
+            (content, tells, attests),
             policies,
             pin_is_right,
             tries,
@@ -60,6 +62,7 @@ fn card() -> impl Strategy<Value = Card> {
                 name,
                 content,
                 tells,
+                attests,
                 policies,
                 pin_is_right,
                 tries,
@@ -69,6 +72,17 @@ fn card() -> impl Strategy<Value = Card> {
             }
         },
     )
+}
+
+fn attests() -> impl Strategy<Value = Attests> {
+    let others = vec![
+        Attests::Nothing,
+        Attests::Untrusted,
+        Attests::Imported,
+        Attests::OtherKey,
+        Attests::OtherSerial,
+    ];
+    prop_oneof![3 => Just(Attests::Truth), 2 => select(others)]
 }
 
 /// What the PIN guard may know.
@@ -105,20 +119,26 @@ pub fn key() -> impl Strategy<Value = Key> {
         2 => Just(Some(PinSource::Ask)),
     ];
     let rare = || prop::bool::weighted(0.1);
-    (policies(), pin, management_key(), rare(), rare(), [rare(), rare()]).prop_map(
+    let attestation = prop_oneof![
+        3 => Just(AttestationPolicy::Off),
+        1 => Just(AttestationPolicy::IfAvailable),
+        1 => Just(AttestationPolicy::Required),
+    ];
+    let seldom = (rare(), rare(), [rare(), rare()]);
+    (policies(), pin, management_key(), attestation, seldom).prop_map(
         |(
             (pin_policy, touch_policy),
             pin,
             management_key,
-            declared,
-            never,
-            [overwrite, other_slot],
+            policy,
+            (declared, never, [overwrite, other_slot]),
         )| Key {
             slot: if other_slot { "82".parse().expect("a slot") } else { SEALED_SLOT },
             pin_policy,
             touch_policy,
             pin,
             management_key,
+            attestation: Attestation { policy, roots: Vec::new() },
             profile_id: declared.then(|| id(DECLARED)),
             enroll: if never { Enroll::Never } else { Enroll::Auto },
             mode: if overwrite { Mode::Overwrite } else { Mode::UseExisting },
@@ -134,11 +154,12 @@ fn id(text: &str) -> spec::ProfileId {
 
 fn job(cards: usize) -> impl Strategy<Value = Job> {
     let providers = vec((0..cards, 0_usize..2), 1..=cards.max(2));
-    let profile = (any::<bool>(), 1_usize..=2, providers, any::<bool>()).prop_map(
-        |(id_is_declared, threshold, mut enrolled, knows_source)| {
+    let policies = option::of(policies());
+    let profile = (any::<bool>(), 1_usize..=2, providers, any::<bool>(), policies).prop_map(
+        |(id_is_declared, threshold, mut enrolled, knows_source, policies)| {
             enrolled.sort_unstable();
             enrolled.dedup_by_key(|(card, _)| *card);
-            Profile { id_is_declared, threshold, enrolled, knows_source }
+            Profile { id_is_declared, threshold, enrolled, knows_source, policies }
         },
     );
     (key(), option::of(profile), prop::bool::weighted(0.1)).prop_map(|(key, profile, orphan)| Job {
@@ -177,6 +198,7 @@ pub fn good_world() -> impl Strategy<Value = World> {
         if let Some(profile) = &mut job.profile {
             profile.id_is_declared = true;
             profile.threshold = profile.threshold.min(profile.enrolled.len());
+            profile.policies = Some((job.key.pin_policy, job.key.touch_policy));
         } else {
             job.key.profile_id = None;
         }
@@ -185,6 +207,7 @@ pub fn good_world() -> impl Strategy<Value = World> {
             card.inserted = true;
             card.pin_is_right = true;
             card.tries = 3;
+            card.attests = Attests::Truth;
             if card.memory == rejected() {
                 card.memory = History::Unproven;
             }

@@ -5,4 +5,5 @@ mod properties;
 mod refusals;
 mod run;
 mod states;
+mod trust;
 mod world;

@@ -239,7 +239,7 @@ proptest! {
             let cards = world.jobs[job].profile.as_ref().map_or(1, |p| p.threshold);
             let steps = moments.count();
             prop_assert!(*end != End::Endless);
-            prop_assert!(steps <= 14 * (cards + vanished) + 1, "{steps} steps, {vanished} vanished");
+            prop_assert!(steps <= 18 * (cards + vanished) + 1, "{steps} steps, {vanished} vanished");
         }
     }
 

@@ -4,9 +4,9 @@
 
 use expect_test::{Expect, expect};
 
-use super::super::Refusal;
+use super::super::{Mistrust, Refusal};
 use crate::{
-    card::{CardName, Fingerprint, PinPolicy, Serial, Slot, TouchPolicy},
+    card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
     error::Class,
     guard::Rejection,
 };
@@ -215,6 +215,94 @@ fn about_what_cannot_serve() {
         tried: key vault: enrolling
         found: the slot is empty, and generating a key takes the card's management key, which is still the one that every card is shipped with
         advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
+    "#]],
+    );
+}
+
+#[test]
+fn about_another_card() {
+    let name = |guid| CardName { serial: Serial::new(12_345_678), guid: Guid::new([guid; 16]) };
+    let card = |keys| Refusal::OtherCard { sealed: name(1), found: name(2), keys };
+    check(
+        &card(None),
+        Class::KeyChanged,
+        &expect![[r#"
+        tried: key vault: checking the card before its PIN is spent
+        found: card 12345678 is another card than the enrolled one that goes by this name: it is serial 12345678 with GUID 02020202020202020202020202020202, and the enrolled one serial 12345678 with GUID 01010101010101010101010101010101
+        advice: Insert the card that was enrolled. If this is it, its PIV application was reset or set up anew, and the secrets are gone unless another provider opens the profile.
+    "#]],
+    );
+    let key = |n| Fingerprint([n; 32]);
+    check(
+        &card(Some((key(1), Some(key(2))))),
+        Class::KeyChanged,
+        &expect![[r#"
+        tried: key vault: checking the card before its PIN is spent
+        found: card 12345678 is another card than the enrolled one that goes by this name: its attestation key is SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI, and that of the enrolled one SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+        advice: Insert the card that was enrolled. If this is it, its PIV application was reset or set up anew, and the secrets are gone unless another provider opens the profile.
+    "#]],
+    );
+    check(
+        &card(Some((key(1), None))),
+        Class::KeyChanged,
+        &expect![[r#"
+        tried: key vault: checking the card before its PIN is spent
+        found: card 12345678 is another card than the enrolled one that goes by this name: it has no attestation key, and the enrolled one has SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+        advice: Insert the card that was enrolled. If this is it, its PIV application was reset or set up anew, and the secrets are gone unless another provider opens the profile.
+    "#]],
+    );
+    let sealed = (PinPolicy::Once, TouchPolicy::Never);
+    let found = (PinPolicy::Always, TouchPolicy::Cached);
+    let changed = Refusal::PoliciesChanged { slot: SLOT, sealed, found };
+    check(
+        &changed,
+        Class::KeyChanged,
+        &expect![[r#"
+            tried: key vault: checking the card before its PIN is spent
+            found: the key in slot 9d has PIN policy always and touch policy cached, and its profile remembers once and never
+            advice: A key keeps its policies for good, so this one was imported again with others, the card is another one with a copy of it, or the profile was tampered with. Import the key with the policies that it was enrolled with, insert the card that was enrolled, or restore the profile.
+        "#]],
+    );
+}
+
+#[test]
+fn about_the_attestation() {
+    let refusal = |why| Refusal::Attestation { slot: SLOT, why };
+    let why = "CN=Card: its issuer, CN=Root, is not among the roots".to_owned();
+    check(
+        &refusal(Mistrust::Unable),
+        Class::KeyChanged,
+        &expect![[r#"
+        tried: key vault: checking the card's attestation
+        found: the card makes none: it has no attestation key
+        advice: Use a card that can, or set security.cryptkey.keys.vault.attestation.policy to "if-available" to do without.
+    "#]],
+    );
+    check(
+        &refusal(Mistrust::Unattested),
+        Class::KeyChanged,
+        &expect![[r#"
+        tried: key vault: checking the card's attestation
+        found: there is none of the key in slot 9d: the card did not make it itself
+        advice: Choose an empty slot with security.cryptkey.keys.vault.slot, in which the card makes a key; or set security.cryptkey.keys.vault.attestation.policy to "if-available" to do without.
+    "#]],
+    );
+    check(
+        &refusal(Mistrust::Untrusted(why.clone())),
+        Class::KeyChanged,
+        &expect![[r#"
+        tried: key vault: checking the card's attestation
+        found: CN=Card: its issuer, CN=Root, is not among the roots
+        advice: If the card is genuine, security.cryptkey.keys.vault.attestation.roots lacks its maker's root, or what is between the two: Yubico's are at https://developers.yubico.com/PKI/. Otherwise do not trust this card. Nothing was written.
+    "#]],
+    );
+    check(
+        &refusal(Mistrust::Bad(why)),
+        Class::KeyChanged,
+        &expect![[r#"
+        tried: key vault: checking the card's attestation
+        found: CN=Card: its issuer, CN=Root, is not among the roots
+        advice: Do not trust this card, unless security.cryptkey.keys.vault.attestation.roots lacks its maker's root or what is between the two: Yubico's are at https://developers.yubico.com/PKI/. No profile was written.
     "#]],
     );
 }

@@ -3,10 +3,10 @@
 
 use super::{
     super::{Known, Next, Session, Step, next},
-    world::{Card, Content, End, Job, KEYS, Moment, Tells, World},
+    world::{Attests, Card, Content, End, Job, KEYS, Moment, TRUST, Tells, World},
 };
 use crate::{
-    card::{CardName, KeySource, SlotKey, SlotState},
+    card::{Attestation, CardName, KeySource, Serial, SlotKey, SlotState, Statement},
     guard::{History, Rejection},
     profile::piv::{Params, same_key},
     spec::PinSource,
@@ -133,6 +133,8 @@ impl Run<'_> {
             pin: job.key.pin.clone(),
             management_key: job.key.management_key.clone(),
             slot,
+            attestation: None,
+            identity: None,
             probed: false,
             factory_management_key: None,
             orphan: None,
@@ -171,6 +173,29 @@ impl Run<'_> {
         }
     }
 
+    /// What the card attests of its slot.
+    fn attested(&self, index: usize) -> Attestation {
+        let card = &self.cards[index];
+        let is_new = matches!(card.content, Content::Key(3));
+        let about = match (card.attests, card.content) {
+            (Attests::Nothing, _) => return Attestation::None,
+            (Attests::Untrusted, Content::Empty) => {
+                return Attestation::Untrusted("stranger".into());
+            }
+            (Attests::Untrusted, _) => return Attestation::Bad("stranger".into()),
+            (_, Content::Empty) => return Attestation::Able(TRUST),
+            (Attests::Imported, _) if !is_new => return Attestation::Able(TRUST),
+            (Attests::OtherKey, Content::Key(own)) => Ok(KEYS[(own + 1) % KEYS.len()]),
+            (_, Content::Key(own)) => Ok(KEYS[own]),
+            (_, Content::P384) => Err("P-384".into()),
+        };
+        let serial = match card.attests {
+            Attests::OtherSerial => Serial::new(9),
+            _ => card.name.serial,
+        };
+        Attestation::Made(TRUST, Statement { public: about, serial, policies: Some(card.policies) })
+    }
+
     /// A step on the open session, as `apply` carries it out.
     fn on_card(
         &mut self,
@@ -181,7 +206,7 @@ impl Run<'_> {
         known: &mut Known,
         vanished: bool,
     ) -> Outcome {
-        let told = self.told(card);
+        let (told, attested) = (self.told(card), self.attested(card));
         let truth = &mut self.cards[card];
         let Some(session) = &mut known.session else {
             return Outcome::Failed("a step without a session");
@@ -221,14 +246,17 @@ impl Run<'_> {
         match step {
             Step::InspectSlot => {
                 session.slot = Some(told);
+                session.attestation = None;
                 session.orphan = job.orphan.then(|| "/state/old.toml".into());
                 session.factory_management_key = truth.factory_management_key;
             }
             Step::RecallPin => session.history = Some(truth.memory.clone()),
             Step::RecordPin => session.history = Some(History::Recorded),
+            Step::Attest => session.attestation = Some(attested),
             Step::CountTries => session.tries = Some(truth.tries),
             Step::ProbeSlot => {
                 session.probed = true;
+                session.attestation = None;
                 session.slot = Some(match (truth.content, truth.tells) {
                     (Content::Key(own), _) => SlotState::Key(SlotKey {
                         public: Ok(KEYS[own]),
@@ -245,6 +273,7 @@ impl Run<'_> {
             Step::Generate => {
                 truth.content = Content::Key(3);
                 truth.policies = (job.key.pin_policy, job.key.touch_policy);
+                session.attestation = None;
                 session.slot = Some(SlotState::Key(SlotKey {
                     public: Ok(KEYS[3]),
                     policies: Some(truth.policies),

@@ -38,6 +38,8 @@ fn session() -> impl Strategy<Value = Session> {
                     pin,
                     management_key,
                     slot,
+                    attestation: None,
+                    identity: None,
                     probed,
                     factory_management_key: None,
                     orphan,
@@ -56,7 +58,7 @@ fn known() -> impl Strategy<Value = Known> {
             threshold,
             unlisted: Vec::new(),
             is_version_1: old,
-            piv: (0..piv).map(|i| (i, world::params(CardName::default(), i, true))).collect(),
+            piv: (0..piv).map(|i| (i, world::params(CardName::default(), i, true, None))).collect(),
             others: Vec::new(),
         },
     );

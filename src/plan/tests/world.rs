@@ -9,7 +9,7 @@ use super::{
     run::Run,
 };
 use crate::{
-    card::{CardName, KeySource, PinPolicy, Slot, TouchPolicy},
+    card::{CardName, Fingerprint, KeySource, PinPolicy, Slot, TouchPolicy, Trust},
     guard::History,
     profile::piv::{Params, Peer, Scheme},
     spec::Key,
@@ -43,11 +43,29 @@ pub enum Tells {
     Nothing { probe_tells_empty: bool },
 }
 
+/// What a card attests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attests {
+    /// Nothing.
+    Nothing,
+    /// What nobody vouches for.
+    Untrusted,
+    /// The truth of keys that it made.
+    Truth,
+    /// Nothing of the key that it came with, which was imported; the truth of others.
+    Imported,
+    /// Another key than the one in the slot.
+    OtherKey,
+    /// Another card's serial.
+    OtherSerial,
+}
+
 #[derive(Clone, Debug)]
 pub struct Card {
     pub name: CardName,
     pub content: Content,
     pub tells: Tells,
+    pub attests: Attests,
     pub policies: Policies,
     /// Whether the PIN of the spec is this card's.
     pub pin_is_right: bool,
@@ -74,6 +92,8 @@ pub struct Profile {
     /// By provider: the card that was enrolled, and the key that it had.
     pub enrolled: Vec<(usize, usize)>,
     pub knows_source: bool,
+    /// The policies that its providers remember.
+    pub policies: Option<Policies>,
 }
 
 #[derive(Clone, Debug)]
@@ -168,7 +188,7 @@ impl World {
                 .iter()
                 .enumerate()
                 .map(|(i, &(card, key))| {
-                    (i, params(self.cards[card].name, key, profile.knows_source))
+                    (i, params(self.cards[card].name, key, profile.knows_source, profile.policies))
                 })
                 .collect(),
             others: Vec::new(),
@@ -176,11 +196,19 @@ impl World {
     }
 }
 
+/// Who vouches for every card that anybody vouches for.
+pub const TRUST: Trust = Trust { root: Fingerprint([1; 32]), card_key: Fingerprint([2; 32]) };
+
 /// The slot that every profile is sealed to.
 pub const SEALED_SLOT: Slot = Slot::KEY_MANAGEMENT;
 
 /// What a profile says of a card that was enrolled with one of the keys.
-pub fn params(card: CardName, key: usize, knows_source: bool) -> Params {
+pub fn params(
+    card: CardName,
+    key: usize,
+    knows_source: bool,
+    policies: Option<Policies>,
+) -> Params {
     Params {
         peer: PEER.clone(),
         public_key: KEYS[key],
@@ -188,8 +216,9 @@ pub fn params(card: CardName, key: usize, knows_source: bool) -> Params {
         serial: card.serial,
         guid: card.guid,
         card_name: "reader".into(),
-        touch_policy: TouchPolicy::Never,
-        pin_policy: None,
+        touch_policy: policies.map_or(TouchPolicy::Never, |(_, touch)| touch),
+        pin_policy: policies.map(|(pin, _)| pin),
+        attestation: None,
         key_source: knows_source.then_some(KeySource::Metadata),
     }
 }

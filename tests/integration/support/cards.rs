@@ -202,6 +202,25 @@ impl Yubikey {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Kills its process, as if card and reader were lost at once; what it remembers.
+    #[allow(dead_code, reason = "for the campaign")]
+    pub fn kill(self) -> TempDir {
+        drop(self.server);
+        self.dir
+    }
+
+    /// The card after somebody gave it another PIN, elsewhere.
+    pub fn with_pin(self, machine: &Machine, pin: &str) -> Self {
+        let reader = self.reader;
+        let dir = self.retire();
+        let file = dir.path().join("card.json");
+        let hex = |pin: &str| base16ct::lower::encode_string(pin.as_bytes());
+        let memory = fs::read_to_string(&file).unwrap();
+        assert!(memory.contains(&hex(Self::PIN)));
+        fs::write(&file, memory.replace(&hex(Self::PIN), &hex(pin))).unwrap();
+        Self::at(machine, reader, dir, &[])
+    }
+
     pub fn tries(&self) -> u64 {
         self.memory()["pin"]["tries"].as_u64().unwrap()
     }

@@ -1,0 +1,74 @@
+//! Asking a card what it attests, and reading who vouches for it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
+use super::{Attempt, Work};
+use crate::{
+    card::Roots,
+    error::{Class, Error, Result},
+    spec::AttestationPolicy,
+};
+
+/// The makers' files are of some 20 KB.
+const LONGEST_FILE: u64 = 1 << 20;
+
+impl Work<'_> {
+    /// The makers' certificates. They are read before a card is looked for, too, so that a fault in
+    /// them costs nothing.
+    pub(super) fn roots(&self) -> Result<Roots> {
+        let mut roots = Roots::default();
+        if self.key.attestation.policy == AttestationPolicy::Off {
+            return Ok(roots);
+        }
+        let wrong = |file: &Path, found: String| {
+            Error::new(
+                Class::Spec,
+                format!("key {}: reading attestation roots {}", self.name, file.display()),
+                found,
+                format!(
+                    "Correct the file, or security.cryptkey.keys.{}.attestation.roots. Yubico's roots \
+                     are at https://developers.yubico.com/PKI/.",
+                    self.name
+                ),
+            )
+        };
+        for file in &self.key.attestation.roots {
+            let text = read(file).map_err(|error| wrong(file, error.to_string()))?;
+            roots.add(&text).map_err(|why| wrong(file, why))?;
+        }
+        if let (true, Some(file)) = (roots.is_empty(), self.key.attestation.roots.first()) {
+            let found = "none of its certificates, nor those of the other files, is self-signed";
+            return Err(wrong(file, found.into()));
+        }
+        Ok(roots)
+    }
+
+    /// Asks what the card attests of the slot, and who vouches for it.
+    pub(super) fn attest(&mut self) -> Attempt {
+        let (roots, slot) = (self.roots()?, self.key.slot);
+        let what = "asking for its attestation";
+        let told = self.with_card(what, |piv| piv.attestation(slot, &roots))?;
+        tracing::debug!("key {}: attestation: {told}", self.name);
+        // With PIN policy "always", the question took what the PIN had allowed.
+        self.pin_is_fresh = false;
+        self.session()?.1.attestation = Some(told);
+        Ok(())
+    }
+}
+
+/// The text of a regular file; other bytes than UTF-8, which PEM has none of, are replaced.
+fn read(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::other("it is longer than 1 MiB"));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,77 @@
+//! The flows: what a run does with a card.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestCard as _, Yubikey};
+
+/// What a run does with a card, and what was there before.
+pub struct Flow {
+    pub name: &'static str,
+    /// Arguments of `virtual-card`.
+    pub card: &'static [&'static str],
+    /// What the spec says of the key besides the usual.
+    pub key: fn() -> Value,
+    /// What it said when the key was enrolled; none where it is enrolled now.
+    pub enrolled: Option<fn() -> Value>,
+    /// Whether the card keeps its management key behind the PIN.
+    pub protected: bool,
+}
+
+impl Flow {
+    /// Has a finger ready, where one is wanted.
+    pub fn touch(&self, card: &Yubikey) {
+        if (self.key)().get("touchPolicy").is_some() {
+            card.tell("touch give");
+        }
+    }
+}
+
+const EMPTY: &[&str] = &[];
+const FULL: &[&str] = &["--slot-key", "9d=generate"];
+const LEGACY: &[&str] = &["--legacy", "--slot-key", "9d=generate"];
+
+fn plain() -> Value {
+    json!({})
+}
+
+fn changed() -> Value {
+    json!({ "secrets": {
+        "backup": { "use": "other backups", "format": "base64" },
+        "more": { "use": "more", "format": "raw" },
+    } })
+}
+
+fn always() -> Value {
+    json!({ "pinPolicy": "always" })
+}
+
+fn never() -> Value {
+    json!({ "pinPolicy": "never" })
+}
+
+fn touch() -> Value {
+    json!({ "touchPolicy": "always", "touchTimeoutSec": 5 })
+}
+
+fn protected() -> Value {
+    json!({ "managementKey": { "protected": true } })
+}
+
+const ENROLL: Flow = Flow { name: "", card: EMPTY, key: plain, enrolled: None, protected: false };
+const VERIFY: Flow = Flow { enrolled: Some(plain), ..ENROLL };
+
+pub const FLOWS: &[Flow] = &[
+    Flow { name: "enroll into an empty slot", ..ENROLL },
+    Flow { name: "enroll an existing key", card: FULL, ..ENROLL },
+    Flow { name: "enroll, PIN always", key: always, ..ENROLL },
+    Flow { name: "enroll, PIN never", key: never, ..ENROLL },
+    Flow { name: "enroll, touch always", key: touch, ..ENROLL },
+    Flow { name: "enroll, protected management key", key: protected, protected: true, ..ENROLL },
+    Flow { name: "enroll on a card that tells nothing", card: LEGACY, ..ENROLL },
+    Flow { name: "verify", ..VERIFY },
+    Flow { name: "verify with other secrets", key: changed, ..VERIFY },
+    Flow { name: "verify, PIN always", key: always, enrolled: Some(always), ..VERIFY },
+    Flow { name: "verify, PIN never", key: never, enrolled: Some(never), ..VERIFY },
+    Flow { name: "verify, touch always", key: touch, enrolled: Some(touch), ..VERIFY },
+    Flow { name: "verify on a card that tells nothing", card: LEGACY, ..VERIFY },
+];
