@@ -24,7 +24,7 @@ BOOTS := 10
 SECONDS := 60
 
 # The fuzz targets; each starts from its seeds.
-FUZZ := conversation tampered certificate metadata profile spec
+FUZZ := conversation tampered attestation certificate metadata profile spec
 CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
 # What checks the Nix files; built once.

@@ -3,16 +3,10 @@
 
 use cryptkey::card::{KeySource, SlotState};
 use cryptkey_fuzz::{
-    script::saying,
+    script::{element, saying},
     steps::{settled, slot},
 };
 use libfuzzer_sys::fuzz_target;
-
-/// A BER-TLV element with a length of two bytes.
-fn element(tag: u8, value: &[u8]) -> Vec<u8> {
-    let [high, low] = u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes();
-    [&[tag, 0x82, high, low], value].concat()
-}
 
 fuzz_target!(|data: &[u8]| {
     let (mut piv, _) = saying(data).unwrap();

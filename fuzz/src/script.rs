@@ -67,3 +67,9 @@ pub fn saying(data: &[u8]) -> Option<(Piv, Sent)> {
         Some([part, &status].concat())
     })
 }
+
+/// A BER-TLV element with a length of two bytes.
+pub fn element(tag: u8, value: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes();
+    [&[tag, 0x82, high, low], value].concat()
+}

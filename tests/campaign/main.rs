@@ -11,12 +11,14 @@
 
 mod cards;
 mod chance;
+mod clock;
 mod crash;
 mod disk;
 mod extent;
 mod files;
 mod flows;
 mod full;
+mod hostile;
 mod memory;
 mod owner;
 mod pins;
@@ -28,3 +30,6 @@ mod support;
 mod together;
 mod trace;
 mod tracer;
+#[path = "../support/vectors.rs"]
+#[allow(dead_code)]
+mod vectors;
