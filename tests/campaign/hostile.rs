@@ -106,7 +106,7 @@ fn a_changed_profile_is_refused_or_means_the_same() {
     let original = Profile::parse(&text).unwrap();
     assert!(opens(&original, &private_key));
     let mut count = Count::default();
-    let all = changes(text.as_bytes(), amount(8, 255)).chain(exchanges(&text, &other));
+    let all = changes(text.as_bytes(), amount(1, 255)).chain(exchanges(&text, &other));
     for changed in all {
         count.add(&original, &changed, |profile| opens(profile, &private_key));
     }
@@ -115,7 +115,8 @@ fn a_changed_profile_is_refused_or_means_the_same() {
     for vector in &vectors {
         let original = Profile::parse(vector.text).unwrap();
         for another in &vectors {
-            for changed in exchanges(vector.text, another.text) {
+            // Of another one each time, in the bounded part.
+            for changed in exchanges(vector.text, another.text).step_by(amount(7, 1)) {
                 count.add(&original, &changed, |profile| vector.open(profile).is_ok());
             }
         }
@@ -254,7 +255,7 @@ fn a_hostile_spec_harms_nothing() {
             let output = machine.finish(Running::start(machine.command_with(args, &hostile)));
             assert_eq!(output.code, Some(10), "{name}, {args:?}: {output}");
             let said = output.stderr.len() + output.stdout.len();
-            assert!(said < 64 * 1024, "{name}: it says {said} bytes");
+            assert!(said < 128 * 1024, "{name}: it says {said} bytes");
             assert!(
                 !output.stderr.contains('\u{1b}') && !output.stderr.contains('\u{202e}'),
                 "{name}"
