@@ -24,6 +24,7 @@ const TO_WRITE: [&str; 6] = ["ENOSPC", "EIO", "EROFS", "EDQUOT", "EACCES", "ENOM
 const TO_READ: [&str; 3] = ["EIO", "EACCES", "ENOMEM"];
 
 /// A run to be disturbed.
+#[allow(clippy::struct_excessive_bools)]
 struct Flow {
     name: &'static str,
     args: &'static [&'static str],
@@ -218,8 +219,8 @@ impl Bench {
         let profile = fs::metadata(self.machine.profile("vault")).unwrap().ino();
         for entry in fs::read_dir(&self.machine.state).unwrap() {
             let entry = entry.unwrap();
-            let is_new = entry.file_name().to_str().unwrap().ends_with(".new");
-            assert!(!is_new || entry.ino() == profile, "{:?} was left", entry.file_name());
+            let is_new = entry.path().extension().is_some_and(|end| end == "new");
+            assert!(!is_new || entry.ino() == profile, "{} was left", entry.path().display());
         }
     }
 }
@@ -288,9 +289,9 @@ fn disturb(flow: &Flow) -> Count {
             }
             count.runs += 1;
             if output.code == Some(0) {
-                count.passed += 1
+                count.passed += 1;
             } else {
-                count.named += 1
+                count.named += 1;
             }
             println!(
                 "{what}\n  exit {:?} {}",

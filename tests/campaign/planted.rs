@@ -226,9 +226,10 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
     let ram = machine.runtime.parent().unwrap().to_owned();
     let (on_disk, in_ram) = (victim(machine.dir()), victim(&ram));
     machine.apply().exits(0);
-    let record = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().file_name());
-    let record = record.into_iter().find(|name| name.to_str().unwrap().ends_with(".pins")).unwrap();
-    let record = record.into_string().unwrap();
+    let records = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
+    let record =
+        records.into_iter().find(|path| path.extension() == Some("pins".as_ref())).unwrap();
+    let record = record.file_name().unwrap().to_str().unwrap().to_owned();
     let reset = || {
         fs::remove_dir_all(&machine.state).unwrap();
         fs::DirBuilder::new().create(&machine.state).unwrap();
