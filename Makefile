@@ -1,7 +1,7 @@
 # Everything here works on a fresh Debian 12 machine with Rust and root.
 
 # `.ci/run` and the tests need all of these; the release binary needs the first three to be built.
-PACKAGES := gcc pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
+PACKAGES := gcc g++ pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
 	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography \
 	python3-pyscard strace systemd systemd-container mmdebstrap iproute2 duktape nix-bin \
 	qemu-system-x86 swtpm e2fsprogs mount
@@ -21,13 +21,18 @@ export RUST_TEST_THREADS := 8
 RUNS := 30
 SEED := 20261121
 BOOTS := 10
+SECONDS := 60
+
+# The fuzz targets; each starts from its seeds.
+FUZZ := conversation tampered attestation certificate metadata profile spec
+CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
 # What checks the Nix files; built once.
 TOOLS := $(CARGO_TARGET_DIR)/tools
 RECIPES := $(CARGO_TARGET_DIR)/recipes
 NIX_FILES = $(shell find . -name target -prune -o -name '*.nix' -print)
 
-.PHONY: help setup build lint test campaign demo bench clean
+.PHONY: help setup build lint test campaign fuzz fuzz-build fuzz-runs demo bench clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -41,9 +46,11 @@ build: ## build the release binary
 lint: ## check format and lints
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/nitrokey-card/Cargo.toml
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --test campaign -- -D warnings
 	cargo clippy $(NITROKEY) --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml -- -D warnings
 	cargo install --locked --quiet --root $(TOOLS) nixfmt_rs@0.5.3 deadnix@1.3.1
 	rm -rf $(RECIPES) && mkdir -p $(RECIPES)
 	awk '/^```/ { inside = $$0 == "```nix"; file = ""; next } \
@@ -58,6 +65,7 @@ test: setup lint build ## prove that everything works, against two cards behind 
 	cargo build --locked --package virtual-card
 	cargo test --locked --workspace --no-fail-fast
 	CRYPTKEY_SEED=$(SEED) $(CAMPAIGN)
+	$(MAKE) fuzz-runs
 	cargo test $(NITROKEY)
 
 campaign: setup build ## the whole campaign of faults, with figures (SEED=20261121)
@@ -67,6 +75,22 @@ campaign: setup build ## the whole campaign of faults, with figures (SEED=202611
 	CRYPTKEY_CAMPAIGN=whole CRYPTKEY_SEED=$(SEED) CRYPTKEY_FIGURES=$(CARGO_TARGET_DIR)/figures \
 		$(CAMPAIGN) --no-fail-fast -- --nocapture
 	sort $(CARGO_TARGET_DIR)/figures
+
+# By the stable compiler, so without a sanitizer: there is no unsafe code to watch.
+fuzz-build:
+	cargo install --locked --quiet --root $(TOOLS) cargo-fuzz@0.13.2
+	$(TOOLS)/bin/cargo-fuzz build --sanitizer none
+
+fuzz: setup fuzz-build ## fuzz what cards, profiles and specs may say (SECONDS=60, for each target)
+	@for target in $(FUZZ); do mkdir -p $(CORPUS)/$$target && \
+		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target $(CORPUS)/$$target \
+		fuzz/seeds/$$target -- -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 || exit 1; done
+
+# The same runs each time: from the seeds in the repository.
+fuzz-runs: fuzz-build
+	@for target in $(FUZZ); do rm -rf $(CORPUS)/runs && mkdir -p $(CORPUS)/runs && \
+		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target $(CORPUS)/runs \
+		fuzz/seeds/$$target -- -seed=$(SEED) -runs=2000 -timeout=20 -verbosity=0 || exit 1; done
 
 demo: setup build ## show it at work, with a virtual card
 	cargo build --locked --package virtual-card --bin virtual-card --example with-card

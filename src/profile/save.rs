@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, AtFlags, Flock},
+    fcntl::{AT_FDCWD, AtFlags},
     unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     error::{Class, Error, Result},
     system::{
         Deadline, durable,
-        lock::{exclusive, tell},
+        lock::{Locked, exclusive, tell},
     },
 };
 
@@ -108,7 +108,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::writable`]; or another run holds it for too long.
-    pub fn lock(&mut self, tried: &str) -> Result<Flock<File>> {
+    pub fn lock(&mut self, tried: &str) -> Result<Locked> {
         lock(self.writable()?, tried)
     }
 
@@ -211,11 +211,11 @@ fn temporary(name: &str) -> String {
 }
 
 /// The lock on the directory under which its files are written, until it is dropped.
-pub(super) fn lock(dir: &File, tried: &str) -> Result<Flock<File>> {
+pub(super) fn lock(dir: &File, tried: &str) -> Result<Locked> {
     let failed = |error| failed(tried.to_owned(), error, "Nothing was written.");
     let dir = dir.try_clone().map_err(failed)?;
     exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
-        Some(errno) => failed(errno.into()),
+        Some(error) => failed(error),
         None => Error::new(
             Class::Busy,
             tried,

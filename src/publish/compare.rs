@@ -69,7 +69,8 @@ fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = match fcntl::openat(generation, &*entry.name, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
-        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT) => return Ok(false),
+        // EAGAIN: its owner has a lease on it, and would have us wait.
+        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EAGAIN) => return Ok(false),
         Err(Errno::EACCES) => {
             // Publishing it again heals, but an unchanged machine should write nothing.
             tracing::warn!(

@@ -53,7 +53,8 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
         }
         match problem.why {
             Why::UnknownFields(fields, known) => {
-                for field in fields {
+                // With the next round it is too many.
+                for field in fields.into_iter().take(MOST - faults.len()) {
                     let meant = nearest(&field, known);
                     if let Some(meant) = meant {
                         faults.suspect(path.field(meant));

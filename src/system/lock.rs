@@ -1,7 +1,8 @@
 //! Locks between runs: one per key, one per card.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
+    io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::mpsc,
@@ -11,7 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{self, AtFlags, Flock, FlockArg, OFlag},
+    fcntl::{self, AtFlags, OFlag},
     sys::stat::{self, FileStat, Mode, major, minor},
 };
 
@@ -27,7 +28,21 @@ const LOCKS: &str = ".locks";
 /// Holds a lock until it is dropped, or the process ends in whatever way.
 #[derive(Debug)]
 pub struct Guard {
-    _lock: Flock<File>,
+    _lock: Locked,
+}
+
+/// A file that is locked until this is dropped. Closing it is not enough where the file was opened
+/// elsewhere and is open still; and where it can't be unlocked, on a network's file system, it will be
+/// when the process ends.
+#[derive(Debug)]
+pub struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!("a lock lasts until this process ends: {error}");
+        }
+    }
 }
 
 /// Takes the exclusive lock `RUNTIMEDIR/.locks/<name>`, waiting at most `limit` for another run.
@@ -69,7 +84,7 @@ fn take(runtime_dir: &Path, name: &str, limit: Duration, tell: fn(Duration)) -> 
         let file = open(&locks, name).map_err(fault)?;
         let held = stat::fstat(&file).map_err(fault)?;
         let guard = exclusive(file, deadline, tell).map_err(|waited| match waited {
-            Some(errno) => fault(errno),
+            Some(error) => fault(Errno::try_from(error).unwrap_or(Errno::EIO)),
             None => busy(&path, limit, &held),
         })?;
         // Somebody who removed RUNTIMEDIR while we waited (systemd does when a service stops) left
@@ -99,20 +114,20 @@ pub fn exclusive(
     file: File,
     deadline: Deadline,
     tell: fn(Duration),
-) -> std::result::Result<Flock<File>, Option<Errno>> {
-    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(guard) => return Ok(guard),
+) -> std::result::Result<Locked, Option<io::Error>> {
+    match file.try_lock() {
+        Ok(()) => return Ok(Locked(file)),
         // A thread that waits without end would hold the lock for a moment when it comes.
-        Err((_, Errno::EWOULDBLOCK)) if deadline.passed() => return Err(None),
-        Err((file, Errno::EWOULDBLOCK)) => file,
-        Err((_, errno)) => return Err(Some(errno)),
-    };
+        Err(TryLockError::WouldBlock) if deadline.passed() => return Err(None),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(Some(error)),
+    }
     let lock = move || {
-        let mut file = file;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Err((again, Errno::EINTR)) => file = again,
-                other => return other.map_err(|(_, errno)| Some(errno)),
+            match file.lock() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Some(error)),
+                Ok(()) => return Ok(Locked(file)),
             }
         }
     };

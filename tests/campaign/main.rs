@@ -11,17 +11,27 @@
 
 mod cards;
 mod chance;
+mod clock;
 mod crash;
 mod disk;
 mod extent;
+mod files;
 mod flows;
+mod full;
+mod hostile;
 mod memory;
 mod nitrokey;
+mod owner;
 mod pins;
+mod planted;
 mod power;
 mod proxy;
 #[path = "../integration/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;
 mod together;
+mod trace;
 mod tracer;
+#[path = "../support/vectors.rs"]
+#[allow(dead_code)]
+mod vectors;

@@ -93,12 +93,15 @@ fn uses_are_labels() {
 #[test]
 fn a_file_of_another_kind_does_not_drown_us() {
     let cards = vec!["0"; 5000].join(",");
-    let faults = read(&key(&format!(r#""cards": [{cards}]"#))).unwrap_err();
-    assert_eq!(faults.len(), 1001);
-    assert_eq!(
-        faults[0].to_string(),
-        "(top level): there are more faults than these; correct these first"
-    );
+    let fields: Vec<_> = (0..5000).map(|n| format!(r#""x{n}": 0"#)).collect();
+    for text in [key(&format!(r#""cards": [{cards}]"#)), key(&fields.join(","))] {
+        let faults = read(&text).unwrap_err();
+        assert_eq!(faults.len(), 1001);
+        assert_eq!(
+            faults[0].to_string(),
+            "(top level): there are more faults than these; correct these first"
+        );
+    }
 }
 
 /// A wrong value in every single place of a full spec, one by one and all at once: each is found,

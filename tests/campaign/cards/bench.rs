@@ -7,7 +7,6 @@ use std::{
     process::Command,
 };
 
-use base64ct::{Base64, Encoding as _};
 use cryptkey::error::Class;
 use serde_json::{Value, json};
 use virtual_card::stack::Pcscd;
