@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use crate::{
     extent::{is_whole, tell},
-    flows::{Bench, CHANGE, ENROLL, Flow, NEW_PIN, PUBLISH, Published, SCRUB, VERIFY, WRONG_PIN},
+    flows::{
+        ABANDON, Bench, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, Published, SCRUB,
+        VERIFY, WRONG_PIN,
+    },
     support::{Running, TestCard},
     tracer::{Then, trace},
 };
@@ -84,7 +87,11 @@ fn check_end(bench: &mut Bench, flow: &Flow, before: &Before, shape: &[String], 
     assert_eq!(bench.shape(), shape, "{case}");
     assert_eq!(bench.card.tries(), flow.tries, "{case}");
     assert_eq!(generated(bench) - before.generated, flow.generates, "keys made: {case}");
-    if before.profile.is_some() {
+    if flow.replaces {
+        // What was replaced is kept, once.
+        assert_ne!(bench.profile(), before.profile, "{case}");
+        assert_eq!(bench.kept(), Vec::from_iter(before.profile.clone()), "{case}");
+    } else if before.profile.is_some() {
         assert_eq!(bench.profile(), before.profile, "{case}");
     }
 }
@@ -125,7 +132,11 @@ fn case(bench: &mut Bench, flow: &Flow, undisturbed: &Undisturbed, point: Point)
     let case = format!("{} killed at {point:?} in slot {}", flow.name, bench.slot());
 
     let between = look(bench);
-    assert!(before.profile.is_none() || between.profile == before.profile, "lost: {case}");
+    assert!(before.profile.is_none() || between.profile.is_some(), "lost: {case}");
+    assert!(
+        flow.replaces || before.profile.is_none() || between.profile == before.profile,
+        "{case}"
+    );
     assert!(between.published.is_empty() || between.profile.is_some(), "rule 2: {case}");
     let made = between.generated - before.generated;
     assert!(made <= flow.generates, "keys made: {case}");
@@ -137,7 +148,8 @@ fn case(bench: &mut Bench, flow: &Flow, undisturbed: &Undisturbed, point: Point)
     let after = bench.published();
     let whole = between.published == before.published || between.published == after;
     assert!(whole, "a mixed set: {case}: {:?}", between.published.keys());
-    assert!(between.profile.is_none() || between.profile == bench.profile(), "{case}");
+    let whole = [None, before.profile, bench.profile()].contains(&between.profile);
+    assert!(whole, "another profile in between: {case}");
     killed
 }
 
@@ -215,4 +227,14 @@ fn killed_with_a_new_pin() {
 #[test]
 fn killed_with_a_wrong_pin() {
     kill_everywhere(&WRONG_PIN);
+}
+
+#[test]
+fn killed_while_a_key_is_overwritten() {
+    kill_everywhere(&OVERWRITE);
+}
+
+#[test]
+fn killed_while_a_profile_is_given_up() {
+    kill_everywhere(&ABANDON);
 }

@@ -8,7 +8,9 @@ use std::{
     process::Command,
 };
 
+use base64ct::{Base64Unpadded, Encoding};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::support::{Client, Machine, TestCard, Yubikey, machine::merge, published::tree};
@@ -22,6 +24,8 @@ pub struct Flow {
     pub args: &'static [&'static str],
     /// How often the card makes a key, from where it begins to the end of the next run.
     pub generates: usize,
+    /// Whether another profile takes the place of the one that is there.
+    pub replaces: bool,
     /// The exit codes of an undisturbed run, and of one after it.
     pub codes: [i32; 2],
     /// The PIN's tries at the end, of three.
@@ -29,8 +33,15 @@ pub struct Flow {
 }
 
 /// What most flows are like.
-const QUIET: Flow =
-    Flow { name: "", prepare: |_| {}, args: &["apply"], generates: 0, codes: [0, 0], tries: 3 };
+const QUIET: Flow = Flow {
+    name: "",
+    prepare: |_| {},
+    args: &["apply"],
+    generates: 0,
+    replaces: false,
+    codes: [0, 0],
+    tries: 3,
+};
 
 pub const ENROLL: Flow = Flow {
     name: "enroll",
@@ -105,6 +116,33 @@ pub const TYPED_PIN: Flow = Flow {
     ..QUIET
 };
 
+/// The key in the slot, which nothing hangs on, is destroyed for a new one.
+pub const OVERWRITE: Flow = Flow {
+    name: "overwrite",
+    prepare: |bench| {
+        bench.empty_disk();
+        bench.enrolled(OLD);
+        bench.empty_disk();
+        bench.empty_ram();
+        bench.overwriting(false);
+    },
+    generates: 1,
+    ..QUIET
+};
+
+/// The same where the profile hangs on the key, and is given up.
+pub const ABANDON: Flow = Flow {
+    name: "overwrite that gives a profile up",
+    prepare: |bench| {
+        bench.empty_disk();
+        bench.enrolled(OLD);
+        bench.overwriting(true);
+    },
+    generates: 1,
+    replaces: true,
+    ..QUIET
+};
+
 /// A PIN that the card does not have.
 pub const WRONG: &str = "583920";
 
@@ -164,10 +202,15 @@ impl Bench {
         if self.slot == SLOTS.len() {
             *self = Self::new();
         }
+        self.empty_disk();
+        self.empty_ram();
+    }
+
+    /// Nothing is remembered of earlier runs.
+    fn empty_disk(&self) {
         for file in fs::read_dir(&self.machine.state).into_iter().flatten() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
-        self.empty_ram();
     }
 
     /// A boot.
@@ -191,6 +234,22 @@ impl Bench {
         let mut key = json!({ "slot": self.slot(), "secrets": secrets, "pin": pin });
         merge(&mut key, self.extra.clone());
         self.machine.vault(&self.card, key);
+    }
+
+    /// Writes a spec that has the key in the slot destroyed.
+    fn overwriting(&mut self, abandon: bool) {
+        /// A `SubjectPublicKeyInfo` up to its point of P-256 (RFC 5480).
+        const SPKI: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+        let memory = self.card.memory();
+        let public = memory["slots"][self.slot()]["public_key"].as_str().unwrap();
+        let spki = base16ct::lower::decode_vec(format!("{SPKI}{public}")).unwrap();
+        let fingerprint = Base64Unpadded::encode_string(&Sha256::digest(spki));
+        let overwrite =
+            json!({ "fingerprint": format!("SHA256:{fingerprint}"), "abandonProfile": abandon });
+        let before = self.extra.clone();
+        merge(&mut self.extra, json!({ "mode": "overwrite", "overwrite": overwrite }));
+        self.declare(OLD);
+        self.extra = before;
     }
 
     /// Gives the card another PIN (CHANGE REFERENCE DATA).
@@ -218,6 +277,13 @@ impl Bench {
     /// What is published.
     pub fn published(&self) -> Published {
         self.machine.published().into_iter().collect()
+    }
+
+    /// The profiles that others took the place of.
+    pub fn kept(&self) -> Vec<String> {
+        let files = tree(&self.machine.state).into_iter();
+        let kept = files.filter(|file| without_chance(file).ends_with("vault.toml.*"));
+        kept.map(|file| fs::read_to_string(file).unwrap()).collect()
     }
 
     /// The profile, if there is one.
@@ -275,7 +341,7 @@ impl Bench {
     }
 }
 
-/// The path without the digits of a generation or of a card's GUID.
+/// The path without the digits of a generation or of a card's GUID, and without a date.
 fn without_chance(path: &Path) -> String {
     let is_chance = |word: &str| {
         [16, 32].contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -284,5 +350,9 @@ fn without_chance(path: &Path) -> String {
         let word = part.trim_end_matches(['.', '-', '/']);
         if is_chance(word) { part.replace(word, "*") } else { part.to_owned() }
     };
-    path.to_str().unwrap().split_inclusive(['.', '-', '/']).map(part).collect()
+    let path = path.to_str().unwrap();
+    match path.split_once(".toml.2") {
+        Some((undated, _)) => format!("{undated}.toml.*"),
+        None => path.split_inclusive(['.', '-', '/']).map(part).collect(),
+    }
 }
