@@ -145,11 +145,17 @@ pub(super) fn fate(
     doomed: Option<&piv::Params>,
 ) -> Result<Fate, Refusal> {
     // A profile, and a record, have to say which card it is.
-    if session.card == CardName::default() {
+    let sealed = doomed.map(piv::Params::card);
+    if session.card == CardName::default() || sealed == Some(CardName::default()) {
         return Err(Refusal::Nameless);
     }
     if let Some(refusal) = doomed.and_then(|doomed| remembered::other_card(doomed, session)) {
         return Err(refusal);
+    }
+    // Another card may hold a copy of the key: it is not the one to be overwritten, and a run that was
+    // killed would not find it again.
+    if let Some(sealed) = sealed.filter(|sealed| remembered::is_other(sealed, &session.card)) {
+        return Err(Refusal::OtherCard { sealed, found: session.card, keys: None });
     }
     let generate = |destroys: Option<Fingerprint>| match session.management_key {
         Some(_) => Ok(Fate::Generate(destroys)),

@@ -38,10 +38,15 @@ pub(super) fn other_card(provider: &piv::Params, session: &Session) -> Option<Re
     let is_other = match attested {
         // The one thing of a card that stays, whatever is done to its PIV application.
         Some(card_key) => found.attestation_key != Some(card_key),
-        None => differ(sealed.serial, found.name.serial) || differ(sealed.guid, found.name.guid),
+        None => is_other(&sealed, &found.name),
     };
     let keys = attested.map(|card_key| (card_key, found.attestation_key));
     is_other.then_some(Refusal::OtherCard { sealed, found: found.name, keys })
+}
+
+/// Whether a name is surely another card's.
+pub(super) fn is_other(sealed: &CardName, found: &CardName) -> bool {
+    differ(sealed.serial, found.serial) || differ(sealed.guid, found.guid)
 }
 
 fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {

@@ -266,6 +266,8 @@ pub fn good_overwriting() -> impl Strategy<Value = World> {
         let abandon_profile = true;
         let named = fingerprint(&either_sign(&KEYS[key])[sign]);
         job.key.overwrite = Some(Overwrite { fingerprint: Some(named), abandon_profile });
+        // No other card has a copy.
+        world.cards.iter_mut().for_each(|card| card.content = Content::Empty);
         for &(card, key) in job.profile.iter().flat_map(|p| &p.enrolled) {
             world.cards[card].content = Content::Key(key);
         }
