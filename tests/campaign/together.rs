@@ -17,8 +17,8 @@ use crate::{
 };
 
 const SLOTS: [&str; 6] = ["9a", "9d", "9e", "82", "83", "95"];
-/// Longer than any run of all keys takes, by far.
-const RUN_MS: usize = 900;
+/// What is waited between two kills, at most: all runs together take a few times that.
+const PAUSE_MS: usize = 60;
 
 /// A key with a spec of its own, as a unit has it.
 struct Unit {
@@ -59,7 +59,7 @@ fn start(machine: &Machine, units: &[Unit]) -> Vec<Running> {
 fn finish(machine: &Machine, mut runs: Vec<Running>, kill: Option<&mut Chance>) -> Vec<Output> {
     if let Some(chance) = kill {
         for _ in 0..chance.below(runs.len()) {
-            thread::sleep(Duration::from_millis(chance.below(RUN_MS) as u64 / 2));
+            thread::sleep(Duration::from_millis(chance.below(PAUSE_MS) as u64));
             let victim = chance.below(runs.len());
             runs[victim].kill();
         }
