@@ -281,6 +281,16 @@ in
             ${option name} is opened by one card and nothing else: if the card is lost or breaks, its secrets
             are gone. Make sure that what they protect can be had in another way (another backup, a second
             password), then set ${option name}.acceptSingleCard = true.''
+      ++
+        on (key.mode == "overwrite" && key.overwrite.abandonProfile && key.overwrite.fingerprint == null)
+          ''
+            ${option name}.overwrite.abandonProfile does nothing without overwrite.fingerprint, which names
+            the key to destroy: `nixos-cryptkey cards` prints it.''
+      ++
+        on (key.mode != "overwrite" && (key.overwrite.abandonProfile || key.overwrite.fingerprint != null))
+          ''
+            ${option name}.overwrite does nothing while mode is "${key.mode}". Remove it, or set
+            mode = "overwrite".''
       ++ on (key.profile != null && hasPassphrase key) ''
         ${option name}.profile has a passphrase provider and will be in the Nix store, where everybody can
         read it and guess at the passphrase without limit. Put it in ${cfg.stateDir} instead, or ship a

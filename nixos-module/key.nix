@@ -100,8 +100,10 @@ in
       ];
       default = "use-existing";
       description = ''
-        What enrollment does with a key that is in the slot already. An empty slot gets a new key
-        either way. This version overwrites nothing: with `overwrite` it refuses to enroll.
+        What enrollment does with a key that is in the slot already: it uses it, or, with `overwrite`,
+        destroys it and makes a new one, if it is the very key that `overwrite.fingerprint` names. Any
+        other key is left alone, and the refusal prints the line that names it. An empty slot gets a
+        new key either way.
       '';
     };
 
@@ -110,7 +112,12 @@ in
       example = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
       type = types.nullOr (types.strMatching "SHA256:[A-Za-z0-9+/]{43}");
       default = null;
-      description = "With `mode = \"overwrite\"`: the key to destroy, as `nixos-cryptkey cards` prints it.";
+      description = ''
+        With `mode = "overwrite"`: the key to destroy, as `nixos-cryptkey cards` prints it. It acts once:
+        afterwards another key is in the slot, and this may stay as it is. Other cards that open the
+        key's profile have to be there, and the secrets stay the same. docs/spec.md says what else has
+        to hold.
+      '';
     };
 
     overwrite.abandonProfile = mkOption {

@@ -72,7 +72,7 @@
         assert read(machine, vault.profile) == profile
         assert machine.succeed(state) == before
         files = machine.succeed("ls -A /var/lib/cryptkey").split()
-        assert [name.split("-")[0] for name in files] == ["card", "vault.toml"]
+        assert files == ["pin-guard", "vault.toml"]
 
     published = [bytes.fromhex(secret.decode()), vault.expected("session")]
     secrets = [form for secret in published for form in forms(secret)]

@@ -4,6 +4,8 @@
 #[path = "support/cards.rs"]
 #[allow(dead_code)]
 mod cards;
+#[path = "support/killed.rs"]
+mod killed;
 
 use std::{
     fs,
@@ -14,9 +16,12 @@ use std::{
 
 use cards::Card;
 use cryptkey::{
+    card::{CardName, Fingerprint, Guid, Serial},
     error::{Class, Error},
     profile::{
-        Profile, seal,
+        Profile,
+        generating::Generating,
+        seal,
         store::{Store, load_shipped},
     },
 };
@@ -28,6 +33,16 @@ const V2: &str = include_str!("vectors/profiles/piv-only.toml");
 
 fn profile(name: &str) -> Profile {
     seal::seal(name, 1, vec![Card::new().enroll("card-1")]).unwrap().0
+}
+
+/// No test by itself: the run that [`killed::kill_at`] kills.
+#[test]
+fn the_run_to_be_killed() {
+    killed::act_if_asked(|_, path| {
+        let mut store = Store::open(path).unwrap();
+        let text = fs::read_to_string(path.join("vault.after")).unwrap();
+        drop(store.replace(&Profile::parse(&text).unwrap()).unwrap());
+    });
 }
 
 /// A state directory in a directory of its own.
@@ -127,6 +142,101 @@ fn a_profile_is_never_replaced() {
         assert_eq!(state.load_error(name).class, Class::Profile);
     }
     assert_eq!(state.names(), ["directory.toml", "empty.toml", "link.toml", "vault.toml"]);
+}
+
+#[test]
+fn a_profile_that_is_replaced_is_kept_under_a_dated_name() {
+    let state = State::new();
+    let profiles: Vec<_> = (0..3).map(|_| profile("vault")).collect();
+    // There has to be one.
+    let error = state.open().replace(&profiles[0]).unwrap_err();
+    assert_eq!((error.class, state.names()), (Class::Profile, Vec::new()));
+
+    state.open().save(&profiles[0]).unwrap();
+    let mut kept = Vec::new();
+    for (old, new) in [(0, 1), (1, 2), (2, 0)] {
+        let path = state.open().replace(&profiles[new]).unwrap();
+        assert_eq!(state.open().load("vault").unwrap().unwrap().profile, profiles[new]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), profiles[old].to_toml());
+        assert_eq!(mode(&state.path.join("vault.toml")), 0o600);
+        kept.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+    }
+    // Three names, also within one second; none of them is a profile's.
+    let dated = |name: &String| {
+        let date = name.strip_prefix("vault.toml.").unwrap();
+        date.len() >= 20 && date.as_bytes()[10] == b'T' && !name.ends_with(".toml")
+    };
+    assert!(kept.iter().all(dated), "{kept:?}");
+    kept.push("vault.toml".into());
+    kept.sort();
+    kept.dedup();
+    assert_eq!((state.names(), kept.len()), (kept, 4));
+    assert_eq!(state.open().profiles().unwrap().len(), 1);
+}
+
+/// Killed before or after any system call of it: one whole profile or the other is at its name, and the
+/// old one is kept once, also when the next run has done it all over.
+#[test]
+fn killed_while_it_replaces_a_profile_it_loses_neither() {
+    let (old, new) = (profile("vault"), profile("vault"));
+    let mut replaced = 0;
+    for stop in 1.. {
+        let state = State::new();
+        state.open().save(&old).unwrap();
+        state.put("vault.after", &new.to_toml(), 0o600);
+        let killed = killed::kill_at("replace", &state.path, stop);
+        let found = state.open().load("vault").unwrap().unwrap().profile;
+        let is_dated = |name: &&String| name.starts_with("vault.toml.");
+        if found == new {
+            replaced += 1;
+            assert_eq!(state.names().iter().filter(is_dated).count(), 1, "after stop {stop}");
+        } else {
+            assert_eq!(found, old, "after stop {stop}");
+            state.open().replace(&new).unwrap();
+        }
+        let names = state.names();
+        let kept: Vec<_> = names.iter().filter(is_dated).collect();
+        assert_eq!(kept.len(), 1, "after stop {stop}: {names:?}");
+        assert_eq!(fs::read_to_string(state.path.join(kept[0])).unwrap(), old.to_toml());
+        assert_eq!(names.len(), 3, "after stop {stop}: {names:?}");
+        assert_eq!(state.open().load("vault").unwrap().unwrap().profile, new);
+        if !killed {
+            assert!(stop > 60 && replaced > 5, "{stop} stops, {replaced} after the rename");
+            return;
+        }
+    }
+}
+
+/// The record of a generation, whole or not there at all.
+#[test]
+fn a_record_of_a_generation_is_read_back_and_removed() {
+    let state = State::absent();
+    let mut store = state.open();
+    assert_eq!(store.generating("vault").unwrap(), None);
+    let card = CardName { serial: Serial::new(7), guid: Guid::new([3; 16]) };
+    let slot = "82".parse().unwrap();
+    let one = Generating { card, slot, destroys: Some(Fingerprint([1; 32])) };
+    let two = Generating { card: CardName { serial: None, ..card }, slot, destroys: None };
+    for record in [one, two] {
+        store.begin_generating("vault", &record).unwrap();
+        assert_eq!(state.open().generating("vault").unwrap(), Some(record));
+        assert_eq!(state.names(), ["vault.generating"]);
+        assert!(state.open().profiles().unwrap().is_empty());
+    }
+    assert_eq!(store.generating("other").unwrap(), None);
+    for _ in 0..2 {
+        store.end_generating("vault").unwrap();
+        assert_eq!(state.names(), [""; 0]);
+    }
+    for damaged in [
+        "version = 1\nslot = \"82\"",
+        "version = 2\nserial = \"7\"\nslot = \"82\"",
+        "\u{1}",
+        "version = 1\nserial = \"7\"\nslot = \"82\"\nmore = 1",
+    ] {
+        state.put("vault.generating", damaged, 0o600);
+        assert_eq!(state.open().generating("vault").unwrap_err().class, Class::Profile);
+    }
 }
 
 #[test]
@@ -269,7 +379,7 @@ fn a_directory_that_cannot_be_is_an_error() {
     let mut store = Store::open(&state.path.join("deeper")).unwrap();
     assert!(!store.exists());
     let error = store.save(&profile("vault")).unwrap_err();
-    expect!["creating state directory STATE/deeper: No such file or directory (os error 2). Nothing was enrolled. Mount the directory above it, writable."].assert_eq(&state.told(&error));
+    expect!["creating state directory STATE/deeper: No such file or directory (os error 2). Nothing was written. Mount the directory above it, writable."].assert_eq(&state.told(&error));
 }
 
 #[test]

@@ -5,15 +5,21 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Attestation, KeySource, ManagementKey, Piv, SlotKey, SlotState},
+    card::{
+        Attestation, Fingerprint, KeySource, ManagementKey, Piv, SlotKey, SlotState, is_named_by,
+    },
     error::{Class, Error},
     observe,
+    plan::Sealing,
     profile::{
-        ProviderKind, piv, plain_text,
+        ProviderKind,
+        generating::Generating,
+        piv, plain_text,
         proof::Proof,
+        reseal::reseal,
         seal::{NewProvider, seal},
     },
-    spec::ManagementKeySource,
+    spec::{ManagementKeySource, Mode},
     system::{notify, secret_file::read_private},
 };
 
@@ -42,17 +48,20 @@ impl Work<'_> {
     }
 
     /// Notes what is in the slot, and what the planner has to know besides.
-    fn learn_slot(&mut self, state: SlotState) -> Attempt {
-        if state == SlotState::Empty && self.session()?.1.management_key.is_none() {
+    pub(super) fn learn_slot(&mut self, state: SlotState) -> Attempt {
+        let generates = state == SlotState::Empty || self.key.mode == Mode::Overwrite;
+        if generates && self.session()?.1.management_key.is_none() {
             let what = "asking for the management key";
             let told = self.with_card(what, Piv::management_metadata)?;
             self.session()?.1.factory_management_key = told.map(|told| told.factory_default);
         }
-        if self.profile.is_none() {
+        if self.gets_a_key() {
             // One may be sealed to the key that was found, whatever name its card had then.
             let card = self.session()?.1.card;
-            let orphan = observe::orphan(&self.store, self.spec, self.key.slot, card, &state)?;
-            self.session()?.1.orphan = orphan;
+            let others =
+                observe::others(&self.store, self.spec, self.name, self.key, card, &state)?;
+            let (_, session) = self.session()?;
+            (session.orphan, session.dependent) = (others.orphan, others.dependent);
         }
         let (_, session) = self.session()?;
         session.slot = Some(state);
@@ -60,8 +69,32 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Generates a key in the empty slot.
-    pub(super) fn generate(&mut self) -> Attempt {
+    /// Whether the card is one that a profile is to be written for.
+    pub(super) fn gets_a_key(&self) -> bool {
+        let provider = self.known.session.as_ref().and_then(|session| session.provider);
+        self.profile.is_none() || provider.is_some() && provider == self.known.doomed(self.key)
+    }
+
+    /// Records that a key is about to be generated.
+    pub(super) fn begin_record(&mut self, record: Generating) -> Attempt {
+        self.store.begin_generating(self.name, &record)?;
+        self.known.record = Some(record);
+        Ok(())
+    }
+
+    /// Removes the record of a generation whose key has its profile.
+    pub(super) fn end_record(&mut self) {
+        // The profile comes first: a run that was killed may have left it unsynced.
+        let ended = self.store.sync(self.name).and_then(|()| self.store.end_generating(self.name));
+        if let Err(error) = ended {
+            // It does no harm, and the next run tries again.
+            tracing::warn!("key {}: {error}", self.name);
+        }
+        self.known.record = None;
+    }
+
+    /// Generates a key in the slot, which destroys the one in it, if there is one.
+    pub(super) fn generate(&mut self, destroys: Option<Fingerprint>) -> Attempt {
         let management_key = self.management_key()?;
         let what = "authenticating with the management key";
         if !self.with_card(what, |piv| piv.authenticate(&management_key))? {
@@ -78,6 +111,9 @@ impl Work<'_> {
             )));
         }
         let (slot, pin, touch) = (self.key.slot, self.key.pin_policy, self.key.touch_policy);
+        if let Some(key) = destroys {
+            tracing::warn!("key {}: destroying {key} in slot {slot}", self.name);
+        }
         notify::status("generating a key on the card");
         let public = self.with_card("generating a key", |piv| piv.generate(slot, pin, touch))?;
         self.pin_is_fresh = false;
@@ -90,6 +126,17 @@ impl Work<'_> {
         // tell, or shows an old certificate, the answer to the generation stands.
         let told = self.with_card("looking at the new key", |piv| piv.inspect(slot))?;
         let state = match told {
+            SlotState::Key(SlotKey { public: Ok(found), source, .. })
+                if source != KeySource::Certificate
+                    && destroys.is_some_and(|old| is_named_by(&found, old)) =>
+            {
+                return Err(Failure::Final(Error::new(
+                    Class::Card,
+                    format!("key {}: looking at the new key", self.name),
+                    "the card generated a key, and still shows the old one",
+                    "Nothing was written. Take the card out, insert it again and start over.",
+                )));
+            }
             SlotState::Key(SlotKey { public: Ok(found), source, .. })
                 if source != KeySource::Certificate || piv::same_key(&found, &public) =>
             {
@@ -147,10 +194,11 @@ impl Work<'_> {
         }
     }
 
-    /// Seals a new master key to the card, and writes the profile.
-    pub(super) fn enroll(&mut self) -> Attempt {
+    /// Seals a master key to the card, and writes the profile.
+    pub(super) fn enroll(&mut self, sealing: Sealing) -> Attempt {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
+        let place = session.provider;
         let attestation = match &session.attestation {
             Some(Attestation::Made(trust, _)) => Some(*trust),
             _ => None,
@@ -188,12 +236,25 @@ impl Work<'_> {
             secret: params.secret(&x),
             kind: ProviderKind::Piv(Box::new(params)),
         };
-        let (profile, opened) = seal(self.name, 1, vec![provider])?;
-        self.store.save(&profile)?;
+        let (profile, opened) = match (sealing, &self.profile, place) {
+            (Sealing::Same, Some(old), Some(place)) => {
+                let secrets: Vec<_> = self.shares.iter().map(|(at, s)| (*at, s)).collect();
+                reseal(old, place, provider, &secrets)?
+            }
+            (Sealing::Same, ..) => return Err(out_of_order(self.name)),
+            (Sealing::New | Sealing::Renewed, ..) => seal(self.name, 1, vec![provider])?,
+        };
+        if sealing == Sealing::New {
+            self.store.save(&profile)?;
+        } else {
+            let kept = self.store.replace(&profile)?;
+            tracing::info!("key {}: the old profile is kept as {}", self.name, kept.display());
+        }
+        self.shares.clear();
+        self.known.profile = Some(observe::sealed(&profile, self.key));
         self.profile = Some(profile);
         self.opened = Some(opened);
-        self.enrolled = true;
-        self.known.open = true;
+        (self.known.open, self.known.enrolled) = (true, true);
         Ok(())
     }
 }

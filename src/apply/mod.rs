@@ -1,6 +1,7 @@
 //! Carries a plan out: one step after the other on the open session, each result added to what is
 //! known, until the planner has nothing more to ask for.
 
+mod agree;
 mod attest;
 mod enroll;
 mod preview;
@@ -13,20 +14,19 @@ use zeroize::Zeroizing;
 pub use preview::{Preview, preview};
 
 use crate::{
-    card::{CardName, Fault, Pin, PinPolicy, Piv, SlotState, StatusWord, TouchPolicy},
+    card::{CardName, Fault, Pin, Piv, SlotState},
     error::{Class, Error, Result},
     guard::PinGuard,
     observe::{self, Turn, Turns},
     plan::{self, Known, Next, Presented, Session, Step},
     profile::{
         Profile,
-        piv::SharedX,
         seal::{self, Opened, ProviderSecret},
         store::Store,
     },
     publish::{self, Entry, Outcome},
-    spec::{Account, Key, Spec},
-    system::{Deadline, lock, memory, notify, runtime_dir::RuntimeDir, users},
+    spec::{Account, Key, Mode, Spec},
+    system::{Deadline, lock, memory, runtime_dir::RuntimeDir, users},
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.
@@ -98,7 +98,6 @@ struct Work<'a> {
     answers: Vec<(CardName, Zeroizing<Vec<u8>>)>,
     shares: Vec<(usize, ProviderSecret)>,
     opened: Option<Opened>,
-    enrolled: bool,
     outcome: Option<Outcome>,
     /// Until when the card is waited for.
     deadline: Deadline,
@@ -134,7 +133,9 @@ impl<'a> Work<'a> {
         let profile = observe::profile(&store, name, key)?;
         let known = Known {
             profile: profile.as_ref().map(|profile| observe::sealed(profile, key)),
-            state_is_in_ram: profile.is_none() && store.is_in_ram(),
+            state_is_in_ram: (profile.is_none() || key.mode == Mode::Overwrite)
+                && store.is_in_ram(),
+            record: store.generating(name)?,
             pins: run.pins.clone(),
             ..Known::default()
         };
@@ -154,7 +155,6 @@ impl<'a> Work<'a> {
             answers: Vec::new(),
             shares: Vec::new(),
             opened: None,
-            enrolled: false,
             outcome: None,
             deadline: Deadline::after(key.card_timeout),
             turns,
@@ -189,7 +189,7 @@ impl Work<'_> {
         }
         let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
-        Ok(Report { profile_id, enrolled: self.enrolled, outcome })
+        Ok(Report { profile_id, enrolled: self.known.enrolled, outcome })
     }
 
     fn step(&mut self, step: Step) -> Attempt {
@@ -203,15 +203,20 @@ impl Work<'_> {
             Step::RecordPin => self.record_pin(),
             Step::PresentPin => self.present_pin(),
             Step::ProbeSlot => self.probe_slot(),
-            Step::Generate => self.generate(),
-            Step::Enroll => self.enroll(),
+            Step::BeginRecord(record) => self.begin_record(record),
+            Step::Generate(destroys) => self.generate(destroys),
+            Step::Enroll(sealing) => self.enroll(sealing),
+            Step::EndRecord => {
+                self.end_record();
+                Ok(())
+            }
             Step::OpenShare(index) => self.open_share(index),
             Step::Publish => self.publish().map_err(Failure::Final),
         }
     }
 
     fn find_card(&mut self) -> Attempt {
-        if self.profile.is_none() {
+        if self.profile.is_none() || self.known.doomed(self.key).is_some() {
             self.store.check_writable(self.name)?;
             self.roots()?;
         }
@@ -234,7 +239,9 @@ impl Work<'_> {
         self.piv = Some(held.piv);
         self.turn = Some(held.turn);
         self.known.session = Some(held.facts);
-        Ok(())
+        // The slot of an enrolled card is known by now.
+        let slot = if self.gets_a_key() { self.session()?.1.slot.take() } else { None };
+        slot.map_or(Ok(()), |slot| self.learn_slot(slot))
     }
 
     /// Ends the session; the card is reset where it learned anything.
@@ -268,68 +275,12 @@ impl Work<'_> {
                 seal::open(profile, &shares).map_err(|error| error.into_error(&tried, is_told))?;
             self.opened = Some(opened);
             self.known.open = true;
-            self.shares.clear();
+            // They are wanted once more where the key of another provider is replaced.
+            if self.known.doomed(self.key).is_none() {
+                self.shares.clear();
+            }
         }
         Ok(())
-    }
-
-    /// A key agreement on the open session, with whatever PIN and touch the key's policies want.
-    fn key_agreement(&mut self, peer: &p256::PublicKey) -> Attempt<SharedX> {
-        if self.key.pin_policy == PinPolicy::Always && !self.pin_is_fresh {
-            self.present_pin()?;
-        }
-        let (tried, limit) = self.expect_touch("agreeing on a key");
-        let slot = self.key.slot;
-        let (piv, _) = self.session()?;
-        let answer = piv.key_agreement(slot, peer, limit);
-        self.pin_is_fresh = false;
-        answer.map(|x| SharedX::new(&x)).map_err(|fault| self.agreement_failure(fault, tried))
-    }
-
-    /// What it means that the card did not agree on a key. It has one status word for a missing
-    /// touch and a missing PIN.
-    fn agreement_failure(&mut self, fault: Fault, tried: String) -> Failure {
-        let limit = self.key.touch_timeout.as_secs();
-        let wants_touch = self.key.touch_policy != TouchPolicy::Never;
-        let session = self.known.session.as_ref();
-        let pin_is_settled = session.is_some_and(|session| {
-            let told = matches!(&session.slot, Some(SlotState::Key(key)) if key.policies.is_some());
-            session.verified || told
-        });
-        match fault {
-            Fault::TimedOut if wants_touch => {
-                self.run.awaits_touch = true;
-                no_touch(tried, format!("no touch came within {limit} s"))
-            }
-            Fault::Status(StatusWord::SECURITY_STATUS) if wants_touch && pin_is_settled => {
-                no_touch(tried, "no touch came before the card gave up".into())
-            }
-            Fault::Status(StatusWord::SECURITY_STATUS) => Failure::Final(Error::new(
-                Class::KeyChanged,
-                tried,
-                "the card wants a PIN or a touch that the spec does not declare",
-                format!(
-                    "Set security.cryptkey.keys.{0}.pinPolicy and .touchPolicy to what the key has.",
-                    self.name
-                ),
-            )),
-            fault => Failure::Card(fault, tried),
-        }
-    }
-
-    /// Says that a touch is wanted, if it is; and how long what comes next may take.
-    fn expect_touch(&self, what: &str) -> (String, Duration) {
-        let session = self.known.session.as_ref();
-        let card = session.map(|s| s.card.to_string()).unwrap_or_default();
-        let tried = format!("key {}: {what} with {card}", self.name);
-        if self.key.touch_policy == TouchPolicy::Never {
-            return (tried, crate::card::ANSWER_LIMIT);
-        }
-        let limit = self.key.touch_timeout;
-        notify::status("touch the card now");
-        notify::extend_timeout(limit * 2);
-        tracing::info!("key {}: touch {card} now (within {} s)", self.name, limit.as_secs());
-        (tried, limit)
     }
 
     /// The open session. That there is one is the planner's doing.
@@ -359,7 +310,7 @@ impl Work<'_> {
         };
         memory::wipe_stack();
         // A run that was killed before it could sync may have left the profile (rule 2).
-        let is_synced = self.enrolled || self.key.profile.is_some();
+        let is_synced = self.known.enrolled || self.key.profile.is_some();
         let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
         self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
         self.known.published = true;
@@ -393,11 +344,6 @@ impl Work<'_> {
         }
         Ok(Some(set))
     }
-}
-
-fn no_touch(tried: String, found: String) -> Failure {
-    let advice = "Start the unit again and touch the card when it blinks.";
-    Failure::Final(Error::new(Class::NoAnswer, tried, found, advice))
 }
 
 /// A step came before what it rests on: a fault of the planner.

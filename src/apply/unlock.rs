@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{CardName, Fault, Pin, PinTries, Verdict},
-    error::{Class, Error},
+    card::{CardName, Fault, KeySource, Pin, PinTries, Piv, SlotState, Verdict},
+    error::{Class, Error, Result},
     guard::{History, PinGuard},
     spec::PinSource,
     system::{Deadline, ask, notify, secret_file::read_private},
@@ -20,6 +20,8 @@ const LONGEST_FILE: usize = 64;
 
 impl Work<'_> {
     pub(super) fn count_tries(&mut self) -> Attempt {
+        // Before a reset takes what is known of the slot.
+        let card = self.guarded_card()?;
         let what = "asking for the PIN's tries";
         let mut was_reset = false;
         let tries = self.with_card(what, |piv| match piv.pin_tries()? {
@@ -45,8 +47,11 @@ impl Work<'_> {
             }
             Err(other) => return Err(other),
         };
-        self.session()?.1.tries = Some(left);
         notify::status(&format!("PIN tries left: {left}"));
+        // Under the turn: nobody else learns anything of the card's PINs meanwhile. What became of the
+        // last one is settled before anything else, also where nothing is to be presented.
+        self.guard = Some(PinGuard::open(self.spec.state_dir.clone(), card, left)?);
+        self.session()?.1.tries = Some(left);
         Ok(())
     }
 
@@ -86,13 +91,6 @@ impl Work<'_> {
     /// Gets the PIN, and looks up what the card made of it before.
     pub(super) fn recall_pin(&mut self) -> Attempt {
         let (card, tries) = (self.session()?.1.card, self.tries()?);
-        let mut guard = PinGuard::load(&self.store, card)?;
-        if guard.settle(tries)
-            && let Err(error) = guard.save(&mut self.store)
-        {
-            // It is known in this run, and the next one reads it from the counter again.
-            tracing::warn!("key {}: {error}", self.name);
-        }
         let (pin, origin) = self.read_pin()?;
         let history = match self.accepted_pin(&card) {
             Some(accepted) if accepted.is(&pin) => History::Proven,
@@ -104,10 +102,12 @@ impl Work<'_> {
                     "Nothing was presented. Have all keys of this card name the same PIN.",
                 )));
             }
-            None => guard.recall(&pin, tries),
+            None => {
+                let guard = self.guard.as_ref().ok_or_else(|| out_of_order(self.name))?;
+                guard.recall(&pin, tries)
+            }
         };
         self.session()?.1.history = Some(history);
-        self.guard = Some(guard);
         self.pin = Some((pin, origin));
         Ok(())
     }
@@ -115,14 +115,20 @@ impl Work<'_> {
     /// Records that the PIN is about to be presented: a run that is killed before it knows what became
     /// of it leaves that to the next one.
     pub(super) fn record_pin(&mut self) -> Attempt {
-        let tries = self.tries()?;
+        if self.store.is_in_ram() {
+            tracing::warn!(
+                "key {}: the state directory is in RAM, so that a PIN which the card rejects is forgotten \
+                 at power-off: a wrong one costs a try at each boot. Keep stateDir on a disk.",
+                self.name
+            );
+        }
+        let left = self.tries()?;
         let (Some(guard), Some((pin, _))) = (&mut self.guard, &self.pin) else {
             return Err(out_of_order(self.name));
         };
-        guard.intend(pin, tries, self.name);
-        guard.save(&mut self.store).map_err(|error| {
-            let advice = format!("Nothing was presented. {}", error.advice);
-            Error { tried: format!("key {}: {}", self.name, error.tried), advice, ..error }
+        guard.intend(pin, left, self.name).map_err(|error| {
+            let tried = format!("key {}: {}", self.name, error.tried);
+            Error { tried, ..error }
         })?;
         self.session()?.1.history = Some(History::Recorded);
         Ok(())
@@ -140,7 +146,12 @@ impl Work<'_> {
         let Some((pin, origin)) = self.pin.clone() else { return Err(out_of_order(self.name)) };
         let tried = format!("key {}: presenting the PIN ({origin}) to {card}", self.name);
         self.known.pin_goes_out();
-        let verdict = match self.with_card("presenting the PIN", |piv| piv.verify_pin(&pin)) {
+        let verdict = self.with_card("presenting the PIN", |piv| piv.verify_pin(&pin));
+        if verdict.is_err() {
+            // The card may have rejected it: the next run reads that from the counter.
+            self.remember(|guard, name| guard.intend(&pin, left, name));
+        }
+        let verdict = match verdict {
             Err(Failure::Card(Fault::Status(word), _)) => {
                 return Err(Failure::Final(Error::new(
                     Class::PinRefused,
@@ -151,7 +162,11 @@ impl Work<'_> {
             }
             other => other?,
         };
-        self.remember(&pin, left, verdict);
+        let typed = self.session()?.1.pin == Some(PinSource::Ask);
+        self.remember(|guard, name| match verdict {
+            Verdict::Accepted => guard.accepted(&pin, left, typed),
+            Verdict::Rejected(now_left) => guard.rejected(&pin, now_left, name),
+        });
         match verdict {
             Verdict::Accepted => {
                 self.known.pin_came_back(None);
@@ -173,20 +188,39 @@ impl Work<'_> {
         }
     }
 
-    /// Writes down what became of the PIN, if that is news. Where it can't be written, the card's
-    /// counter tells the next run.
-    fn remember(&mut self, pin: &Pin, tries: u8, verdict: Verdict) {
-        let Some(guard) = &mut self.guard else { return };
-        let typed = self.known.session.as_ref().is_some_and(|s| s.pin == Some(PinSource::Ask));
-        let is_news = match verdict {
-            Verdict::Accepted => guard.accepted(pin, tries, typed),
-            Verdict::Rejected(left) => {
-                guard.rejected(pin, left, self.name);
-                true
-            }
-        };
-        if is_news && let Err(error) = guard.save(&mut self.store) {
+    /// Writes down what became of the PIN. Where it can't be written, the card's counter tells the next
+    /// run.
+    fn remember(&mut self, write: impl FnOnce(&mut PinGuard, &str) -> Result<()>) {
+        let written = self.guard.as_mut().map_or(Ok(()), |guard| write(guard, self.name));
+        if let Err(error) = written {
             tracing::warn!("key {}: {error}", self.name);
+        }
+    }
+
+    /// The one name by which the guard knows the card for good: the serial of one that tells its keys,
+    /// as its maker gives each its own, whatever GUID some tool writes; the GUID of others, whose maker
+    /// may give all of them one serial. It is the card's own answer, and not what a profile says of a
+    /// card that held the same key.
+    fn guarded_card(&mut self) -> Attempt<CardName> {
+        let (_, session) = self.session()?;
+        let (tells, is_sure) = match &session.slot {
+            Some(SlotState::Key(key)) => {
+                let tells = matches!(key.source, KeySource::Metadata | KeySource::Attestation);
+                (tells, tells && key.is_generated)
+            }
+            Some(SlotState::Empty) => (true, false),
+            // It was found by the name that it goes by.
+            Some(SlotState::Unknown) | None => (false, session.provider.is_some()),
+        };
+        let named = if session.provider.is_none() || is_sure { Some(session.card) } else { None };
+        let by = |name: CardName| match (tells, name) {
+            (true, CardName { serial: serial @ Some(_), .. }) => CardName { serial, guid: None },
+            (_, CardName { guid: guid @ Some(_), .. }) => CardName { serial: None, guid },
+            (_, CardName { serial, .. }) => CardName { serial, guid: None },
+        };
+        match named.map(by) {
+            Some(name) if name != CardName::default() => Ok(name),
+            _ => self.with_card("asking for its name", Piv::name).map(by),
         }
     }
 

@@ -25,10 +25,12 @@ impl StatusWord {
     /// No such key.
     pub const NO_REFERENCE_DATA: Self = Self(0x6a88);
 
-    /// The tries that a `63Cx` leaves, if this is one; or a `630x`, as the `YubiKey` NEO writes it.
+    /// The tries that a `63Cx` leaves, if this is one; or a `630x`, as the `YubiKey` NEO writes it. A plain
+    /// `6300` says nothing of them.
     #[must_use]
     pub fn tries_left(self) -> Option<u8> {
-        matches!(self.0 & 0xfff0, 0x63c0 | 0x6300).then_some((self.0 & 0xf) as u8)
+        (matches!(self.0 & 0xfff0, 0x63c0 | 0x6300) && self.0 != 0x6300)
+            .then_some((self.0 & 0xf) as u8)
     }
 }
 

@@ -20,4 +20,4 @@ pub use management::{Cipher, ManagementKey, ManagementMetadata};
 pub use names::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy};
 pub use pcsc::Pcsc;
 pub use piv::{Pin, PinTries, Piv, Verdict};
-pub use slot::{SlotKey, SlotState, base_point, even_key, fingerprint};
+pub use slot::{SlotKey, SlotState, base_point, even_key, fingerprint, is_named_by};

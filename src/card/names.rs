@@ -226,13 +226,6 @@ impl CardName {
         self.same(other).unwrap_or(false)
     }
 
-    /// Whether both have the same serial, or the same GUID.
-    #[must_use]
-    pub fn shares_a_name_with(&self, other: &Self) -> bool {
-        self.serial.is_some() && self.serial == other.serial
-            || self.guid.is_some() && self.guid == other.guid
-    }
-
     /// What names it on a command line: its serial, or its GUID where it has none.
     #[must_use]
     pub fn argument(&self) -> String {

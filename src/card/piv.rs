@@ -139,11 +139,23 @@ impl Piv {
     pub fn pin_tries(&mut self) -> Result<PinTries, Fault> {
         let status = self.run(&Command::new(0x20, 0, PIN, &[]))?.status;
         match (status, status.tries_left()) {
+            // The status word has no room for more.
+            (_, Some(15)) => Ok(PinTries::Left(self.pin_metadata_tries()?.unwrap_or(15))),
             (_, Some(left)) => Ok(PinTries::Left(left)),
             (StatusWord::BLOCKED, _) => Ok(PinTries::Left(0)),
             (StatusWord::OK, _) => Ok(PinTries::Verified),
             (other, _) => Err(Fault::Status(other)),
         }
+    }
+
+    /// The tries that the PIN has left, as its metadata tell them (Yubico); none where there are none.
+    fn pin_metadata_tries(&mut self) -> Result<Option<u8>, Fault> {
+        let answer = self.run(&Command::new(0xf7, 0, PIN, &[]))?;
+        if answer.status != StatusWord::OK {
+            return Ok(None);
+        }
+        // All tries, and those that are left.
+        Ok(tlv::find(&answer.data, 0x06)?.and_then(|tries| tries.get(1).copied()))
     }
 
     /// Presents the PIN. A wrong one costs a try.

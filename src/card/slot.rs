@@ -79,6 +79,14 @@ pub fn fingerprint(key: &PublicKey) -> Fingerprint {
     Fingerprint(Sha256::new().chain_update(HEADER).chain_update(point).finalize().into())
 }
 
+/// Whether a fingerprint names this key: it is that of the key or of its negative, which gives the
+/// same answers. Of a key that a key agreement told, nobody knows which of the two it is.
+#[must_use]
+pub fn is_named_by(key: &PublicKey, name: Fingerprint) -> bool {
+    let negative = PublicKey::from_affine(-*key.as_affine());
+    fingerprint(key) == name || negative.is_ok_and(|negative| fingerprint(&negative) == name)
+}
+
 impl Piv {
     /// What is in the slot: metadata, else attestation, else certificate.
     pub fn inspect(&mut self, slot: Slot) -> Result<SlotState, Fault> {

@@ -14,7 +14,7 @@ pub(super) enum PinCommand {
     ///
     /// Needs no card. Make sure first that the PIN is right: presenting a wrong one costs a try.
     Forget {
-        /// The card's serial, or its GUID if it has none (`unnamed` if it has neither)
+        /// The card, as the refusal and `status` name it: its serial or its GUID (`unnamed` without both)
         #[arg(long, value_name = "SERIAL")]
         card: CardName,
         #[command(flatten)]
@@ -23,23 +23,32 @@ pub(super) enum PinCommand {
 }
 
 #[derive(Serialize)]
-struct Forgotten {
-    forgotten: Vec<String>,
+struct Outcome {
+    #[serde(skip)]
+    card: CardName,
+    forgotten: bool,
+    /// The cards of which something is remembered still.
+    remembered: Vec<String>,
 }
 
 pub(super) fn run(PinCommand::Forget { card, file }: &PinCommand, json: bool) -> Result<Ended> {
     let spec = spec::load(&file.spec)?;
-    let forgotten = guard::forget(&Store::open(&spec.state_dir)?, card)?;
-    let forgotten = forgotten.iter().map(CardName::to_string).collect();
-    print(json, &Forgotten { forgotten })?;
+    let (forgotten, remembered) = guard::forget(&mut Store::open(&spec.state_dir)?, card)?;
+    let remembered = remembered.iter().map(CardName::to_string).collect();
+    print(json, &Outcome { card: *card, forgotten, remembered })?;
     Ok(None)
 }
 
-impl fmt::Display for Forgotten {
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.forgotten.is_empty() {
-            writeln!(f, "Nothing was remembered of its PINs.")?;
+        let Self { card, forgotten, remembered } = self;
+        if *forgotten {
+            return writeln!(f, "{card}: its PINs are forgotten");
         }
-        self.forgotten.iter().try_for_each(|card| writeln!(f, "{card}: its PINs are forgotten"))
+        writeln!(f, "Nothing was remembered of the PINs of {card}.")?;
+        if remembered.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "Remembered are those of {}.", remembered.join(", "))
     }
 }

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::{Ended, SpecArgs, print};
 use crate::{
-    card::CardName,
     error::{Error, Result},
     guard::{self, Rejection},
     observe::{self, ReaderView, scan},
@@ -25,16 +24,9 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     readers_error: Option<Error>,
     /// The PINs that cards rejected, and that are therefore not presented again.
-    rejected_pins: Option<Vec<RejectedPin>>,
+    rejected_pins: Option<Vec<Rejection>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected_pins_error: Option<Error>,
-}
-
-#[derive(Serialize)]
-struct RejectedPin {
-    card: String,
-    #[serde(flatten)]
-    rejection: Rejection,
 }
 
 #[derive(Serialize)]
@@ -92,21 +84,13 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
         .select(&spec)
         .map(|(name, key)| (name.to_string(), key_status(&spec, name, key, readers.as_deref())))
         .collect();
-    let (rejected_pins, rejected_pins_error) = apart(rejected_pins(&spec));
+    let (rejected_pins, rejected_pins_error) =
+        apart(Store::open(&spec.state_dir).and_then(|store| guard::rejections(&store)));
     let errors = keys.values().flat_map(|key| [&key.profile_error, &key.published_error]);
     let errors = errors.chain([&rejected_pins_error]);
     let failed = errors.flatten().map(|error| error.class).next();
     print(json, &Status { keys, readers, readers_error, rejected_pins, rejected_pins_error })?;
     Ok(failed)
-}
-
-fn rejected_pins(spec: &Spec) -> Result<Vec<RejectedPin>> {
-    let cards = guard::rejections(&Store::open(&spec.state_dir)?)?.into_iter();
-    let pin = |(card, all): (CardName, Vec<_>)| {
-        let of = move |rejection| RejectedPin { card: card.to_string(), rejection };
-        all.into_iter().map(of)
-    };
-    Ok(cards.flat_map(pin).collect())
 }
 
 fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>) -> KeyStatus {
@@ -164,8 +148,7 @@ impl fmt::Display for Status {
         for reader in self.readers.iter().flatten() {
             write!(f, "{reader}")?;
         }
-        for RejectedPin { card, rejection } in self.rejected_pins.iter().flatten() {
-            let Rejection { at, key, left } = rejection;
+        for Rejection { card, at, key, left, .. } in self.rejected_pins.iter().flatten() {
             writeln!(f, "{card}: a PIN was rejected at {at} (key {key}; {left} tries left then)")?;
         }
         self.rejected_pins_error.iter().try_for_each(|error| writeln!(f, "PINs: {error}"))?;

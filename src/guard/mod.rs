@@ -1,20 +1,23 @@
-//! The PIN guard: what is remembered of a card's PINs across runs and boots, so that a PIN which the
-//! card rejected costs no second try.
+//! The PIN guard: what is remembered of cards' PINs across runs and boots, so that a PIN which a card
+//! rejected costs no second try.
 //!
 //! A PIN is remembered by a keyed tag of 12 bits. One that the card did not accept last time is
 //! presented only after a record of that intent, with the tries left, is on the disk: a run that finds
 //! it reads from the card's counter what became of the PIN, should nobody have lived to write it down.
 //! One that was accepted last time, with as many tries left, needs no record, so that an unchanged
-//! machine writes nothing. It has a tag in the record too, if it comes from a file or a credential; of
-//! a PIN that a person types nothing is kept but that it was rejected.
+//! machine writes nothing. Its tag is kept too, if it comes from a file or a credential; of a PIN that
+//! a person types and the card accepts none is kept.
 //!
-//! The card's turn ([`crate::observe::Turn`]) spans it all.
+//! The card's turn ([`crate::observe::Turn`]) spans it all; the file is written under the lock on the
+//! state directory, as other cards' PINs are in it too.
 
 mod record;
+#[cfg(test)]
+mod tests;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use self::record::{Accepted, Intent, MAX_SIZE, Record, Rejected, card_of, file_name};
+use self::record::{Card, FILE, Intent, MAX_SIZE, Record, Rejected};
 use crate::{
     card::{CardName, Pin},
     error::{Class, Error, Result},
@@ -35,170 +38,170 @@ pub enum History {
     Rejected(Rejection),
 }
 
-/// When a PIN was rejected.
+/// A PIN that a card rejected.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Rejection {
-    /// When, in UTC (RFC 3339).
+    /// The card, by the name that the guard knows it by.
+    pub card: CardName,
+    /// When it was presented, in UTC (RFC 3339).
     pub at: String,
     /// The key for which it was presented.
     pub key: String,
     /// The tries left afterwards.
     pub left: u8,
+    /// Whether the card said so. If not, the run that presented it did not live to hear it, and a try
+    /// was gone.
+    pub told: bool,
 }
 
-impl From<&Rejected> for Rejection {
-    fn from(rejected: &Rejected) -> Self {
-        let at = clock::utc(Duration::from_secs(rejected.at));
-        Self { at, key: rejected.by.clone(), left: rejected.left }
+impl Rejection {
+    fn new(card: CardName, Rejected { left, by, at, told, .. }: &Rejected) -> Self {
+        let at = clock::utc(Duration::from_secs(*at));
+        Self { card, at, key: by.clone(), left: *left, told: *told }
     }
 }
 
-/// What is remembered of the PINs of one card.
+/// What is remembered of the PINs of one card, which goes by one name for good.
 pub struct PinGuard {
+    state_dir: PathBuf,
     card: CardName,
-    record: Record,
-    /// The records under other names that may be the same card's: of one serial, or one GUID. Some
-    /// tools give a card another GUID. They are read, and left as they are.
-    others: Vec<Record>,
+    /// As it was read last.
+    record: Option<Record>,
 }
 
 impl PinGuard {
-    /// Reads what is remembered of a card.
+    /// Reads what is remembered of a card, and takes in what its counter tells of a PIN that was about
+    /// to be presented.
     ///
     /// # Errors
-    /// `pin-refused`: a record can't be read, so that nothing may be presented.
-    pub fn load(store: &Store, card: CardName) -> Result<Self> {
-        // A card without any name shares its record with all such cards.
-        let (mut record, mut others) = (None, Vec::new());
-        for name in store.names().map_err(|error| unreadable(&card, error))? {
-            let Some(of) = card_of(&name) else { continue };
-            if of == card {
-                record = read(store, &card, &name)?;
-            } else if of.shares_a_name_with(&card) {
-                others.extend(read(store, &of, &name)?);
-            }
+    /// `pin-refused`: the file can't be read, or what the counter tells can't be written down.
+    pub fn open(state_dir: PathBuf, card: CardName, tries: u8) -> Result<Self> {
+        let record =
+            read(&Store::open(&state_dir).map_err(|error| unreadable(&card, error))?, &card)?;
+        let mut guard = Self { state_dir, card, record };
+        if guard.entry().is_some_and(|entry| entry.intent.is_some()) {
+            // Presenting any PIN may hide it: a right one sets the counter back.
+            guard.change(|entry, _| entry.settle(tries))?;
         }
-        let record = if let Some(record) = record {
-            record
-        } else {
-            let mut key = [0; 16];
-            profile::random(&mut key)?;
-            Record::new(key)
-        };
-        Ok(Self { card, record, others })
-    }
-
-    /// Takes in what the card's counter tells of a PIN that was about to be presented. Whether that
-    /// changed the record.
-    pub fn settle(&mut self, tries: u8) -> bool {
-        let Some(intent) = self.record.intent.take() else { return false };
-        if tries < intent.tries {
-            self.record.rejected.push(intent.rejected(tries));
-        }
-        true
+        Ok(guard)
     }
 
     /// What is known of a PIN, with so many tries left.
     #[must_use]
     pub fn recall(&self, pin: &Pin, tries: u8) -> History {
-        for record in std::iter::once(&self.record).chain(&self.others) {
-            let tag = record.tag(pin);
-            let unsettled = record.intent.iter().filter(|intent| tries < intent.tries);
-            let unsettled = unsettled.map(|intent| intent.rejected(tries));
-            let mut rejected = record.rejected.iter().cloned().chain(unsettled);
-            if let Some(found) = rejected.find(|rejected| rejected.tag == tag) {
-                return History::Rejected(Rejection::from(&found));
+        let (Some(record), Some(entry)) = (&self.record, self.entry()) else {
+            return History::Unproven;
+        };
+        let tag = record.tag(pin);
+        match entry.rejected.iter().rev().find(|rejected| rejected.tag == tag) {
+            Some(rejected) => History::Rejected(Rejection::new(self.card, rejected)),
+            None if entry.accepted.is_some_and(|a| (a.tag, a.tries) == (tag, tries)) => {
+                History::Proven
             }
+            None => History::Unproven,
         }
-        let accepted = Accepted { tag: self.record.tag(pin), tries };
-        if self.record.accepted == Some(accepted) { History::Proven } else { History::Unproven }
     }
 
-    /// Notes that a PIN is about to be presented for `key`, with so many tries left.
-    pub fn intend(&mut self, pin: &Pin, tries: u8, key: &str) {
-        let (tag, by, at) = (self.record.tag(pin), key.into(), clock::now().as_secs());
-        self.record.intent = Some(Intent { tag, tries, by, at });
-    }
-
-    /// Notes that the card accepted a PIN, which had so many tries before; one that was typed leaves
-    /// no tag. Whether that changed the record.
-    pub fn accepted(&mut self, pin: &Pin, tries: u8, typed: bool) -> bool {
-        let before = self.record.clone();
-        self.record.intent = None;
-        let accepted = Accepted { tag: self.record.tag(pin), tries };
-        self.record.accepted = (!typed).then_some(accepted);
-        self.record != before
-    }
-
-    /// Notes that the card rejected a PIN presented for `key`, and that so many tries are left.
-    pub fn rejected(&mut self, pin: &Pin, left: u8, key: &str) {
-        self.intend(pin, left, key);
-        let intent = self.record.intent.take();
-        self.record.rejected.extend(intent.map(|intent| intent.rejected(left)));
-        let tag = self.record.tag(pin);
-        self.record.accepted.take_if(|accepted| accepted.tag == tag);
-    }
-
-    /// Has the record on the disk when it returns.
+    /// Records that a PIN is about to be presented for `key`, with so many tries left.
     ///
     /// # Errors
     /// `pin-refused`: the state directory does not take it.
-    pub fn save(&self, store: &mut Store) -> Result<()> {
-        let tried = format!("recording what becomes of the PIN of {}", self.card);
-        let refused = |found: String, advice: &str| {
-            Error::new(Class::PinRefused, tried.clone(), found, advice)
-        };
-        let text = toml::to_string(&self.record).map_err(|error| {
-            refused(error.to_string(), "This is a fault of the program: report it.")
-        })?;
-        let advice = "Make the state directory writable, with room.";
-        let at = store.path().display().to_string();
-        let dir = store.writable().map_err(|error| refused(error.found, &error.advice))?;
-        durable::replace(dir, &file_name(&self.card), text.as_bytes())
-            .map_err(|error| refused(format!("{at}: {error}"), advice))
+    pub fn intend(&mut self, pin: &Pin, tries: u8, key: &str) -> Result<()> {
+        let at = clock::now().as_secs();
+        self.change(|entry, tag| {
+            entry.intent = Some(Intent { tag: tag(pin), tries, by: key.into(), at });
+        })
     }
-}
 
-impl Intent {
-    fn rejected(&self, left: u8) -> Rejected {
-        Rejected { tag: self.tag, left, by: self.by.clone(), at: self.at }
-    }
-}
-
-/// The PINs that are remembered as rejected, by card.
-///
-/// # Errors
-/// `pin-refused`: a record can't be read.
-pub fn rejections(store: &Store) -> Result<Vec<(CardName, Vec<Rejection>)>> {
-    let mut found = Vec::new();
-    for name in store.names()? {
-        let Some(card) = card_of(&name) else { continue };
-        let record = read(store, &card, &name)?;
-        let rejected = record.iter().flat_map(|record| &record.rejected).map(Rejection::from);
-        found.push((card, rejected.collect()));
-    }
-    Ok(found)
-}
-
-/// Forgets all of the PINs of every card that `wanted` may name; those cards.
-///
-/// # Errors
-/// `permission` or `profile`: the state directory does not let go of them.
-pub fn forget(store: &Store, wanted: &CardName) -> Result<Vec<CardName>> {
-    let mut forgotten = Vec::new();
-    for name in store.names()? {
-        if let Some(card) = card_of(&name)
-            && (card == *wanted || *wanted != CardName::default() && card.is(wanted))
-        {
-            store.remove(&name)?;
-            forgotten.push(card);
+    /// Records that the card accepted a PIN, which had so many tries before, if that is news.
+    ///
+    /// # Errors
+    /// `pin-refused`: the state directory does not take it.
+    pub fn accepted(&mut self, pin: &Pin, tries: u8, typed: bool) -> Result<()> {
+        let is_news = self.record.as_ref().is_none_or(|record| {
+            let (before, tag) = (self.entry(), record.tag(pin));
+            let mut after = before.cloned().unwrap_or_default();
+            after.accept(tag, tries, typed);
+            before != Some(&after)
+        });
+        if is_news {
+            self.change(|entry, tag| entry.accept(tag(pin), tries, typed))
+        } else {
+            Ok(())
         }
     }
-    Ok(forgotten)
+
+    /// Records that the card rejected a PIN presented for `key`, and that so many tries are left.
+    ///
+    /// # Errors
+    /// `pin-refused`: the state directory does not take it.
+    pub fn rejected(&mut self, pin: &Pin, left: u8, key: &str) -> Result<()> {
+        self.change(|entry, tag| entry.reject(tag(pin), left, key))
+    }
+
+    fn entry(&self) -> Option<&Card> {
+        self.record.as_ref().and_then(|record| record.card(&self.card))
+    }
+
+    /// Changes what is remembered of the card, and has it on the disk when it returns.
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut Card, &dyn Fn(&Pin) -> record::Hex<2>),
+    ) -> Result<()> {
+        let card = self.card;
+        let record = update(&mut Store::open(&self.state_dir)?, &card, |record| {
+            let tags = record.clone();
+            change(record.card_mut(&card), &|pin| tags.tag(pin));
+        });
+        self.record = Some(record?);
+        Ok(())
+    }
 }
 
-fn read(store: &Store, card: &CardName, name: &str) -> Result<Option<Record>> {
-    let text = store.read_file(name, MAX_SIZE).map_err(|error| unreadable(card, error))?;
+/// The PINs that are remembered as rejected.
+///
+/// # Errors
+/// `pin-refused`: the file can't be read.
+pub fn rejections(store: &Store) -> Result<Vec<Rejection>> {
+    let record = read(store, &CardName::default())?;
+    let cards = record.iter().flat_map(|record| &record.cards);
+    let of = |card: &Card| {
+        let name = card.name();
+        card.rejected.iter().map(move |rejected| Rejection::new(name, rejected)).collect::<Vec<_>>()
+    };
+    Ok(cards.flat_map(of).collect())
+}
+
+/// Forgets all of the PINs of a card. Whether there was anything; and the cards of which something is
+/// remembered still.
+///
+/// # Errors
+/// `pin-refused`: the file can't be written.
+pub fn forget(store: &mut Store, wanted: &CardName) -> Result<(bool, Vec<CardName>)> {
+    let known = |record: &Record| record.cards.iter().map(Card::name).collect::<Vec<_>>();
+    let before = match read(store, wanted) {
+        Ok(record) => record,
+        // Damaged, it knows nothing: it is made anew.
+        Err(error) if error.found.starts_with(DAMAGED) => {
+            store.remove(FILE)?;
+            return Ok((true, Vec::new()));
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(before) = before.filter(|record| record.card(wanted).is_some()) else {
+        return Ok((false, read(store, wanted)?.as_ref().map(known).unwrap_or_default()));
+    };
+    drop(before);
+    let record =
+        update(store, wanted, |record| record.cards.retain(|card| card.name() != *wanted))?;
+    Ok((true, known(&record)))
+}
+
+/// How the error of a file that makes no sense begins.
+const DAMAGED: &str = "the file is damaged";
+
+fn read(store: &Store, card: &CardName) -> Result<Option<Record>> {
+    let text = store.read_file(FILE, MAX_SIZE).map_err(|error| unreadable(card, error))?;
     let parse = |bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
         toml::from_str(text).map_err(|error| error.message().to_owned())
@@ -206,11 +209,11 @@ fn read(store: &Store, card: &CardName, name: &str) -> Result<Option<Record>> {
     text.map(|bytes| parse(&bytes)).transpose().map_err(|found| {
         Error::new(
             Class::PinRefused,
-            format!("reading which PINs {card} rejected ({name} in the state directory)"),
-            format!("the file is damaged: {found}"),
+            format!("reading {}, which PINs cards rejected", store.path().join(FILE).display()),
+            format!("{DAMAGED}: {found}"),
             format!(
-                "Nothing was presented. Make sure that the PIN is right, then `nixos-cryptkey pin \
-                 forget --card {}`.",
+                "Nothing was presented. Make sure that all PINs are right, then `nixos-cryptkey pin \
+                 forget --card {}`, which forgets those of all cards.",
                 card.argument()
             ),
         )
@@ -219,8 +222,35 @@ fn read(store: &Store, card: &CardName, name: &str) -> Result<Option<Record>> {
 
 fn unreadable(card: &CardName, error: Error) -> Error {
     let tried = format!("reading which PINs {card} rejected: {}", error.tried);
-    Error { class: Class::PinRefused, tried, ..error }
+    let advice = "Nothing was presented. Correct the state directory, or remove that file if all PINs are \
+                  right.";
+    Error::new(Class::PinRefused, tried, error.found, advice)
 }
 
-#[cfg(test)]
-mod tests;
+/// Changes the file under the lock on the state directory.
+fn update(store: &mut Store, card: &CardName, change: impl FnOnce(&mut Record)) -> Result<Record> {
+    let tried = format!("recording what becomes of the PIN of {card}");
+    let refused = |tried: &str, found: String, advice: &str| {
+        let advice = format!("Nothing was presented. {advice}");
+        Error::new(Class::PinRefused, tried, found, advice)
+    };
+    let _lock = store.lock(&tried).map_err(|error| {
+        refused(&format!("{tried}: {}", error.tried), error.found, "See to the state directory.")
+    })?;
+    let mut record = if let Some(record) = read(store, card)? {
+        record
+    } else {
+        let mut key = [0; 16];
+        profile::random(&mut key)?;
+        Record::new(key)
+    };
+    change(&mut record);
+    let text = toml::to_string(&record).map_err(|e| {
+        refused(&tried, e.to_string(), "This is a fault of the program: report it.")
+    })?;
+    let at = store.path().join(FILE).display().to_string();
+    durable::replace(store.writable()?, FILE, text.as_bytes()).map_err(|error| {
+        refused(&tried, format!("{at}: {error}"), "Make the state directory writable, with room.")
+    })?;
+    Ok(record)
+}

@@ -1,33 +1,41 @@
-//! The record of a card's PINs: `STATE/card-<serial>-<guid>.pins`, one of the two parts where the card
-//! has no other.
-
-use std::fmt::Write as _;
+//! The file of the PIN guard: `STATE/pin-guard`, in TOML.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    card::{CardName, Pin},
+    card::{CardName, Guid, Pin, Serial},
     kdf,
+    system::clock,
 };
 
-/// A record is no longer than this many bytes. Each rejected PIN adds less than 150, and cost a try.
+/// The name of the file in the state directory.
+pub(super) const FILE: &str = "pin-guard";
+/// It is no longer than this many bytes. Each rejected PIN adds less than 200, and cost a try.
 pub(super) const MAX_SIZE: usize = 1 << 20;
 
-const PREFIX: &str = "card";
-const SUFFIX: &str = ".pins";
-
-/// What is remembered of the PINs of one card.
+/// What is remembered of PINs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub version: Version,
-    /// Random, so that equal PINs of two cards, or machines, have tags that say nothing of it.
+    /// Random. It is one for all cards, and stays for good: the tags of one PIN under two keys would
+    /// tell more of it than one tag does.
     pub key: Hex<16>,
-    /// The last PIN that the card accepted, if nobody typed it.
+    #[serde(default)]
+    pub cards: Vec<Card>,
+}
+
+/// What is remembered of the PINs of one card.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Card {
+    pub serial: Option<Serial>,
+    pub guid: Option<Guid>,
+    /// The last PIN that it accepted, if nobody typed it.
     pub accepted: Option<Accepted>,
     /// The PIN that was about to be presented.
     pub intent: Option<Intent>,
-    /// The PINs that the card rejected.
+    /// The PINs that it rejected.
     #[serde(default)]
     pub rejected: Vec<Rejected>,
 }
@@ -65,6 +73,8 @@ pub(super) struct Rejected {
     pub by: String,
     /// When, in seconds since 1970.
     pub at: u64,
+    /// Whether the card said so. If not, its counter did, to a later run.
+    pub told: bool,
 }
 
 /// The number 1.
@@ -111,7 +121,7 @@ impl<const N: usize> From<Hex<N>> for String {
 
 impl Record {
     pub fn new(key: [u8; 16]) -> Self {
-        Self { version: Version, key: Hex(key), accepted: None, intent: None, rejected: Vec::new() }
+        Self { version: Version, key: Hex(key), cards: Vec::new() }
     }
 
     /// The tag of a PIN: 12 bits, so that whoever reads it knows little of the PIN.
@@ -119,63 +129,55 @@ impl Record {
         let [high, low] = pin.derive(|bytes| kdf::pin_tag(bytes, &self.key.0));
         Hex([high & 0x0f, low])
     }
-}
 
-/// The name of a card's record.
-pub(super) fn file_name(card: &CardName) -> String {
-    let mut name = PREFIX.to_owned();
-    let parts = [card.serial.map(|s| s.to_string()), card.guid.map(|g| g.to_string())];
-    for part in parts.into_iter().flatten() {
-        // Writing to a string never fails.
-        let _ = write!(name, "-{part}");
+    /// What is remembered of a card.
+    pub fn card(&self, name: &CardName) -> Option<&Card> {
+        self.cards.iter().find(|card| card.name() == *name)
     }
-    name + SUFFIX
+
+    /// The same, to change it.
+    pub fn card_mut(&mut self, name: &CardName) -> &mut Card {
+        let place = self.cards.iter().position(|card| card.name() == *name);
+        let place = place.unwrap_or_else(|| {
+            self.cards.push(Card { serial: name.serial, guid: name.guid, ..Card::default() });
+            self.cards.len() - 1
+        });
+        &mut self.cards[place]
+    }
 }
 
-/// The card whose record has this name; none where it is no record's.
-pub(super) fn card_of(name: &str) -> Option<CardName> {
-    let mut parts = name.strip_suffix(SUFFIX)?.strip_prefix(PREFIX)?.split('-').skip(1).peekable();
-    let serial = parts.next_if(|part| part.len() < 32).map(str::parse).transpose().ok()?;
-    let guid = parts.next().map(str::parse).transpose().ok()?;
-    let card = CardName { serial, guid };
-    (file_name(&card) == name).then_some(card)
+impl Card {
+    pub fn name(&self) -> CardName {
+        CardName { serial: self.serial, guid: self.guid }
+    }
+
+    /// Takes in what the counter tells of the PIN that was about to be presented.
+    pub fn settle(&mut self, tries: u8) {
+        if let Some(Intent { tag, tries: before, by, at }) = self.intent.take()
+            && tries < before
+        {
+            self.rejected.push(Rejected { tag, left: tries, by, at, told: false });
+        }
+    }
+
+    pub fn reject(&mut self, tag: Hex<2>, left: u8, by: &str) {
+        self.intent = None;
+        self.accepted.take_if(|accepted| accepted.tag == tag);
+        let at = clock::now().as_secs();
+        self.rejected.push(Rejected { tag, left, by: by.into(), at, told: true });
+    }
+
+    /// Of a PIN that was typed no tag is kept, but for one that is there already.
+    pub fn accept(&mut self, tag: Hex<2>, tries: u8, typed: bool) {
+        self.intent = None;
+        let is_kept = !typed || self.accepted.is_some_and(|accepted| accepted.tag == tag);
+        self.accepted = is_kept.then_some(Accepted { tag, tries });
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::card::{Guid, Serial};
-
-    proptest! {
-        #[test]
-        fn a_name_names_one_card(serial in any::<u32>(), guid in any::<[u8; 16]>()) {
-            for serial in [None, Serial::new(serial)] {
-                for guid in [None, Guid::new(guid)] {
-                    let card = CardName { serial, guid };
-                    prop_assert_eq!(card_of(&file_name(&card)), Some(card));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn other_names_are_no_records() {
-        let guid = "0".repeat(31) + "A";
-        for name in [
-            "card-1.pin",
-            "card-01.pins",
-            "card-0.pins",
-            "card-.pins",
-            "cards.pins",
-            "card-1-.pins",
-        ] {
-            assert_eq!(card_of(name), None, "{name}");
-        }
-        assert_eq!(card_of(&format!("card-{guid}.pins")), None);
-        assert_eq!(card_of(".card-1.pins.new"), None);
-    }
 
     #[test]
     fn a_tag_has_12_bits_and_hangs_on_pin_and_key() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use super::{
     Held,
-    recognize::{Why, candidates, examine},
+    recognize::{Why, examine},
     service,
     turn::{Queue, Turn, Turns},
 };
@@ -184,7 +184,7 @@ impl Search<'_> {
     /// The card, if it is in the reader that it was enrolled in: mostly it still is, and then
     /// nobody needs to ask what other readers there are. Whatever else there is, the looks see.
     fn usual_reader(&mut self) -> Result<Option<Held>> {
-        let Some((_, provider)) = candidates(self.known).next() else {
+        let Some((_, provider)) = self.known.candidates(self.key).next() else {
             return Ok(None);
         };
         let reader = provider.card_name.clone();
@@ -231,7 +231,8 @@ impl Search<'_> {
         };
         // The one whose turn was waited for comes first, then those that a card was enrolled in.
         readers.sort_by_key(|(reader, _)| {
-            let is_usual = candidates(self.known).any(|(_, p)| p.card_name == plain_text(reader));
+            let is_usual =
+                self.known.candidates(self.key).any(|(_, p)| p.card_name == plain_text(reader));
             (!self.queue.has(reader), !is_usual)
         });
         let named = self.is_named();
@@ -338,7 +339,7 @@ impl Search<'_> {
 /// What is looked for, for people.
 fn describe(key: &Key, known: &Known) -> String {
     let names: Vec<_> = match &known.profile {
-        Some(_) => candidates(known).map(|(_, provider)| provider.card().to_string()).collect(),
+        Some(_) => known.candidates(key).map(|(_, provider)| provider.card().to_string()).collect(),
         None => key.cards.iter().map(|card| card.name().to_string()).collect(),
     };
     if names.is_empty() { "a card".into() } else { names.join(" or ") }

@@ -13,14 +13,14 @@ pub use turn::{Turn, Turns};
 use std::path::Path;
 
 use crate::{
-    card::{CardName, Piv, Slot, SlotState},
+    card::{CardName, Piv, SlotState},
     error::{Class, Error, Result},
     plan::{Sealed, Session},
     profile::{
         Profile, ProviderKind, Version, piv,
         store::{Store, load_shipped},
     },
-    spec::{Key, Spec},
+    spec::{Key, Mode, Spec},
 };
 
 /// A session with a card: the card itself, and what the planner knows of it.
@@ -108,34 +108,53 @@ pub fn sealed(profile: &Profile, key: &Key) -> Sealed {
     }
 }
 
-/// The file of a profile that no spec of the machine names, and that is sealed to this slot of this
-/// card.
+/// Profiles of other keys that a slot has to do with, by their files.
+#[derive(Default)]
+pub struct Others {
+    /// One that no spec of the machine names, and that is sealed to this slot of this card.
+    pub orphan: Option<String>,
+    /// One that is sealed to the very key that is in the slot.
+    pub dependent: Option<String>,
+}
+
+/// The profiles of other keys than `own`, which is `key`, that have to do with its slot of this card.
 ///
 /// # Errors
-/// `profile` where any profile of the state directory can't be read: it might be the one.
-pub fn orphan(
+/// `profile` where a profile that might be one can't be read.
+pub fn others(
     store: &Store,
     spec: &Spec,
-    slot: Slot,
+    own: &str,
+    key: &Key,
     card: CardName,
     state: &SlotState,
-) -> Result<Option<String>> {
-    for (name, loaded) in store.profiles()? {
-        if spec.declares(&name) {
-            continue;
-        }
-        let profile = loaded?.profile;
-        let sealed_here = profile.piv_providers().any(|(_, provider)| {
+) -> Result<Others> {
+    // What the spec declares matters only to a key that is to be destroyed.
+    let overwrites = key.mode == Mode::Overwrite;
+    let is_other = |name: &str| name != own && (overwrites || !spec.declares(name));
+    let mut profiles = Vec::new();
+    for (name, loaded) in store.profiles()?.into_iter().filter(|(name, _)| is_other(name)) {
+        profiles.push((store.file(&name), spec.declares(&name), loaded?.profile));
+    }
+    let declared = spec.keys.iter().filter(|(name, _)| overwrites && is_other(name));
+    for path in declared.filter_map(|(_, other)| other.profile.as_ref()) {
+        profiles.push((path.clone(), true, load_shipped(path)?));
+    }
+    let mut others = Others::default();
+    for (file, is_declared, profile) in profiles {
+        for (_, provider) in profile.piv_providers().filter(|(_, p)| p.slot == key.slot) {
             let named = provider.card();
             let same_key = matches!(state, SlotState::Key(found)
                 if found.public.as_ref().is_ok_and(|key| piv::same_key(key, &provider.public_key)));
             // A card's GUID may change: some tools write a new one with each certificate.
             let same_serial = named.serial.is_some() && named.serial == card.serial;
-            provider.slot == slot && (same_key || same_serial || named.may_be(&card))
-        });
-        if sealed_here {
-            return Ok(Some(store.file(&name).display().to_string()));
+            if same_key {
+                others.dependent.get_or_insert_with(|| file.display().to_string());
+            }
+            if !is_declared && (same_key || same_serial || named.may_be(&card)) {
+                others.orphan.get_or_insert_with(|| file.display().to_string());
+            }
         }
     }
-    Ok(None)
+    Ok(others)
 }

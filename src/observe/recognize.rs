@@ -38,12 +38,6 @@ impl From<Fault> for Why {
     }
 }
 
-/// The providers whose card may be next.
-pub(super) fn candidates(known: &Known) -> impl Iterator<Item = (usize, &Params)> {
-    let providers = known.profile.iter().flat_map(|sealed| &sealed.piv);
-    providers.map(|(&index, params)| (index, params)).filter(|(i, _)| !known.opened.contains(i))
-}
-
 /// Begins a session with the card in a reader, if that is one that is wanted. `limit` bounds the
 /// wait for another program that holds it. The turn is over when the session is.
 pub(super) fn examine(
@@ -67,10 +61,13 @@ pub(super) fn examine(
         return Ok(Held { piv, facts, turn });
     }
     let mut why = Why::Other("a card that opens nothing more".into());
-    for (index, provider) in candidates(known) {
+    for (index, provider) in known.candidates(key) {
         match recognize(&mut piv, key, provider) {
             Ok(slot) => {
-                let card = if may_be_a_copy(key, &slot) { piv.name()? } else { provider.card() };
+                // What is sealed to its new key has to name the very card.
+                let is_replaced = known.doomed(key) == Some(index);
+                let asks_name = is_replaced || may_be_a_copy(key, &slot);
+                let card = if asks_name { piv.name()? } else { provider.card() };
                 let identity = identity(&mut piv, provider, &slot)?;
                 let facts = session(reader, key, card, Some((index, slot)));
                 return Ok(Held { piv, facts: Session { identity, ..facts }, turn });
@@ -178,6 +175,7 @@ fn session(
         probed: false,
         factory_management_key: None,
         orphan: None,
+        dependent: None,
         tries: None,
         history: None,
         verified: false,

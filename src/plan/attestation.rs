@@ -47,6 +47,10 @@ pub(super) fn step(
         Attestation::Able(_) if is_required && !generate && *slot != SlotState::Unknown => {
             Some(Mistrust::Unattested)
         }
+        // One of the two is wrong, and generating would destroy the key if there is one (rule 4).
+        Attestation::Made(..) if *slot == SlotState::Empty => Some(Mistrust::Bad(
+            "the card attests the key in the slot, and says elsewhere that there is none".into(),
+        )),
         Attestation::Made(_, statement) if !generate => {
             disagreement(key, session, slot, statement).map(Mistrust::Bad)
         }

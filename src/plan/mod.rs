@@ -5,6 +5,8 @@
 //! the steps as far as they are certain.
 
 mod attestation;
+mod hazard;
+mod overwrite;
 mod refusal;
 mod remembered;
 mod step;
@@ -14,15 +16,18 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use attestation::Mistrust;
+pub use hazard::Hazard;
 pub use refusal::Refusal;
-pub use step::Step;
+pub use step::{Sealing, Step};
 
 use crate::{
     card::{Attestation, CardName, Fingerprint, PinPolicy, SlotKey, SlotState},
     guard::History,
-    profile::piv,
-    spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
+    profile::{generating::Generating, piv},
+    spec::{Enroll, Key, ManagementKeySource, PinSource},
 };
+
+use overwrite::{Fate, check_replacement, fate};
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,7 @@ pub enum Next {
 
 /// All that is known of a key, of the machine and of the card in hand.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each of which is so or not")]
 pub struct Known {
     /// The profile, if there is one.
     pub profile: Option<Sealed>,
@@ -52,6 +58,10 @@ pub struct Known {
     pub answered: Vec<CardName>,
     /// Whether the key is open: outputs can be derived.
     pub open: bool,
+    /// Whether a profile was written in this run.
+    pub enrolled: bool,
+    /// A record of a key that was about to be generated, in this run or in one that was killed.
+    pub record: Option<Generating>,
     /// Whether the declared secrets are published.
     pub published: bool,
 }
@@ -99,6 +109,8 @@ pub struct Session {
     pub factory_management_key: Option<bool>,
     /// A profile that the spec does not name, and that is sealed to this slot of this card.
     pub orphan: Option<String>,
+    /// A profile of another key that is sealed to the very key that is in the slot.
+    pub dependent: Option<String>,
     /// The tries that the PIN has left; none before they were asked for.
     pub tries: Option<u8>,
     /// What is known of the PIN; none before it was looked up.
@@ -177,12 +189,18 @@ pub fn next(key: &Key, known: &Known) -> Next {
 
 /// As [`next`], with refusals as errors.
 fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
-    if known.open {
-        return Ok(if known.published { Next::Done } else { Next::Step(Step::Publish) });
+    let doomed = known.doomed(key);
+    if known.open && doomed.is_none() {
+        return Ok(match known.published {
+            true => Next::Done,
+            false if known.record_is_done() => Next::Step(Step::EndRecord),
+            false => Next::Step(Step::Publish),
+        });
     }
-    match &known.profile {
-        Some(sealed) => check_profile(key, sealed)?,
-        None => check_enrollment(key, known)?,
+    match (&known.profile, doomed) {
+        (Some(sealed), Some(place)) => check_replacement(key, known, sealed, place)?,
+        (Some(sealed), None) => check_profile(key, sealed)?,
+        (None, _) => check_enrollment(key, known)?,
     }
     let Some(session) = &known.session else {
         return Ok(Next::Step(Step::FindCard));
@@ -191,40 +209,55 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
         return Ok(Next::Step(Step::InspectSlot));
     };
     // A session for something else than what is to be done is none.
-    let generate = match (&known.profile, session.provider) {
-        (None, None) => check_new_slot(key, session, slot)?,
-        (Some(sealed), Some(index)) if sealed.piv.contains_key(&index) => {
-            let provider = &sealed.piv[&index];
+    let provider =
+        known.candidates(key).find(|(place, _)| session.provider == Some(*place)).map(|(_, p)| p);
+    let fate = match (&known.profile, session.provider, provider) {
+        (None, None, _) => {
+            check_orphan(key, session)?;
+            Some(fate(key, known, session, slot, None)?)
+        }
+        (Some(_), place, Some(provider)) if place == doomed => {
+            Some(fate(key, known, session, slot, Some(provider))?)
+        }
+        (Some(_), _, Some(provider)) => {
             remembered::check_key(provider, session, slot)?;
             remembered::check_policies(provider, slot)?;
             if let SlotState::Key(found) = slot {
                 check_policies(key, found)?;
             }
-            false
+            None
         }
         _ => return Ok(Next::Step(Step::FindCard)),
     };
-    if session.provider.is_none() {
-        let wants = attestation::step(key, session, slot, generate);
+    let generates = matches!(fate, Some(Fate::Generate(_)));
+    if let Some(fate) = fate {
+        // What is still to be found out is not known, whatever a certificate says.
+        let slot = if fate == Fate::Probe { &SlotState::Unknown } else { slot };
+        let wants = attestation::step(key, session, slot, generates);
         let wants = wants.map_err(|why| Refusal::Attestation { slot: key.slot, why })?;
         if let Some(step) = wants {
             return Ok(Next::Step(step));
         }
     }
-    if let Some(step) = pin_step(key, known, session, generate)? {
+    if let Some(step) = pin_step(key, known, session, generates)? {
         return Ok(Next::Step(step));
     }
-    Ok(Next::Step(match (session.provider, slot) {
-        (Some(index), _) => Step::OpenShare(index),
-        (None, SlotState::Unknown) if session.probed => return Err(Refusal::CannotTell),
-        (None, SlotState::Unknown) => Step::ProbeSlot,
-        (None, SlotState::Empty) => Step::Generate,
-        (None, SlotState::Key(_)) => Step::Enroll,
+    Ok(Next::Step(match (fate, session.provider) {
+        (None, Some(index)) => Step::OpenShare(index),
+        (None, None) => Step::FindCard,
+        (Some(Fate::Probe), _) => Step::ProbeSlot,
+        (Some(Fate::Generate(destroys)), _) => match known.record_for(key, session, destroys) {
+            Some(record) => Step::BeginRecord(record),
+            None => Step::Generate(destroys),
+        },
+        (Some(Fate::Use), None) => Step::Enroll(Sealing::New),
+        (Some(Fate::Use), Some(_)) if known.open => Step::Enroll(Sealing::Same),
+        (Some(Fate::Use), Some(_)) => Step::Enroll(Sealing::Renewed),
     }))
 }
 
-/// What has to hold of a profile before a card is looked for.
-fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
+/// That a profile is the one that the spec declares, if it does.
+fn check_declared(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
     if let Some(declared) = &key.profile_id
         && declared.as_str() != sealed.id
     {
@@ -235,6 +268,12 @@ fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
     if key.profile_id.is_some() && sealed.is_version_1 {
         return Err(Refusal::PinnedVersion1);
     }
+    Ok(())
+}
+
+/// What has to hold of a profile before a card is looked for.
+fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
+    check_declared(key, sealed)?;
     if sealed.piv.len() < sealed.threshold && !sealed.unlisted.is_empty() {
         return Err(Refusal::Unlisted { cards: sealed.unlisted.clone() });
     }
@@ -259,33 +298,14 @@ fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     if known.state_is_in_ram {
         return Err(Refusal::StateInRam);
     }
-    if key.mode == Mode::Overwrite {
-        return Err(Refusal::OverwriteNotYet);
-    }
     Ok(())
 }
 
-/// The slot of a card that is to be enrolled; whether a key has to be generated in it.
-fn check_new_slot(key: &Key, session: &Session, slot: &SlotState) -> Result<bool, Refusal> {
-    if session.card == CardName::default() {
-        return Err(Refusal::Nameless);
-    }
-    if let Some(profile) = &session.orphan {
-        return Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot });
-    }
-    match slot {
-        SlotState::Unknown => Ok(false),
-        SlotState::Key(found) => {
-            if let Err(kind) = &found.public {
-                return Err(Refusal::OtherKind { slot: key.slot, kind: kind.clone() });
-            }
-            check_policies(key, found)?;
-            Ok(false)
-        }
-        SlotState::Empty if session.management_key.is_none() => {
-            Err(Refusal::NoManagementKey { factory_default: session.factory_management_key })
-        }
-        SlotState::Empty => Ok(true),
+/// Nothing is enrolled where the profile of a key that was renamed may be (rule 3).
+fn check_orphan(key: &Key, session: &Session) -> Result<(), Refusal> {
+    match &session.orphan {
+        Some(profile) => Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot }),
+        None => Ok(()),
     }
 }
 
@@ -330,8 +350,7 @@ fn pin_step(
         Some(History::Unproven) => Step::RecordPin,
         Some(History::Proven | History::Recorded) => Step::PresentPin,
         Some(History::Rejected(when)) => {
-            let (card, when) = (session.card, when.clone());
-            return Err(Refusal::PinRemembered { card, when });
+            return Err(Refusal::PinRemembered(when.clone()));
         }
     }))
 }

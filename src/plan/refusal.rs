@@ -1,7 +1,7 @@
 //! Why the planner goes no further, each with what to do next.
 
 use super::{
-    Mistrust,
+    Hazard, Mistrust,
     remembered::{other_card_parts, policies_parts},
 };
 use crate::{
@@ -13,8 +13,6 @@ use crate::{
 /// A named reason to go no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// `mode = "overwrite"` comes in a later version.
-    OverwriteNotYet,
     /// The declared profile is not there.
     ProfileLost {
         /// The declared id.
@@ -116,12 +114,16 @@ pub enum Refusal {
         /// The card's.
         found: (PinPolicy, TouchPolicy),
     },
+    /// A key would be destroyed that may not be.
+    Overwrite(Hazard),
     /// Whether the slot is empty can't be found out.
     CannotTell,
     /// A key has to be generated, and no management key is declared.
     NoManagementKey {
         /// Whether the card's is still the maker's, where the card tells.
         factory_default: Option<bool>,
+        /// Whether there is a key in the slot.
+        overwrites: bool,
     },
     /// A PIN is needed, and none is declared.
     NoPin,
@@ -133,12 +135,7 @@ pub enum Refusal {
         wanted: u8,
     },
     /// The card rejected this PIN in an earlier run.
-    PinRemembered {
-        /// The card.
-        card: CardName,
-        /// When, and for which key.
-        when: Rejection,
-    },
+    PinRemembered(Rejection),
     /// The card rejected the PIN in this run.
     PinRejected {
         /// Tries left.
@@ -160,12 +157,6 @@ impl Refusal {
     fn parts(&self, name: &str) -> (Class, &'static str, String, String) {
         let option = |field: &str| format!("security.cryptkey.keys.{name}.{field}");
         match self {
-            Self::OverwriteNotYet => (
-                Class::Spec,
-                "enrolling with mode \"overwrite\"",
-                "this version overwrites no key".into(),
-                format!("Set {} to \"use-existing\", or empty the slot by hand.", option("mode")),
-            ),
             Self::ProfileLost { id } => (
                 Class::Profile,
                 "looking for its profile",
@@ -315,11 +306,13 @@ impl Refusal {
                     option("slot")
                 ),
             ),
-            Self::NoManagementKey { factory_default } => (
+            Self::Overwrite(hazard) => hazard.parts(&option),
+            Self::NoManagementKey { factory_default, overwrites } => (
                 Class::Spec,
                 "enrolling",
                 format!(
-                    "the slot is empty, and generating a key takes the card's management key, {}",
+                    "{}generating a key takes the card's management key, {}",
+                    if *overwrites { "" } else { "the slot is empty, and " },
                     if *factory_default == Some(true) {
                         "which is still the one that every card is shipped with"
                     } else {
@@ -355,13 +348,20 @@ impl Refusal {
                  unblock-pin`)."
                     .into(),
             ),
-            Self::PinRemembered { card, when: Rejection { at, key, left } } => (
+            Self::PinRemembered(Rejection { card, at, key, left, told }) => (
                 Class::PinRefused,
                 "unlocking the card",
-                format!(
-                    "{card} rejected this very PIN at {at}, when key {key} presented it; tries left \
-                     then: {left}"
-                ),
+                if *told {
+                    format!(
+                        "{card} rejected this very PIN at {at}, when key {key} presented it; tries left \
+                         then: {left}"
+                    )
+                } else {
+                    format!(
+                        "this very PIN was presented to {card} at {at} for key {key}, in a run that did \
+                         not live to hear the answer, and a try was gone; tries left then: {left}"
+                    )
+                },
                 format!(
                     "Nothing was presented. Correct the PIN that {} names. If it is right by now, or \
                      always was: `nixos-cryptkey pin forget --card {}`.",

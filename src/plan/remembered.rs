@@ -32,7 +32,7 @@ pub(super) fn check_key(
 
 /// The refusal of a card that goes by the name of the enrolled one, and is another one: that its
 /// slot holds another key is no wonder then.
-fn other_card(provider: &piv::Params, session: &Session) -> Option<Refusal> {
+pub(super) fn other_card(provider: &piv::Params, session: &Session) -> Option<Refusal> {
     let (sealed, found) = (provider.card(), session.identity?);
     let attested = provider.attestation.map(|trust| trust.card_key);
     let is_other = match attested {

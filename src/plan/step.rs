@@ -3,8 +3,11 @@
 use std::fmt;
 
 use super::Known;
-use crate::card::{KeySource, SlotKey, SlotState, base_point};
-use crate::guard::History;
+use crate::{
+    card::{Fingerprint, KeySource, SlotKey, SlotState, base_point},
+    guard::History,
+    profile::generating::Generating,
+};
 
 /// One step. Each is safe to be killed in and to be run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +30,29 @@ pub enum Step {
     PresentPin,
     /// Find out by key agreements what is in the slot.
     ProbeSlot,
-    /// Generate a key in the slot.
-    Generate,
-    /// Seal a new key to the card, and write its profile.
-    Enroll,
+    /// Record that a key is about to be generated.
+    BeginRecord(Generating),
+    /// Generate a key in the slot, which destroys this one.
+    Generate(Option<Fingerprint>),
+    /// Seal a key to the card, and write its profile.
+    Enroll(Sealing),
+    /// Remove the record of a generation whose key has its profile.
+    EndRecord,
     /// Open the share of the provider with this index.
     OpenShare(usize),
     /// Write the secrets to the RAM file system, if they are not there already.
     Publish,
+}
+
+/// What is sealed to a card's key, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealing {
+    /// A new key, as the first profile.
+    New,
+    /// The same key, in the place of the provider whose card key was destroyed.
+    Same,
+    /// A new key, as a profile in the place of the one that is given up.
+    Renewed,
 }
 
 impl fmt::Display for Step {
@@ -49,8 +67,23 @@ impl fmt::Display for Step {
             Self::RecordPin => f.write_str("record that the PIN is about to be presented"),
             Self::PresentPin => f.write_str("present the PIN"),
             Self::ProbeSlot => f.write_str("find out by key agreements what is in the slot"),
-            Self::Generate => f.write_str("generate a P-256 key in the slot"),
-            Self::Enroll => f.write_str("seal a new key to the card and write its profile"),
+            Self::BeginRecord(_) => f.write_str("record that a key is about to be generated"),
+            Self::Generate(None) => f.write_str("generate a P-256 key in the slot"),
+            Self::Generate(Some(key)) => {
+                write!(f, "DESTROY {key} in the slot, for good, and generate a P-256 key there")
+            }
+            Self::Enroll(Sealing::New) => {
+                f.write_str("seal a new key to the card and write its profile")
+            }
+            Self::Enroll(Sealing::Same) => f.write_str(
+                "seal the same key to the card's new key, and write the profile; the old one is kept \
+                 under a dated name, and no secret changes",
+            ),
+            Self::Enroll(Sealing::Renewed) => f.write_str(
+                "GIVE UP the profile, which is kept under a dated name; seal a new key to the card and \
+                 write its profile: every secret changes",
+            ),
+            Self::EndRecord => f.write_str("remove the record of the generation"),
             Self::OpenShare(index) => write!(f, "open share {} with a key agreement", index + 1),
             Self::Publish => f.write_str("publish the secrets, if anything changed"),
         }
@@ -64,7 +97,10 @@ impl Step {
     pub fn assume(self, known: &mut Known) -> bool {
         let Some(session) = &mut known.session else {
             known.published |= self == Self::Publish;
-            return self == Self::Publish;
+            if self == Self::EndRecord {
+                known.record = None;
+            }
+            return matches!(self, Self::Publish | Self::EndRecord);
         };
         match self {
             Self::FindCard
@@ -78,8 +114,10 @@ impl Step {
             Self::RecallPin => session.history = Some(History::Proven),
             Self::RecordPin => session.history = Some(History::Recorded),
             Self::PresentPin => session.verified = true,
+            Self::BeginRecord(record) => known.record = Some(record),
+            Self::EndRecord => known.record = None,
             // No step depends on which key it will be: the base point stands for it.
-            Self::Generate => {
+            Self::Generate(_) => {
                 let public = Ok(base_point());
                 let source = KeySource::KeyAgreement;
                 session.attestation = None;
@@ -90,7 +128,7 @@ impl Step {
                     is_generated: true,
                 }));
             }
-            Self::Enroll => known.open = true,
+            Self::Enroll(_) => (known.open, known.enrolled) = (true, true),
             Self::OpenShare(index) => {
                 known.opened.insert(index);
                 known.session = None;

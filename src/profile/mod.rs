@@ -9,7 +9,9 @@
 //! | `format` | the TOML file, read strictly and written |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
 //! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
-//! | `store`, `save` | the state directory, read and written |
+//! | `reseal` | another card key in the place of a provider's |
+//! | `store`, `save`, `replace` | the state directory, read and written |
+//! | `generating` | the record of a key that is about to be generated |
 
 use std::fmt;
 
@@ -19,9 +21,12 @@ use crate::{
 };
 
 mod format;
+pub mod generating;
 mod open;
 pub mod piv;
 pub mod proof;
+mod replace;
+pub mod reseal;
 mod save;
 pub mod seal;
 mod shamir;
@@ -39,7 +44,7 @@ pub enum Version {
     V2 = 2,
 }
 
-/// A key, sealed. Only [`Profile::parse`] and [`seal::seal`] make one, so it keeps every rule of
+/// A key, sealed. Only [`Profile::parse`], [`seal::seal`] and [`reseal::reseal`] make one, so it keeps every rule of
 /// the format; whether it is whole shows when it is opened.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Profile {

@@ -149,7 +149,7 @@ pub fn open(profile: &Profile, secrets: &[(usize, &ProviderSecret)]) -> Result<O
 }
 
 /// Opens a provider's share: AES-256-GCM over `x ‖ y`, 33 bytes and a tag of 16.
-fn open_share(provider: &Provider, secret: &ProviderSecret) -> Result<Share, OpenError> {
+pub(super) fn open_share(provider: &Provider, secret: &ProviderSecret) -> Result<Share, OpenError> {
     let wrong = |_| OpenError::WrongSecret { provider: provider.id.clone() };
     let (sealed, tag) = provider.encrypted_share.split_at(33);
     let mut plain = Zeroizing::new([0; 33]);

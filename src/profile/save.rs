@@ -36,18 +36,7 @@ impl Store {
     /// # Errors
     /// There is a profile of that name already, or the operating system refuses something.
     pub fn save(&mut self, profile: &Profile) -> Result<()> {
-        let name = profile.name();
-        check_name(name)?;
-        let file = self.file(name);
-        let tried = format!("writing profile {}", file.display());
-        if profile.version() != Version::V2 {
-            return Err(Error::new(
-                Class::Internal,
-                tried,
-                "a profile of version 1, which is read only",
-                "This is a fault of the program: report it.",
-            ));
-        }
+        let (name, tried) = (profile.name(), self.check_new(profile)?);
         self.create()?;
         let dir = self.directory()?;
         let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
@@ -90,6 +79,21 @@ impl Store {
         self.sync_names(dir).map_err(refused)
     }
 
+    /// Refuses what is never written; else what is tried, for errors.
+    pub(super) fn check_new(&self, profile: &Profile) -> Result<String> {
+        check_name(profile.name())?;
+        let tried = format!("writing profile {}", self.file(profile.name()).display());
+        if profile.version() == Version::V2 {
+            return Ok(tried);
+        }
+        Err(Error::new(
+            Class::Internal,
+            tried,
+            "a profile of version 1, which is read only",
+            "This is a fault of the program: report it.",
+        ))
+    }
+
     /// The directory, to write to; created where it is absent.
     ///
     /// # Errors
@@ -99,7 +103,16 @@ impl Store {
         self.directory()
     }
 
-    fn directory(&self) -> Result<&File> {
+    /// The lock on the directory, under which its files are written; the directory is created where it
+    /// is absent. `tried` is for the error.
+    ///
+    /// # Errors
+    /// As [`Self::writable`]; or another run holds it for too long.
+    pub fn lock(&mut self, tried: &str) -> Result<Locked> {
+        lock(self.writable()?, tried)
+    }
+
+    pub(super) fn directory(&self) -> Result<&File> {
         self.dir.as_ref().ok_or_else(|| {
             Error::new(
                 Class::Permission,
@@ -158,7 +171,7 @@ impl Store {
 
     /// Syncs the directory, and its name in the one above: whoever made it need not have, or was
     /// killed before.
-    fn sync_names(&self, dir: &File) -> io::Result<()> {
+    pub(super) fn sync_names(&self, dir: &File) -> io::Result<()> {
         dir.sync_all()?;
         let resolved = fs::canonicalize(&self.path)?;
         File::open(resolved.parent().unwrap_or(Path::new("/")))?.sync_all()
@@ -169,19 +182,25 @@ impl Store {
         if self.dir.is_some() {
             return Ok(());
         }
+        let mut is_new = false;
         match DirBuilder::new().mode(0o700).create(&self.path) {
-            Ok(()) => {}
+            Ok(()) => is_new = true,
             // Somebody else was quicker: what is there is checked as always.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(failed(
                     format!("creating state directory {}", self.path.display()),
                     error,
-                    "Nothing was enrolled. Mount the directory above it, writable.",
+                    "Nothing was written. Mount the directory above it, writable.",
                 ));
             }
         }
         self.dir = Self::open(&self.path)?.dir;
+        if is_new {
+            let dir = self.directory()?;
+            let tried = || format!("syncing state directory {}", self.path.display());
+            self.sync_names(dir).map_err(|error| failed(tried(), error, WRITABLE))?;
+        }
         Ok(())
     }
 }
@@ -192,8 +211,8 @@ fn temporary(name: &str) -> String {
 }
 
 /// The lock on the directory under which its files are written, until it is dropped.
-fn lock(dir: &File, tried: &str) -> Result<Locked> {
-    let failed = |error| failed(tried.to_owned(), error, "Nothing was enrolled.");
+pub(super) fn lock(dir: &File, tried: &str) -> Result<Locked> {
+    let failed = |error| failed(tried.to_owned(), error, "Nothing was written.");
     let dir = dir.try_clone().map_err(failed)?;
     exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
         Some(error) => failed(error),

@@ -77,40 +77,61 @@ fn seal_with(
         providers: Vec::with_capacity(providers.len()),
     };
     let mut secrets = Vec::with_capacity(providers.len());
-    for (NewProvider { id, kind, secret }, share) in providers.into_iter().zip(&shares) {
-        let Some(mut params) = kind.to_params() else {
-            return Err(fault(format!("provider {id} is of a kind that is read only")));
-        };
-        params.insert("share_index".into(), share.x.to_string());
-        let mut provider = Provider {
-            kind,
-            id,
-            encrypted_share: [0; 49],
-            nonce: [0; 12],
-            share_salt: [0; 32],
-            params,
-            share_index: Some(share.x),
-        };
-        random(&mut provider.share_salt)?;
-        random(&mut provider.nonce)?;
-        seal_share(&mut provider, share, &secret).ok_or_else(|| fault("AES-GCM failed".into()))?;
+    for (new, share) in providers.into_iter().zip(&shares) {
+        let (provider, secret) = provider(new, share, &mut random, &fault)?;
         profile.providers.push(provider);
         secrets.push(secret);
     }
     profile.integrity = integrity(&profile, &master);
 
-    // Every rule of the format is in the parser, and only there.
-    match Profile::parse(&profile.to_toml()) {
-        Ok(read) if read == profile => {}
-        Ok(_) => return Err(fault("it reads back as another profile".into())),
-        Err(reason) => return Err(fault(reason)),
-    }
     let given: Vec<_> = secrets.iter().enumerate().collect();
-    let opened = open(&profile, &given).map_err(|error| fault(error.to_string()))?;
+    let opened = checked(&profile, &given, &fault)?;
     if !bool::from(opened.master.as_bytes().ct_eq(&*master)) {
         return Err(fault("it opens to another key".into()));
     }
     Ok((profile, opened))
+}
+
+/// A provider with its share sealed to it, and its secret. Draws share salt and nonce.
+pub(super) fn provider(
+    new: NewProvider,
+    share: &Share,
+    random: &mut impl FnMut(&mut [u8]) -> error::Result<()>,
+    fault: &impl Fn(String) -> Error,
+) -> error::Result<(Provider, ProviderSecret)> {
+    let NewProvider { id, kind, secret } = new;
+    let Some(mut params) = kind.to_params() else {
+        return Err(fault(format!("provider {id} is of a kind that is read only")));
+    };
+    params.insert("share_index".into(), share.x.to_string());
+    let mut provider = Provider {
+        kind,
+        id,
+        encrypted_share: [0; 49],
+        nonce: [0; 12],
+        share_salt: [0; 32],
+        params,
+        share_index: Some(share.x),
+    };
+    random(&mut provider.share_salt)?;
+    random(&mut provider.nonce)?;
+    seal_share(&mut provider, share, &secret).ok_or_else(|| fault("AES-GCM failed".into()))?;
+    Ok((provider, secret))
+}
+
+/// Opens a profile that is about to be written, as it will be read.
+pub(super) fn checked(
+    profile: &Profile,
+    secrets: &[(usize, &ProviderSecret)],
+    fault: &impl Fn(String) -> Error,
+) -> error::Result<Opened> {
+    // Every rule of the format is in the parser, and only there.
+    match Profile::parse(&profile.to_toml()) {
+        Ok(read) if read == *profile => {}
+        Ok(_) => return Err(fault("it reads back as another profile".into())),
+        Err(reason) => return Err(fault(reason)),
+    }
+    open(profile, secrets).map_err(|error| fault(error.to_string()))
 }
 
 /// Seals a share into its provider, whose nonce and share salt are drawn already.

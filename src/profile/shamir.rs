@@ -52,6 +52,11 @@ pub fn combine(shares: &[Share]) -> Option<Zeroizing<[u8; 32]>> {
     usable.then(|| interpolate(shares, 0))
 }
 
+/// The share at the index `x`, from shares that are enough to give the secret.
+pub fn share_at(shares: &[Share], x: u8) -> Share {
+    Share { x, y: interpolate(shares, x) }
+}
+
 /// The polynomial's values at `at`, by Lagrange's formula.
 fn interpolate(shares: &[Share], at: u8) -> Zeroizing<[u8; 32]> {
     let mut out = Zeroizing::new([0; 32]);

@@ -98,8 +98,8 @@ fn cost(what: &str, boots: usize, pins: usize, tries: u8, before: Before) -> (u6
 
 /// How many tags that many wrong PINs have.
 fn tags(machine: &Machine, pins: usize) -> u64 {
-    let record = machine.state.join(format!("card-{}-{}.pins", Yubikey::SERIAL, machine.guid(0)));
-    let record: toml::Table = fs::read_to_string(record).unwrap().parse().unwrap();
+    let record = fs::read_to_string(machine.state.join("pin-guard")).unwrap();
+    let record: toml::Table = record.parse().unwrap();
     let key = base16ct::lower::decode_vec(record["key"].as_str().unwrap()).unwrap();
     let tag = |number| {
         let padded: [u8; 8] =

@@ -9,17 +9,6 @@ use crate::support::{Machine, Nitrokey, Output, TestCard, Yubikey};
 
 const IMPORTED: &str = "9d=1111111111111111111111111111111111111111111111111111111111111111";
 
-/// The file of the root that vouches for the card.
-fn root_of(machine: &Machine, card: &Yubikey) -> PathBuf {
-    let memory = card.memory();
-    let der = base16ct::mixed::decode_vec(memory["attestation_root"].as_str().unwrap()).unwrap();
-    let digits = <base64ct::Base64 as base64ct::Encoding>::encode_string(&der);
-    let path = machine.dir().join("root.pem");
-    let armor = |what| format!("-----{what} CERTIFICATE-----\n");
-    fs::write(&path, format!("{}{digits}\n{}", armor("BEGIN"), armor("END"))).unwrap();
-    path
-}
-
 /// The file of the root of another maker.
 fn another_root(machine: &Machine) -> PathBuf {
     let path = machine.dir().join("other.pem");
@@ -53,7 +42,7 @@ fn a_key_that_the_card_made_is_enrolled_and_the_root_recorded() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     machine
-        .vault(&card, attestation("required", &[another_root(&machine), root_of(&machine, &card)]));
+        .vault(&card, attestation("required", &[another_root(&machine), card.root_file(&machine)]));
     // First a key is generated, and then the one that is there is enrolled again.
     for generated in [1, 1] {
         assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
@@ -105,7 +94,7 @@ fn without_the_right_root_nothing_is_generated_or_enrolled() {
 fn plan_foretells_the_attestation() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
-    machine.vault(&card, attestation("required", &[root_of(&machine, &card)]));
+    machine.vault(&card, attestation("required", &[card.root_file(&machine)]));
     let output = machine.run(&["plan"]).exits(0);
     prints(
         &output,
@@ -118,7 +107,7 @@ fn plan_foretells_the_attestation() {
 fn an_imported_key_is_enrolled_only_where_that_is_allowed() {
     let machine = Machine::new(1);
     let card = Yubikey::with(&machine, 0, &["--slot-key", IMPORTED]);
-    let roots = [root_of(&machine, &card)];
+    let roots = [card.root_file(&machine)];
     machine.vault(&card, attestation("required", &roots));
     let output = machine.apply().exits(16);
     output.says(&["none of the key in slot 9d", "the card did not make it itself"]);
@@ -164,7 +153,7 @@ fn roots_that_can_not_be_read_are_a_bad_spec() {
 fn what_the_card_attests_has_to_be_about_this_card() {
     let machine = Machine::new(1);
     let card = Yubikey::with(&machine, 0, &["--slot-key", "9d=generate"]);
-    let roots = [root_of(&machine, &card)];
+    let roots = [card.root_file(&machine)];
     machine.vault(&card, attestation("required", &roots));
     // Its attestation key is another one than its certificate says.
     let dir = card.retire();
@@ -197,7 +186,7 @@ fn another_card_of_the_same_serial_is_named() {
             &card,
             match policy {
                 "off" => json!({}),
-                _ => attestation(policy, &[root_of(&machine, &card)]),
+                _ => attestation(policy, &[card.root_file(&machine)]),
             },
         );
         assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
@@ -218,7 +207,7 @@ fn another_card_of_the_same_serial_is_named() {
 fn a_card_that_was_reset_is_no_other_card() {
     let machine = Machine::new(1);
     let card = Yubikey::with(&machine, 0, &["--slot-key", "9d=generate"]);
-    machine.vault(&card, attestation("required", &[root_of(&machine, &card)]));
+    machine.vault(&card, attestation("required", &[card.root_file(&machine)]));
     assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
     let dir = card.retire();
     let path = dir.path().join("card.json");

@@ -6,7 +6,7 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::json;
 
 use super::{enroll::on_both_cards, publishing::read_only};
-use crate::support::{Machine, Nitrokey, TestCard, Yubikey, ram::Ram};
+use crate::support::{Client, Machine, Nitrokey, TestCard, Yubikey, ram::Ram};
 
 on_both_cards!(
     a_rejected_pin_is_not_presented_again_before_it_changes,
@@ -45,10 +45,16 @@ fn what_was_rejected_is_forgotten_on_request<C: TestCard>() {
     let pin = machine.secret_file("vault.pin", "583920");
     machine.vault(&card, json!({ "pin": pin }));
     machine.apply().exits(15);
-    let guid = machine.guid(0);
+    let refused = machine.apply().exits(14).stderr;
+    let (_, argument) = refused.split_once("pin forget --card ").unwrap();
+    let argument = argument.split('`').next().unwrap();
     let other = machine.run(&["pin", "forget", "--card", "77"]).exits(0);
-    assert_eq!(other.stdout, "Nothing was remembered of its PINs.\n");
-    let this = machine.run(&["pin", "forget", "--card", &guid]).exits(0);
+    assert!(
+        other.stdout.starts_with("Nothing was remembered of the PINs of card 77.\n"),
+        "{other}"
+    );
+    assert!(other.stdout.contains(argument), "{other}");
+    let this = machine.run(&["pin", "forget", "--card", argument]).exits(0);
     assert!(this.stdout.contains("its PINs are forgotten"), "{this}");
     machine.apply().exits(15);
     assert_eq!(card.presented(), 2);
@@ -126,12 +132,105 @@ fn a_damaged_record_keeps_the_pin_back() {
     let card = Yubikey::new(&machine, 0);
     machine.vault(&card, json!({}));
     machine.apply().exits(0);
-    let mut files = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
-    let record = files.find(|path| path.extension().is_some_and(|e| e == "pins"));
-    fs::write(record.unwrap(), "version = 1").unwrap();
+    fs::write(machine.state.join("pin-guard"), "version = 1").unwrap();
     let presented = card.presented();
     machine.apply().exits(14).says(&["is damaged", "pin forget --card 90210001"]);
     assert_eq!(card.presented(), presented);
     machine.run(&["pin", "forget", "--card", "90210001"]).exits(0);
     machine.apply().exits(0);
+}
+
+/// The card was pulled while it checked a wrong PIN, and then its tries were too few, and then somebody
+/// restored them by hand: what became of the PIN was seen while that could be told.
+#[test]
+fn what_became_of_a_pin_is_settled_also_where_nothing_may_be_presented() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({ "minTries": 3, "cardTimeoutSec": 0 }));
+    machine.secret_file(&format!("{}.pin", Yubikey::NAME), "583920");
+    card.tell("fault ins 20 p2 80 nth 2 remove-after");
+    machine.apply().exits(11);
+    card.insert();
+    machine.apply().exits(14).says(&["tries left for its PIN: 2"]);
+    let mut client = Client::connected(&machine, &card.reader(), "shared");
+    client.select();
+    let pin = base16ct::lower::encode_string(Yubikey::PIN.as_bytes()) + "ffff";
+    assert_eq!(client.status(&format!("0020008008{pin}")), "9000");
+    drop(client);
+    machine.apply().exits(14).says(&["this very PIN was presented"]);
+    assert_eq!((card.presented(), card.tries()), (2, 3));
+}
+
+/// Two units at once, on a machine that has no state directory yet.
+#[test]
+fn runs_that_start_before_there_is_a_state_directory_know_of_each_other() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    fs::remove_dir(&machine.state).unwrap();
+    let pin = machine.secret_file("wrong.pin", "583920");
+    let spec = |name: &str, slot: &str, other: &str| {
+        let key = machine.key(&card, json!({ "pin": pin, "slot": slot }));
+        machine.own_spec(name, key, &[other])
+    };
+    let specs = [spec("one", "9d", "two"), spec("two", "82", "one")];
+    // The first one holds its turn until the second waits for it.
+    card.tell("fault ins 20 p2 80 nth 1 hang");
+    let one = machine.start_with(&specs[0]);
+    card.tell("wait hang");
+    let mut two = machine.start_with(&specs[1]);
+    two.wait_for("waiting for another run to be done with the card");
+    card.tell("release");
+    machine.finish(one).exits(15);
+    machine.finish(two).exits(14).says(&["rejected this very PIN", "key one"]);
+    assert_eq!((card.presented(), card.tries()), (1, 2));
+}
+
+/// A copy of an imported key has a PIN of its own: what one card makes of a PIN is not the other's.
+#[test]
+fn a_card_with_a_copy_of_the_key_is_a_card_of_its_own() {
+    let machine = Machine::new(1);
+    let key = ["--slot-key", &format!("9d={}", "1".repeat(64))];
+    let card = Yubikey::with(&machine, 0, &key);
+    machine.vault(&card, json!({}));
+    machine.apply().exits(0);
+    let first = card.retire();
+    let copy = Yubikey::with(&machine, 0, &[&key[..], &["--serial", "77"]].concat());
+    let copy = copy.with_pin(&machine, "999999");
+    machine.apply().exits(15).says(&["tries left: 2"]);
+    machine.apply().exits(14).says(&["card 77 rejected this very PIN"]);
+    drop(copy.retire());
+    let card = Yubikey::at(&machine, 0, first, &[]);
+    machine.apply().exits(0);
+    assert_eq!(card.tries(), 3);
+}
+
+/// The status word has room for 15 tries only.
+#[test]
+fn more_than_15_tries_are_counted() {
+    let machine = Machine::new(1);
+    let card = Yubikey::with(&machine, 0, &["--pin-tries", "20"]);
+    let pin = machine.secret_file("wrong.pin", "583920");
+    machine.vault(&card, json!({ "pin": pin, "cardTimeoutSec": 0 }));
+    card.tell("fault ins 20 p2 80 nth 2 remove-after");
+    machine.apply().exits(11);
+    card.insert();
+    machine.apply().exits(14).says(&["this very PIN was presented", "tries left then: 19"]);
+    assert_eq!((card.presented(), card.tries()), (1, 19));
+}
+
+/// An accepted PIN that was changed on the card, and no answer to tell it: the run writes down that it
+/// does not know.
+#[test]
+fn a_proven_pin_without_an_answer_is_presented_once() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({ "cardTimeoutSec": 0 }));
+    machine.apply().exits(0);
+    let card = card.with_pin(&machine, "704194");
+    card.tell("fault ins 20 p2 80 nth 2 remove-after");
+    machine.apply().exits(11);
+    card.insert();
+    let before = card.presented();
+    machine.apply().exits(14).says(&["this very PIN was presented"]);
+    assert_eq!((card.presented(), card.tries()), (before, 2));
 }

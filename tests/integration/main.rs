@@ -15,6 +15,7 @@ mod enroll;
 mod guard;
 mod management;
 mod messages;
+mod overwrite;
 mod pin;
 mod policies;
 mod profiles;

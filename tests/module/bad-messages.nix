@@ -160,6 +160,13 @@ let
       enable = false;
       users = [ "alice" ];
     };
+    abandon-without-fingerprint = vault {
+      mode = "overwrite";
+      overwrite.abandonProfile = true;
+    };
+    overwrite-without-mode = vault {
+      overwrite.fingerprint = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    };
     shipped-with-passphrase = other (
       ask
       // {

@@ -5,12 +5,16 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::run::rejected;
 use super::world::{
     Attests, Card, Content, DECLARED, Job, KEYS, Policies, Profile, SEALED_SLOT, Tells, World,
+    either_sign,
 };
 use crate::{
-    card::{CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy},
+    card::{
+        CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy, fingerprint,
+    },
     guard::History,
     spec::{
-        self, Attestation, AttestationPolicy, Enroll, Key, ManagementKeySource, Mode, PinSource,
+        self, Attestation, AttestationPolicy, Enroll, Key, ManagementKeySource, Mode, Overwrite,
+        PinSource,
     },
 };
 
@@ -100,13 +104,9 @@ pub fn slot() -> impl Strategy<Value = SlotState> {
         3 => (0_usize..2).prop_map(|key| Ok(KEYS[key])),
         1 => Just(Err("P-384".into())),
     ];
-    let key = (public, option::of(policies())).prop_map(|(public, policies)| {
-        SlotState::Key(SlotKey {
-            public,
-            policies,
-            source: KeySource::Metadata,
-            is_generated: true,
-        })
+    let source = select(vec![KeySource::Metadata, KeySource::Metadata, KeySource::Certificate]);
+    let key = (public, option::of(policies()), source).prop_map(|(public, policies, source)| {
+        SlotState::Key(SlotKey { public, policies, source, is_generated: true })
     });
     prop_oneof![key, Just(SlotState::Empty), Just(SlotState::Unknown)]
 }
@@ -119,19 +119,21 @@ pub fn key() -> impl Strategy<Value = Key> {
         2 => Just(Some(PinSource::Ask)),
     ];
     let rare = || prop::bool::weighted(0.1);
+    let mode = (prop::bool::weighted(0.4), option::weighted(0.8, overwrite()));
     let attestation = prop_oneof![
         3 => Just(AttestationPolicy::Off),
         1 => Just(AttestationPolicy::IfAvailable),
         1 => Just(AttestationPolicy::Required),
     ];
-    let seldom = (rare(), rare(), [rare(), rare()]);
-    (policies(), pin, management_key(), attestation, seldom).prop_map(
+    let seldom = (rare(), rare(), rare());
+    (policies(), pin, management_key(), attestation, seldom, mode).prop_map(
         |(
             (pin_policy, touch_policy),
             pin,
             management_key,
             policy,
-            (declared, never, [overwrite, other_slot]),
+            (declared, never, other_slot),
+            (overwrites, overwrite),
         )| Key {
             slot: if other_slot { "82".parse().expect("a slot") } else { SEALED_SLOT },
             pin_policy,
@@ -141,10 +143,20 @@ pub fn key() -> impl Strategy<Value = Key> {
             attestation: Attestation { policy, roots: Vec::new() },
             profile_id: declared.then(|| id(DECLARED)),
             enroll: if never { Enroll::Never } else { Enroll::Auto },
-            mode: if overwrite { Mode::Overwrite } else { Mode::UseExisting },
+            mode: if overwrites { Mode::Overwrite } else { Mode::UseExisting },
+            overwrite,
             ..Key::default()
         },
     )
+}
+
+/// Which key may be destroyed: by its fingerprint, or by that of its negative.
+fn overwrite() -> impl Strategy<Value = Overwrite> {
+    let named = (0_usize..2, 0_usize..2);
+    (option::weighted(0.9, named), any::<bool>()).prop_map(|(named, abandon_profile)| Overwrite {
+        fingerprint: named.map(|(key, sign)| fingerprint(&either_sign(&KEYS[key])[sign])),
+        abandon_profile,
+    })
 }
 
 /// A profile's id, read as the spec reads it.
@@ -162,11 +174,10 @@ fn job(cards: usize) -> impl Strategy<Value = Job> {
             Profile { id_is_declared, threshold, enrolled, knows_source, policies }
         },
     );
-    (key(), option::of(profile), prop::bool::weighted(0.1)).prop_map(|(key, profile, orphan)| Job {
-        key,
-        profile,
-        orphan,
-    })
+    let dependent = option::weighted(0.1, 0_usize..2);
+    (key(), option::of(profile), prop::bool::weighted(0.1), dependent).prop_map(
+        |(key, profile, orphan, dependent)| Job { key, profile, orphan, dependent, record: None },
+    )
 }
 
 /// Any world.
@@ -175,7 +186,13 @@ pub fn world() -> impl Strategy<Value = World> {
         let jobs = vec(job(cards.len()), 1..=3);
         let vanishes = vec(0_usize..12, 0..=3);
         (Just(cards), jobs, vanishes, prop::bool::weighted(0.8)).prop_map(
-            |(cards, jobs, vanishes, comes_back)| World { cards, jobs, vanishes, comes_back },
+            |(cards, jobs, vanishes, comes_back)| World {
+                cards,
+                jobs,
+                vanishes,
+                comes_back,
+                killed: None,
+            },
         )
     })
 }
@@ -189,6 +206,7 @@ pub fn good_world() -> impl Strategy<Value = World> {
         world.comes_back = true;
         let job = &mut world.jobs[0];
         job.orphan = false;
+        job.dependent = None;
         job.key.slot = SEALED_SLOT;
         job.key.enroll = Enroll::Auto;
         job.key.mode = Mode::UseExisting;
@@ -225,6 +243,33 @@ pub fn good_world() -> impl Strategy<Value = World> {
         for &mut (card, key) in job.profile.iter_mut().flat_map(|p| &mut p.enrolled) {
             world.cards[card].content = Content::Key(key);
         }
+        world
+    })
+}
+
+/// A world in which nothing speaks against overwriting the key of one card.
+pub fn good_overwriting() -> impl Strategy<Value = World> {
+    (good_world(), 0_usize..2).prop_map(|(mut world, sign)| {
+        let job = &mut world.jobs[0];
+        job.key.mode = Mode::Overwrite;
+        job.key.management_key.get_or_insert(ManagementKeySource::FactoryDefault);
+        job.key.profile_id = None;
+        let (card, key) = match &mut job.profile {
+            Some(profile) => {
+                // Each card has a key of its own.
+                let number = |(index, (card, _)): (usize, &mut (usize, usize))| (*card, index);
+                profile.enrolled = profile.enrolled.iter_mut().enumerate().map(number).collect();
+                profile.enrolled[0]
+            }
+            None => (0, 0),
+        };
+        let abandon_profile = true;
+        let named = fingerprint(&either_sign(&KEYS[key])[sign]);
+        job.key.overwrite = Some(Overwrite { fingerprint: Some(named), abandon_profile });
+        for &(card, key) in job.profile.iter().flat_map(|p| &p.enrolled) {
+            world.cards[card].content = Content::Key(key);
+        }
+        world.cards[card].content = Content::Key(key);
         world
     })
 }

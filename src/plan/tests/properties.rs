@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 
 use super::{
-    super::{Refusal, Step},
+    super::{Refusal, Sealing, Step},
     generate::{good_world, world},
-    world::{Card, Content, End, Moment, SEALED_SLOT, Tells, Trace, World},
+    world::{Card, Content, End, Moment, SEALED_SLOT, Tells, Trace, World, names},
 };
 use crate::{
-    card::{PinPolicy, SlotState},
+    card::{KeySource, PinPolicy, SlotState},
     guard::History,
-    spec::{Enroll, ManagementKeySource, PinSource},
+    spec::{Enroll, ManagementKeySource, Mode, PinSource},
 };
 
 /// Runs the world and judges each of its moments.
@@ -35,7 +35,7 @@ fn card(moment: &Moment) -> &Card {
 fn takes_pin(world: &World, moment: &Moment) -> bool {
     let key = &world.jobs[moment.job].key;
     key.pin_policy != PinPolicy::Never
-        || moment.step == Step::Generate
+        || matches!(moment.step, Step::Generate(_))
             && key.management_key == Some(ManagementKeySource::Protected)
 }
 
@@ -47,14 +47,15 @@ proptest! {
     fn rule_3_nothing_is_enrolled_where_that_is_not_allowed(world in world()) {
         always(&world, "enrolled", |moment, _| {
             let job = &world.jobs[moment.job];
-            let makes = matches!(moment.step, Step::Generate | Step::Enroll);
+            let makes = matches!(moment.step, Step::Generate(_) | Step::Enroll(_));
             let allowed = job.profile.is_none()
                 && job.key.profile_id.is_none()
                 && job.key.enroll == Enroll::Auto;
             if job.profile.is_none() && !allowed {
                 return false;
             }
-            !makes || allowed && !job.orphan
+            // Of a profile that is replaced, see `overwriting`.
+            !makes || allowed && !job.orphan || moment.known.doomed(&job.key).is_some()
         })?;
     }
 
@@ -76,16 +77,21 @@ proptest! {
             job.profile.as_ref().is_none_or(|profile| {
                 (job.key.profile_id.is_none() || profile.id_is_declared)
                     && job.key.slot == SEALED_SLOT
-                    && profile.enrolled.len() >= profile.threshold
+                    && (profile.enrolled.len() >= profile.threshold
+                        || moment.known.doomed(&job.key).is_some()
+                        || moment.known.enrolled)
             })
         })?;
     }
 
-    /// Rule 4: a key is generated only where there is none, whatever the card says.
+    /// Rule 4: without mode "overwrite", a key is generated only where there is none, whatever the card
+    /// says. See also `overwriting`.
     #[test]
     fn rule_4_keys_are_generated_in_empty_slots_only(world in world()) {
         always(&world, "generated", |moment, _| {
-            moment.step != Step::Generate || card(moment).content == Content::Empty
+            !matches!(moment.step, Step::Generate(_))
+                || card(moment).content == Content::Empty
+                || world.jobs[moment.job].key.mode == Mode::Overwrite
         })?;
     }
 
@@ -166,14 +172,25 @@ proptest! {
             let Some(session) = &moment.known.session else { return false };
             let (job, card) = (&world.jobs[moment.job], card(moment));
             let Tells::Truth { policies } = card.tells else { return session.slot.is_some() };
+            let overwrites = job.key.mode == Mode::Overwrite;
+            // A key that was made in this run is recorded as ours.
+            let ours = moment.on_disk.record.is_some();
+            let named = |key| names(&job.key, key);
             let right = match (&job.profile, session.provider, card.content) {
-                (Some(profile), Some(index), Content::Key(key)) => profile.enrolled[index].1 == key,
-                (None, None, Content::Key(_)) => true,
+                (Some(profile), Some(index), Content::Key(key)) => {
+                    profile.enrolled[index].1 == key || overwrites && ours
+                }
+                (None, None, Content::Key(key)) => !overwrites || ours || named(key),
                 (None, None, Content::Empty) => job.key.management_key.is_some(),
+                (Some(profile), Some(index), Content::Empty) => named(profile.enrolled[index].1),
                 _ => false,
             };
             let declared = (job.key.pin_policy, job.key.touch_policy);
-            let agree = !policies || card.content == Content::Empty || card.policies == declared;
+            let destroyed = matches!(card.content, Content::Key(key) if named(key));
+            let agree = !policies
+                || card.content == Content::Empty
+                || card.policies == declared
+                || destroyed;
             session.slot != Some(SlotState::Unknown) && right && agree
         })?;
     }
@@ -182,7 +199,7 @@ proptest! {
     #[test]
     fn rule_6_keys_with_other_policies_are_not_used(world in world()) {
         always(&world, "used", |moment, _| {
-            if !matches!(moment.step, Step::Enroll | Step::OpenShare(_)) {
+            if !matches!(moment.step, Step::Enroll(_) | Step::OpenShare(_)) {
                 return true;
             }
             let (key, card) = (&world.jobs[moment.job].key, card(moment));
@@ -197,7 +214,7 @@ proptest! {
         always(&world, "came first", |moment, _| {
             let uses = matches!(
                 moment.step,
-                Step::ProbeSlot | Step::Generate | Step::Enroll | Step::OpenShare(_)
+                Step::ProbeSlot | Step::Generate(_) | Step::Enroll(_) | Step::OpenShare(_)
             );
             let verified = moment.known.session.as_ref().is_some_and(|s| s.verified);
             !uses || !takes_pin(&world, moment) || verified
@@ -210,22 +227,30 @@ proptest! {
     fn rule_6_no_pin_is_presented_where_none_is_needed(world in world()) {
         always(&world, "presented", |moment, _| {
             let key = &world.jobs[moment.job].key;
-            let is_empty = moment.known.session.as_ref().is_some_and(|session| {
+            let generates = moment.known.session.as_ref().is_some_and(|session| {
                 session.slot == Some(SlotState::Empty)
+                    || matches!(card(moment).content, Content::Key(held) if names(key, held))
             });
             moment.step != Step::PresentPin
                 || key.pin_policy != PinPolicy::Never
-                || key.management_key == Some(ManagementKeySource::Protected) && is_empty
+                || key.management_key == Some(ManagementKeySource::Protected) && generates
         })?;
     }
 
-    /// Rule 7: "I don't know" never leads to a key being generated: the card has to say "empty".
+    /// Rule 7: "I don't know" never leads to a key being generated: the card has to say "empty", or which
+    /// key it holds.
     #[test]
-    fn rule_7_only_empty_leads_to_generate(world in world()) {
+    fn rule_7_only_what_is_known_leads_to_generate(world in world()) {
         always(&world, "generated", |moment, _| {
-            moment.step != Step::Generate
-                || moment.known.session.as_ref().and_then(|s| s.slot.as_ref())
-                    == Some(&SlotState::Empty)
+            let slot = moment.known.session.as_ref().and_then(|s| s.slot.as_ref());
+            match (moment.step, slot) {
+                (Step::Generate(None), slot) => slot == Some(&SlotState::Empty),
+                (Step::Generate(Some(_)), Some(SlotState::Key(found))) => {
+                    found.source != KeySource::Certificate
+                }
+                (Step::Generate(Some(_)), _) => false,
+                _ => true,
+            }
         })?;
     }
 
@@ -239,7 +264,7 @@ proptest! {
             let cards = world.jobs[job].profile.as_ref().map_or(1, |p| p.threshold);
             let steps = moments.count();
             prop_assert!(*end != End::Endless);
-            prop_assert!(steps <= 18 * (cards + vanished) + 1, "{steps} steps, {vanished} vanished");
+            prop_assert!(steps <= 22 * (cards + 1 + vanished) + 1, "{steps} steps, {vanished} vanished");
         }
     }
 
@@ -256,7 +281,8 @@ proptest! {
                 prop_assert!(pair[0].vanished || pair[0].step != pair[1].step, "{:?}", pair);
                 let searches = pair[1].step == Step::FindCard;
                 let has_session = pair[1].known.session.is_some();
-                prop_assert_eq!(searches, !has_session && pair[1].step != Step::Publish);
+                let needs_card = !matches!(pair[1].step, Step::Publish | Step::EndRecord);
+                prop_assert_eq!(searches, !has_session && needs_card);
             }
         }
     }
@@ -272,7 +298,8 @@ proptest! {
             prop_assert_eq!(published, usize::from(*end == End::Done));
             if let (End::Done, Some(profile)) = (end, &world.jobs[job].profile) {
                 let opened = moments().filter(|m| matches!(m.step, Step::OpenShare(_)) && !m.vanished);
-                prop_assert_eq!(opened.count(), profile.threshold);
+                let renewed = moments().any(|m| m.step == Step::Enroll(Sealing::Renewed));
+                prop_assert_eq!(opened.count(), if renewed { 0 } else { profile.threshold });
             }
         }
     }
@@ -282,7 +309,8 @@ proptest! {
     fn no_step_comes_before_what_it_rests_on(world in world()) {
         for end in world.run().ends {
             let faults = ["a step without a card", "a step without a session", "no profile to open",
-                "not a step on a card", "an answer for another card"];
+                "not a step on a card", "an answer for another card",
+                "too few shares to seal it again", "not a profile to write"];
             prop_assert!(!matches!(end, End::Failed(why) if faults.contains(&why)), "{end:?}");
         }
     }

@@ -4,7 +4,7 @@
 
 use expect_test::{Expect, expect};
 
-use super::super::{Mistrust, Refusal};
+use super::super::{Hazard, Mistrust, Refusal};
 use crate::{
     card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
     error::Class,
@@ -25,15 +25,6 @@ const SLOT: Slot = Slot::KEY_MANAGEMENT;
 #[test]
 fn before_a_card_is_looked_for() {
     let id = || "0123456789abcdef0123456789abcdef".to_owned();
-    check(
-        &Refusal::OverwriteNotYet,
-        Class::Spec,
-        &expect![[r#"
-        tried: key vault: enrolling with mode "overwrite"
-        found: this version overwrites no key
-        advice: Set security.cryptkey.keys.vault.mode to "use-existing", or empty the slot by hand.
-    "#]],
-    );
     check(
         &Refusal::ProfileLost { id: id() },
         Class::Profile,
@@ -176,6 +167,79 @@ fn about_the_slot() {
 }
 
 #[test]
+fn about_what_would_be_destroyed() {
+    let (found, declared) = (Fingerprint([2; 32]), Fingerprint([1; 32]));
+    let check = |hazard, class, text: Expect| check(&Refusal::Overwrite(hazard), class, &text);
+    check(
+        Hazard::NotNamed { slot: SLOT, found, declared: None },
+        Class::KeyChanged,
+        expect![[r#"
+        tried: key vault: checking the key that is to be overwritten
+        found: slot 9d holds SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI, and the spec names no key that may be destroyed
+        advice: Nothing was destroyed. To use that key, set security.cryptkey.keys.vault.mode = "use-existing". To destroy it, and all that only it opens, for good: `security.cryptkey.keys.vault.overwrite.fingerprint = "SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";`.
+    "#]],
+    );
+    let declared = Some(declared);
+    check(
+        Hazard::NotNamed { slot: SLOT, found, declared },
+        Class::KeyChanged,
+        expect![[r#"
+        tried: key vault: checking the key that is to be overwritten
+        found: slot 9d holds SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI, and the key that the spec has destroyed is SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+        advice: Nothing was destroyed. To use that key, set security.cryptkey.keys.vault.mode = "use-existing". To destroy it, and all that only it opens, for good: `security.cryptkey.keys.vault.overwrite.fingerprint = "SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";`.
+    "#]],
+    );
+    let profile = "/var/lib/cryptkey/desk.toml".to_owned();
+    check(
+        Hazard::Dependent { profile, key: found },
+        Class::Profile,
+        expect![[r#"
+        tried: key vault: checking the key that is to be overwritten
+        found: /var/lib/cryptkey/desk.toml, the profile of another key, is sealed to SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI
+        advice: Nothing was destroyed. Choose another slot with security.cryptkey.keys.vault.slot; or, only if every secret of that other key may be lost, move its profile out of the state directory.
+    "#]],
+    );
+    check(
+        Hazard::LastOpener { threshold: 2, others: 1 },
+        Class::Profile,
+        expect![[r#"
+        tried: key vault: checking the key that is to be overwritten
+        found: its profile is sealed to that key and takes 2 of its providers to open, of which this version can open 1 without it
+        advice: Nothing was destroyed. If it has other cards, list them in security.cryptkey.keys.vault.cards. Only if every secret of this key may change, set security.cryptkey.keys.vault.overwrite.abandonProfile = true: the profile is kept under a dated name, and a new one is made.
+    "#]],
+    );
+    let profile = "/nix/store/vault.toml".to_owned();
+    check(
+        Hazard::ShippedDoomed { profile },
+        Class::Spec,
+        expect![[r#"
+        tried: key vault: checking the key that is to be overwritten
+        found: /nix/store/vault.toml, which the configuration ships, is sealed to it
+        advice: Nothing was destroyed. Such a profile is never replaced. Remove security.cryptkey.keys.vault.overwrite.fingerprint, or security.cryptkey.keys.vault.profile.
+    "#]],
+    );
+    check(
+        Hazard::AbandonForbidden { option: "profileId" },
+        Class::Spec,
+        expect![[r#"
+        tried: key vault: giving its profile up for a new one
+        found: profileId forbids a new one
+        advice: Nothing was destroyed. Only if every secret of this key may change, remove security.cryptkey.keys.vault.profileId.
+    "#]],
+    );
+    let missing = Refusal::NoManagementKey { factory_default: None, overwrites: true };
+    super::refusals::check(
+        &missing,
+        Class::Spec,
+        &expect![[r#"
+        tried: key vault: enrolling
+        found: generating a key takes the card's management key, of which the spec says nothing
+        advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
+    "#]],
+    );
+}
+
+#[test]
 fn about_what_cannot_serve() {
     let declared = (PinPolicy::Once, TouchPolicy::Never);
     let found = (PinPolicy::Always, TouchPolicy::Cached);
@@ -197,7 +261,7 @@ fn about_what_cannot_serve() {
         advice: Generate a P-256 key in the slot with the maker's tool, or choose another slot with security.cryptkey.keys.vault.slot. Nothing was generated, so that no key was destroyed.
     "#]],
     );
-    let none = Refusal::NoManagementKey { factory_default: Some(false) };
+    let none = Refusal::NoManagementKey { factory_default: Some(false), overwrites: false };
     check(
         &none,
         Class::Spec,
@@ -207,7 +271,7 @@ fn about_what_cannot_serve() {
         advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
     "#]],
     );
-    let factory = Refusal::NoManagementKey { factory_default: Some(true) };
+    let factory = Refusal::NoManagementKey { factory_default: Some(true), overwrites: false };
     check(
         &factory,
         Class::Spec,
@@ -336,12 +400,25 @@ fn about_the_pin() {
             advice: Nothing was presented. Unblock the PIN with the PUK (`ykman piv access unblock-pin`).
         "#]],
     );
-    let when = Rejection { at: "2026-11-21T11:59:59Z".into(), key: "desk".into(), left: 2 };
+    let rejection = Rejection {
+        card: CardName { serial: Serial::new(12_345_678), guid: None },
+        at: "2026-11-21T11:59:59Z".into(),
+        key: "desk".into(),
+        left: 2,
+        told: true,
+    };
+    let untold = Rejection { told: false, ..rejection.clone() };
     check(
-        &Refusal::PinRemembered {
-            card: CardName { serial: Serial::new(12_345_678), guid: None },
-            when,
-        },
+        &Refusal::PinRemembered(untold),
+        Class::PinRefused,
+        &expect![[r#"
+        tried: key vault: unlocking the card
+        found: this very PIN was presented to card 12345678 at 2026-11-21T11:59:59Z for key desk, in a run that did not live to hear the answer, and a try was gone; tries left then: 2
+        advice: Nothing was presented. Correct the PIN that security.cryptkey.keys.vault.pin names. If it is right by now, or always was: `nixos-cryptkey pin forget --card 12345678`.
+    "#]],
+    );
+    check(
+        &Refusal::PinRemembered(rejection),
         Class::PinRefused,
         &expect![[r#"
             tried: key vault: unlocking the card

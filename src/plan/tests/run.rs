@@ -2,8 +2,8 @@
 //! may vanish in the middle of it.
 
 use super::{
-    super::{Known, Next, Session, Step, next},
-    world::{Attests, Card, Content, End, Job, KEYS, Moment, TRUST, Tells, World},
+    super::{Known, Next, Sealing, Session, Step, next},
+    world::{Attests, Card, Content, EVEN, End, Job, KEYS, Moment, Profile, TRUST, Tells, World},
 };
 use crate::{
     card::{Attestation, CardName, KeySource, Serial, SlotKey, SlotState, Statement},
@@ -18,13 +18,20 @@ const MOST_STEPS: usize = 200;
 pub struct Run<'a> {
     pub world: &'a World,
     pub cards: Vec<Card>,
+    pub jobs: Vec<Job>,
     pub accepted: Vec<bool>,
     pub moments: Vec<Moment>,
 }
 
 /// A PIN that was rejected.
 pub fn rejected() -> History {
-    History::Rejected(Rejection { at: "then".into(), key: "vault".into(), left: 2 })
+    History::Rejected(Rejection {
+        card: CardName::default(),
+        at: "then".into(),
+        key: "vault".into(),
+        left: 2,
+        told: true,
+    })
 }
 
 /// What a step came to.
@@ -53,7 +60,13 @@ impl Run<'_> {
             };
             let on_card = !matches!(
                 step,
-                Step::FindCard | Step::AskPin | Step::RecallPin | Step::RecordPin | Step::Publish
+                Step::FindCard
+                    | Step::AskPin
+                    | Step::RecallPin
+                    | Step::RecordPin
+                    | Step::BeginRecord(_)
+                    | Step::EndRecord
+                    | Step::Publish
             );
             let vanished = on_card && self.world.vanishes.contains(&self.moments.len());
             let card = in_hand.filter(|_| known.session.is_some());
@@ -61,6 +74,7 @@ impl Run<'_> {
                 job: index,
                 step,
                 known: known.clone(),
+                on_disk: self.jobs[index].clone(),
                 card: card.map(|card: usize| (card, self.cards[card].clone())),
                 accepted_before: card.is_some_and(|card| self.accepted[card]),
                 vanished,
@@ -74,6 +88,11 @@ impl Run<'_> {
                     known.published = true;
                     Outcome::Ok
                 }
+                (Step::EndRecord, _) => {
+                    self.jobs[index].record = None;
+                    known.record = None;
+                    Outcome::Ok
+                }
                 (_, None) => Outcome::Failed("a step without a card"),
                 (Step::AskPin, Some(_)) => {
                     let asked = known.session.take().map(|session| session.card);
@@ -81,11 +100,29 @@ impl Run<'_> {
                     answered_for.extend(asked);
                     Outcome::Ok
                 }
+                (Step::BeginRecord(record), Some(_)) => {
+                    self.jobs[index].record = Some(record);
+                    known.record = Some(record);
+                    Outcome::Ok
+                }
+                (Step::Enroll(sealing), Some(card)) if !vanished => {
+                    self.enroll(index, sealing, card, known)
+                }
                 (_, Some(card)) => {
                     let job = &self.world.jobs[index];
-                    self.on_card(job, step, card, &answered_for, known, vanished)
+                    let outcome = self.on_card(job, step, card, &answered_for, known, vanished);
+                    let dependent = self.dependent(index, card, known.session.as_ref());
+                    if let (Step::InspectSlot | Step::ProbeSlot, Some(session)) =
+                        (step, &mut known.session)
+                    {
+                        session.dependent = dependent;
+                    }
+                    outcome
                 }
             };
+            if self.world.killed == Some(self.moments.len() - 1) {
+                return End::Killed;
+            }
             match outcome {
                 Outcome::Ok if certain => foretold = Some(next(key, &assumed)),
                 Outcome::Ok => {}
@@ -106,14 +143,12 @@ impl Run<'_> {
         let job = &self.world.jobs[index];
         let mut inserted = (0..self.cards.len()).filter(|&card| self.cards[card].inserted);
         let found = match &known.profile {
-            Some(sealed) => inserted.find_map(|card| {
-                let (index, provider) = sealed
-                    .piv
-                    .iter()
-                    .filter(|(index, _)| !known.opened.contains(*index))
-                    .find(|(_, provider)| self.is(card, provider))?;
-                let name = CardName { serial: provider.serial, guid: provider.guid };
-                Some((card, name, Some(*index)))
+            Some(_) => inserted.find_map(|card| {
+                let (index, provider) =
+                    known.candidates(&job.key).find(|(_, provider)| self.is(card, provider))?;
+                let is_replaced = known.doomed(&job.key) == Some(index);
+                let name = if is_replaced { self.cards[card].name } else { provider.card() };
+                Some((card, name, Some(index)))
             }),
             None => inserted.next().map(|card| (card, self.cards[card].name, None)),
         };
@@ -138,10 +173,80 @@ impl Run<'_> {
             probed: false,
             factory_management_key: None,
             orphan: None,
+            dependent: None,
             tries: None,
             history: None,
             verified: false,
         });
+        let dependent = self.dependent(index, card, known.session.as_ref());
+        if let Some(session) = &mut known.session {
+            session.dependent = dependent;
+        }
+        Outcome::Ok
+    }
+
+    /// As `observe::others`: whether another profile is sealed to the key that was told.
+    fn dependent(&self, index: usize, card: usize, session: Option<&Session>) -> Option<String> {
+        let Some(SlotState::Key(SlotKey { public: Ok(told), .. })) = session?.slot.as_ref() else {
+            return None;
+        };
+        let others = self.sealed_by_others(index, card);
+        others.iter().any(|&key| same_key(&KEYS[key], told)).then(|| "/state/other.toml".into())
+    }
+
+    /// The keys of a card that profiles of other keys are sealed to.
+    pub fn sealed_by_others(&self, index: usize, card: usize) -> Vec<usize> {
+        let others = self.jobs.iter().enumerate().filter(|(other, _)| *other != index);
+        let profiles = others.filter_map(|(_, job)| job.profile.as_ref());
+        let keys = profiles.flat_map(|profile| &profile.enrolled).filter(|(of, _)| *of == card);
+        keys.map(|(_, key)| *key).chain(self.jobs[index].dependent).collect()
+    }
+
+    /// Seals a profile to the card, and writes it.
+    fn enroll(
+        &mut self,
+        index: usize,
+        sealing: Sealing,
+        card: usize,
+        known: &mut Known,
+    ) -> Outcome {
+        let Some(session) = &known.session else {
+            return Outcome::Failed("a step without a session");
+        };
+        let own = match (&session.slot, self.cards[card].content) {
+            (Some(SlotState::Key(SlotKey { public: Ok(key), .. })), Content::Key(own))
+                if same_key(key, &KEYS[own]) =>
+            {
+                own
+            }
+            _ => return Outcome::Failed("the proof does not hold"),
+        };
+        let job = &mut self.jobs[index];
+        match (sealing, &mut job.profile, session.provider) {
+            (Sealing::Same, Some(profile), Some(place)) => {
+                let others = known.opened.iter().filter(|other| **other != place).count();
+                if others < profile.threshold {
+                    return Outcome::Failed("too few shares to seal it again");
+                }
+                profile.enrolled[place] = (card, own);
+                // Each card has its own.
+                profile.policies = None;
+            }
+            (Sealing::New, Some(_), _) | (Sealing::Renewed, None, _) | (Sealing::Same, ..) => {
+                return Outcome::Failed("not a profile to write");
+            }
+            _ => {
+                job.profile = Some(Profile {
+                    id_is_declared: false,
+                    threshold: 1,
+                    enrolled: vec![(card, own)],
+                    knows_source: true,
+                    policies: Some((job.key.pin_policy, job.key.touch_policy)),
+                });
+            }
+        }
+        known.profile = self.sealed(index);
+        (known.open, known.enrolled) = (true, true);
         Outcome::Ok
     }
 
@@ -238,8 +343,9 @@ impl Run<'_> {
             return Outcome::Ok;
         }
         if vanished {
-            if step == Step::Generate && truth.content == Content::Empty {
+            if matches!(step, Step::Generate(_)) {
                 truth.content = Content::Key(3);
+                truth.policies = (job.key.pin_policy, job.key.touch_policy);
             }
             return Outcome::Vanished;
         }
@@ -259,7 +365,7 @@ impl Run<'_> {
                 session.attestation = None;
                 session.slot = Some(match (truth.content, truth.tells) {
                     (Content::Key(own), _) => SlotState::Key(SlotKey {
-                        public: Ok(KEYS[own]),
+                        public: Ok(EVEN[own]),
                         policies: None,
                         source: KeySource::KeyAgreement,
                         is_generated: false,
@@ -270,7 +376,7 @@ impl Run<'_> {
                     _ => SlotState::Unknown,
                 });
             }
-            Step::Generate => {
+            Step::Generate(_) => {
                 truth.content = Content::Key(3);
                 truth.policies = (job.key.pin_policy, job.key.touch_policy);
                 session.attestation = None;
@@ -281,14 +387,6 @@ impl Run<'_> {
                     is_generated: true,
                 }));
             }
-            Step::Enroll => match (&session.slot, truth.content) {
-                (Some(SlotState::Key(SlotKey { public: Ok(key), .. })), Content::Key(own))
-                    if same_key(key, &KEYS[own]) =>
-                {
-                    known.open = true;
-                }
-                _ => return Outcome::Failed("the proof does not hold"),
-            },
             Step::OpenShare(index) => {
                 let Some(sealed) = &known.profile else {
                     return Outcome::Failed("no profile to open");

@@ -1,15 +1,17 @@
 //! What must hold in every state, also in those that no run leads to.
 
+use p256::PublicKey;
 use proptest::{option, prelude::*, sample::select};
 
 use super::{
-    super::{Known, Next, PinState, Presented, Sealed, Session, Step, next},
+    super::{Known, Next, PinState, Presented, Sealed, Sealing, Session, Step, next},
     generate,
-    world::{self, DECLARED},
+    world::{self, DECLARED, KEYS, SEALED_SLOT, either_sign},
 };
 use crate::{
-    card::{CardName, PinPolicy, SlotState},
+    card::{CardName, KeySource, PinPolicy, SlotKey, SlotState, fingerprint},
     guard::History,
+    profile::generating::Generating,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
 
@@ -21,14 +23,20 @@ fn session() -> impl Strategy<Value = Session> {
     (
         (generate::name(), generate::management_key(), pin, provider),
         option::weighted(0.8, generate::slot()),
-        (any::<bool>(), orphan, tries, any::<bool>()),
+        (
+            any::<bool>(),
+            orphan,
+            option::weighted(0.2, Just("/state/other.toml".into())),
+            tries,
+            any::<bool>(),
+        ),
         option::weighted(0.8, prop_oneof![generate::history(), Just(History::Recorded)]),
     )
         .prop_map(
             |(
                 (card, management_key, pin, provider),
                 slot,
-                (probed, orphan, tries, verified),
+                (probed, orphan, dependent, tries, verified),
                 history,
             )| {
                 Session {
@@ -43,6 +51,7 @@ fn session() -> impl Strategy<Value = Session> {
                     probed,
                     factory_management_key: None,
                     orphan,
+                    dependent,
                     tries,
                     history,
                     verified,
@@ -72,19 +81,29 @@ fn known() -> impl Strategy<Value = Known> {
         option::weighted(0.4, sealed),
         option::weighted(0.9, session()),
         option::weighted(0.3, presented),
-        prop::bool::weighted(0.1),
-        any::<[bool; 2]>(),
+        prop::bool::weighted(0.3),
+        (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+        option::of((generate::name(), option::of(0_usize..2))),
     )
-        .prop_map(|(profile, session, presented, open, [published, in_ram])| Known {
-            profile,
-            state_is_in_ram: in_ram,
-            opened: [].into(),
-            session,
-            pins: presented.into_iter().collect(),
-            answered: Vec::new(),
-            open,
-            published,
-        })
+        .prop_map(
+            |(profile, session, presented, open, (published, in_ram, enrolled), record)| Known {
+                // What is recorded is mostly about the card in hand.
+                record: record.map(|(card, destroys)| Generating {
+                    card: session.as_ref().map_or(card, |session| session.card),
+                    slot: SEALED_SLOT,
+                    destroys: destroys.map(|key| fingerprint(&KEYS[key])),
+                }),
+                enrolled,
+                profile,
+                state_is_in_ram: in_ram,
+                opened: [].into(),
+                session,
+                pins: presented.into_iter().collect(),
+                answered: Vec::new(),
+                open,
+                published,
+            },
+        )
 }
 
 /// The step that comes next, if it is not the end.
@@ -97,10 +116,33 @@ fn step(key: &Key, known: &Known) -> Option<Step> {
 
 /// Whether the spec lets a profile be made.
 fn may_enroll(key: &Key, known: &Known) -> bool {
-    !known.state_is_in_ram
-        && key.profile_id.is_none()
-        && key.enroll == Enroll::Auto
-        && key.mode == Mode::UseExisting
+    !known.state_is_in_ram && key.profile_id.is_none() && key.enroll == Enroll::Auto
+}
+
+/// Whether the spec has this key destroyed.
+fn names(key: &Key, public: &PublicKey) -> bool {
+    let named = key.overwrite.as_ref().and_then(|overwrite| overwrite.fingerprint);
+    let signs = either_sign(public).map(|public| Some(fingerprint(&public)));
+    key.mode == Mode::Overwrite && named.is_some() && signs.contains(&named)
+}
+
+/// Whether the session's card may get a profile, or a place in the one that is there.
+fn may_be_sealed_to(key: &Key, known: &Known, session: &Session) -> bool {
+    let Some(sealed) = &known.profile else {
+        return may_enroll(key, known) && session.provider.is_none() && session.orphan.is_none();
+    };
+    let Some(provider) = session.provider.and_then(|place| sealed.piv.get(&place)) else {
+        return false;
+    };
+    let others = sealed.piv.len() - 1;
+    let reach = others >= sealed.threshold && !sealed.is_version_1;
+    let abandons = key.overwrite.as_ref().is_some_and(|overwrite| overwrite.abandon_profile)
+        && may_enroll(key, known);
+    names(key, &provider.public_key)
+        && provider.slot == key.slot
+        && !known.enrolled
+        && !known.state_is_in_ram
+        && if reach { known.open } else { abandons }
 }
 
 proptest! {
@@ -109,29 +151,52 @@ proptest! {
     /// Rules 3, 4, 6 and 7: what has to be so for a key to be generated.
     #[test]
     fn a_key_is_generated_only_if_everything_speaks_for_it(key in generate::key(), known in known()) {
-        if step(&key, &known) == Some(Step::Generate) {
+        if let Some(Step::Generate(destroys)) = step(&key, &known) {
             let session = known.session.as_ref().expect("a session");
             let pin = key.pin_policy != PinPolicy::Never
                 || session.management_key == Some(ManagementKeySource::Protected);
-            prop_assert!(may_enroll(&key, &known));
-            prop_assert!(known.profile.is_none() && session.provider.is_none());
-            prop_assert!(session.orphan.is_none());
+            prop_assert!(may_be_sealed_to(&key, &known, session));
             prop_assert!(session.management_key.is_some());
-            prop_assert_eq!(&session.slot, &Some(SlotState::Empty));
             prop_assert!(session.verified || !pin);
+            let about = |record: Generating| record.is_about(&session.card, key.slot);
+            prop_assert!(key.mode == Mode::UseExisting || known.record.is_some_and(about));
+            match &session.slot {
+                Some(SlotState::Empty) => prop_assert_eq!(destroys, None),
+                Some(SlotState::Key(SlotKey { public: Ok(found), source, .. })) => {
+                    prop_assert!(names(&key, found));
+                    prop_assert_eq!(destroys, Some(fingerprint(found)));
+                    prop_assert_eq!(known.record.and_then(|record| record.destroys), destroys);
+                    prop_assert_eq!(&session.dependent, &None);
+                    prop_assert!(*source != KeySource::Certificate || session.probed);
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
         }
     }
 
     /// Rule 3: what has to be so for a profile to be made.
     #[test]
     fn a_profile_is_made_only_if_everything_speaks_for_it(key in generate::key(), known in known()) {
-        if step(&key, &known) == Some(Step::Enroll) {
+        if let Some(Step::Enroll(sealing)) = step(&key, &known) {
             let session = known.session.as_ref().expect("a session");
-            let usable = matches!(&session.slot, Some(SlotState::Key(slot)) if slot.public.is_ok());
-            prop_assert!(may_enroll(&key, &known));
-            prop_assert!(known.profile.is_none() && session.provider.is_none());
-            prop_assert!(session.orphan.is_none());
-            prop_assert!(usable);
+            let Some(SlotState::Key(SlotKey { public: Ok(found), .. })) = &session.slot else {
+                return Err(TestCaseError::fail("no usable key"));
+            };
+            prop_assert!(may_be_sealed_to(&key, &known, session));
+            // With mode "overwrite", a key that is there is used only if a record says that it is ours.
+            prop_assert!(!names(&key, found));
+            let ours = |record: Generating| {
+                let old = record.destroys;
+                record.is_about(&session.card, key.slot)
+                    && either_sign(found).iter().all(|public| old != Some(fingerprint(public)))
+            };
+            prop_assert!(key.mode == Mode::UseExisting || known.record.is_some_and(ours));
+            let expected = match (&known.profile, known.open) {
+                (None, _) => Sealing::New,
+                (Some(_), true) => Sealing::Same,
+                (Some(_), false) => Sealing::Renewed,
+            };
+            prop_assert_eq!(sealing, expected);
             prop_assert!(session.verified || key.pin_policy == PinPolicy::Never);
         }
     }
@@ -147,11 +212,12 @@ proptest! {
             prop_assert!(session.pin == Some(PinSource::File("/run/pin".into())));
             prop_assert!(!session.verified);
             prop_assert!(matches!(session.history, Some(History::Proven | History::Recorded)));
-            prop_assert!(
-                key.pin_policy != PinPolicy::Never
-                    || session.management_key == Some(ManagementKeySource::Protected)
-                        && session.slot == Some(SlotState::Empty)
-            );
+            let generates = match &session.slot {
+                Some(SlotState::Key(SlotKey { public: Ok(found), .. })) => names(&key, found),
+                slot => *slot == Some(SlotState::Empty),
+            };
+            let protected = session.management_key == Some(ManagementKeySource::Protected);
+            prop_assert!(key.pin_policy != PinPolicy::Never || protected && generates);
         }
     }
 
@@ -168,8 +234,11 @@ proptest! {
 
     #[test]
     fn what_is_open_is_published_and_then_done(key in generate::key(), known in known()) {
-        let expected = match (known.open, known.published) {
+        // While a key is still to be destroyed, the end has not come.
+        let open = known.open && known.doomed(&key).is_none();
+        let expected = match (open, known.published) {
             (true, true) => Some(Next::Done),
+            (true, false) if known.record_is_done() => Some(Next::Step(Step::EndRecord)),
             (true, false) => Some(Next::Step(Step::Publish)),
             (false, _) => None,
         };

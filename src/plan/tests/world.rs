@@ -2,17 +2,23 @@
 
 use std::sync::LazyLock;
 
-use p256::{NonZeroScalar, PublicKey, U256, elliptic_curve::ops::Reduce};
+use p256::{
+    NonZeroScalar, PublicKey, U256,
+    elliptic_curve::{ops::Reduce, sec1::ToSec1Point},
+};
 
 use super::{
     super::{Known, Next, Refusal, Sealed, Step},
     run::Run,
 };
 use crate::{
-    card::{CardName, Fingerprint, KeySource, PinPolicy, Slot, TouchPolicy, Trust},
+    card::{CardName, Fingerprint, KeySource, PinPolicy, Slot, TouchPolicy, Trust, fingerprint},
     guard::History,
-    profile::piv::{Params, Peer, Scheme},
-    spec::Key,
+    profile::{
+        generating::Generating,
+        piv::{Params, Peer, Scheme},
+    },
+    spec::{Key, Mode},
 };
 
 pub type Policies = (PinPolicy, TouchPolicy);
@@ -21,6 +27,21 @@ pub type Policies = (PinPolicy, TouchPolicy);
 pub static KEYS: LazyLock<[PublicKey; 4]> = LazyLock::new(|| {
     [1_u32, 2, 3, 4].map(|n| PublicKey::from_secret_scalar(&NonZeroScalar::reduce(&U256::from(n))))
 });
+/// A key and its negative; the first has an even y.
+pub fn either_sign(key: &PublicKey) -> [PublicKey; 2] {
+    [2, 3].map(|sign| {
+        let mut point = key.to_sec1_point(true).as_bytes().to_vec();
+        point[0] = sign;
+        PublicKey::from_sec1_bytes(&point).expect("a point")
+    })
+}
+
+/// Each of [`KEYS`] or its negative: the one with an even y, as key agreements tell them.
+pub static EVEN: LazyLock<[PublicKey; 4]> = LazyLock::new(|| KEYS.map(|key| either_sign(&key)[0]));
+/// The fingerprints of each of [`KEYS`], and of its negative.
+static FINGERPRINTS: LazyLock<[[Fingerprint; 2]; 4]> =
+    LazyLock::new(|| KEYS.map(|key| either_sign(&key).map(|key| fingerprint(&key))));
+
 static PEER: LazyLock<Peer> =
     LazyLock::new(|| Peer::new(Scheme::HashToCurve, [7; 32]).expect("a point"));
 
@@ -83,9 +104,13 @@ pub struct Job {
     pub key: Key,
     pub profile: Option<Profile>,
     pub orphan: bool,
+    /// A key that the profile of a key that is no job is sealed to.
+    pub dependent: Option<usize>,
+    /// The record of a generation.
+    pub record: Option<Generating>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     pub id_is_declared: bool,
     pub threshold: usize,
@@ -105,6 +130,8 @@ pub struct World {
     pub vanishes: Vec<usize>,
     /// Whether such a card comes back.
     pub comes_back: bool,
+    /// The step after which the run is killed, counted from 0.
+    pub killed: Option<usize>,
 }
 
 /// One step that was asked for, with what was known before, and what was true.
@@ -113,6 +140,8 @@ pub struct Moment {
     pub job: usize,
     pub step: Step,
     pub known: Known,
+    /// The job, as the disk has it.
+    pub on_disk: Job,
     /// The card in hand, as it is.
     pub card: Option<(usize, Card)>,
     /// Whether that card has accepted a PIN in this run before.
@@ -130,6 +159,8 @@ pub enum End {
     Refused(Refusal),
     /// `apply` gave up by itself: no card, a rejected PIN, a wrong proof.
     Failed(&'static str),
+    /// The run was killed.
+    Killed,
     /// It went on for longer than anything sensible does.
     Endless,
 }
@@ -139,6 +170,8 @@ pub struct Trace {
     pub ends: Vec<End>,
     /// The cards as the run left them.
     pub cards: Vec<Card>,
+    /// The keys as the run left them on the disk.
+    pub jobs: Vec<Job>,
 }
 
 impl World {
@@ -146,6 +179,7 @@ impl World {
         let mut run = Run {
             world: self,
             cards: self.cards.clone(),
+            jobs: self.jobs.clone(),
             accepted: vec![false; self.cards.len()],
             moments: Vec::new(),
         };
@@ -153,30 +187,39 @@ impl World {
         let mut ends = Vec::new();
         for index in 0..self.jobs.len() {
             let mut known = Known {
-                profile: self.sealed(index),
+                profile: run.sealed(index),
+                record: self.jobs[index].record,
                 pins: std::mem::take(&mut pins),
                 ..Known::default()
             };
             ends.push(run.job(index, &mut known));
             pins = known.pins;
+            if ends.last() == Some(&End::Killed) {
+                break;
+            }
         }
-        let (moments, cards) = (run.moments, run.cards);
-        Trace { moments, ends, cards }
+        let Run { moments, cards, jobs, .. } = run;
+        Trace { moments, ends, cards, jobs }
     }
 
-    /// The same boot again and again, with the cards as the one before left them.
+    /// The same boot again and again, with the cards and the disk as the one before left them. Only the
+    /// first is killed.
     pub fn boots(&self, boots: usize) -> Vec<Trace> {
         let mut world = self.clone();
         let boot = |_| {
             let trace = world.run();
+            world.killed = None;
+            world.jobs.clone_from(&trace.jobs);
             world.cards.clone_from(&trace.cards);
             world.cards.iter_mut().zip(&self.cards).for_each(|(c, was)| c.inserted = was.inserted);
             trace
         };
         (0..boots).map(boot).collect()
     }
+}
 
-    fn sealed(&self, index: usize) -> Option<Sealed> {
+impl Run<'_> {
+    pub fn sealed(&self, index: usize) -> Option<Sealed> {
         let job = &self.jobs[index];
         job.profile.as_ref().map(|profile| Sealed {
             id: if profile.id_is_declared { DECLARED } else { "another" }.into(),
@@ -194,6 +237,13 @@ impl World {
             others: Vec::new(),
         })
     }
+}
+
+/// Whether the spec has this key destroyed.
+pub fn names(key: &Key, public: usize) -> bool {
+    let named = key.overwrite.as_ref().and_then(|overwrite| overwrite.fingerprint);
+    let is_named = named.is_some_and(|named| FINGERPRINTS[public].contains(&named));
+    key.mode == Mode::Overwrite && is_named
 }
 
 /// Who vouches for every card that anybody vouches for.

@@ -62,6 +62,10 @@ impl Bench {
         }
         let mut key = json!({ "cardTimeoutSec": timeout });
         merge(&mut key, (flow.key)());
+        if flow.attests {
+            let roots = [card.root_file(&machine)];
+            key["attestation"] = json!({ "policy": "required", "roots": roots });
+        }
         machine.vault(&card, key);
         let begin = State::of(&machine, &card);
         let mut bench =

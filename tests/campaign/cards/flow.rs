@@ -15,6 +15,8 @@ pub struct Flow {
     pub enrolled: Option<fn() -> Value>,
     /// Whether the card keeps its management key behind the PIN.
     pub protected: bool,
+    /// Whether it has to attest its key.
+    pub attests: bool,
 }
 
 impl Flow {
@@ -57,7 +59,8 @@ fn protected() -> Value {
     json!({ "managementKey": { "protected": true } })
 }
 
-const ENROLL: Flow = Flow { name: "", card: EMPTY, key: plain, enrolled: None, protected: false };
+const ENROLL: Flow =
+    Flow { name: "", card: EMPTY, key: plain, enrolled: None, protected: false, attests: false };
 const VERIFY: Flow = Flow { enrolled: Some(plain), ..ENROLL };
 
 pub const FLOWS: &[Flow] = &[
@@ -67,6 +70,8 @@ pub const FLOWS: &[Flow] = &[
     Flow { name: "enroll, PIN never", key: never, ..ENROLL },
     Flow { name: "enroll, touch always", key: touch, ..ENROLL },
     Flow { name: "enroll, protected management key", key: protected, protected: true, ..ENROLL },
+    Flow { name: "enroll into an empty slot, attested", attests: true, ..ENROLL },
+    Flow { name: "enroll an existing key, attested", card: FULL, attests: true, ..ENROLL },
     Flow { name: "enroll on a card that tells nothing", card: LEGACY, ..ENROLL },
     Flow { name: "verify", ..VERIFY },
     Flow { name: "verify with other secrets", key: changed, ..VERIFY },

@@ -225,6 +225,18 @@ impl Yubikey {
         self.memory()["pin"]["tries"].as_u64().unwrap()
     }
 
+    /// Writes the root that vouches for the card to a file; its path.
+    pub fn root_file(&self, machine: &Machine) -> PathBuf {
+        let memory = self.memory();
+        let root = memory["attestation_root"].as_str().unwrap();
+        let root = base16ct::mixed::decode_vec(root).unwrap();
+        let digits = <base64ct::Base64 as base64ct::Encoding>::encode_string(&root);
+        let path = machine.dir().join("root.pem");
+        let armor = |what| format!("-----{what} CERTIFICATE-----\n");
+        fs::write(&path, format!("{}{digits}\n{}", armor("BEGIN"), armor("END"))).unwrap();
+        path
+    }
+
     pub fn reader(&self) -> String {
         Pcscd::reader_name(self.reader)
     }

@@ -1,0 +1,198 @@
+//! Overwriting (rule 4): which key may be destroyed, and what becomes of the profile that hangs on it.
+//!
+//! The spec names the one key that may be destroyed. Whether that was done is read from what is there:
+//! afterwards no slot holds the named key and no profile is sealed to it, so that the spec asks for
+//! nothing any more. In between, a record on the disk says which slot has a key of ours that no
+//! profile knows yet.
+
+use super::{Hazard, Known, Refusal, Sealed, Session, check_declared, check_policies, remembered};
+use crate::{
+    card::{CardName, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by},
+    profile::{generating::Generating, piv},
+    spec::{Enroll, Key, Mode},
+};
+
+/// What is to be done with the slot that is to hold the key of a new profile or provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Find out by key agreements what is in it.
+    Probe,
+    /// Generate a key in it, destroying this one.
+    Generate(Option<Fingerprint>),
+    /// Use the key in it.
+    Use,
+}
+
+impl Key {
+    /// The key that the spec has destroyed.
+    fn named(&self) -> Option<Fingerprint> {
+        let overwrite = self.overwrite.as_ref().filter(|_| self.mode == Mode::Overwrite);
+        overwrite.and_then(|overwrite| overwrite.fingerprint)
+    }
+}
+
+impl Known {
+    /// The provider whose card key the spec has destroyed, and another one put in its place.
+    #[must_use]
+    pub fn doomed(&self, key: &Key) -> Option<usize> {
+        let named = key.named()?;
+        let sealed = self.profile.as_ref().filter(|_| !self.enrolled)?;
+        let doomed = |provider: &piv::Params| {
+            provider.slot == key.slot && is_named_by(&provider.public_key, named)
+        };
+        sealed.piv.iter().find(|(_, provider)| doomed(provider)).map(|(&place, _)| place)
+    }
+
+    /// The providers whose card may be next.
+    pub fn candidates(&self, key: &Key) -> impl Iterator<Item = (usize, &piv::Params)> {
+        let doomed = self.doomed(key);
+        let sealed = self.profile.as_ref();
+        // Before a key is destroyed, the others have to open the profile, if they can.
+        let its_turn = |place| self.open || sealed.is_some_and(|s| !s.opens_without(place));
+        let only = doomed.filter(|&place| its_turn(place));
+        let providers = sealed.into_iter().flat_map(|sealed| &sealed.piv);
+        providers.map(|(&place, provider)| (place, provider)).filter(
+            move |&(place, _)| match only {
+                Some(only) => place == only,
+                None => !self.opened.contains(&place) && doomed != Some(place),
+            },
+        )
+    }
+
+    /// Whether there is a record of a generation whose key the open profile is sealed to.
+    pub(super) fn record_is_done(&self) -> bool {
+        self.record.is_some_and(|record| {
+            let providers = self.profile.iter().flat_map(|sealed| sealed.piv.values());
+            let made = |provider: &piv::Params| {
+                let destroyed =
+                    record.destroys.is_some_and(|d| is_named_by(&provider.public_key, d));
+                record.is_about(&provider.card(), provider.slot) && !destroyed
+            };
+            self.enrolled || providers.into_iter().any(made)
+        })
+    }
+
+    /// What was about to be generated in the session's slot.
+    fn recorded(&self, key: &Key, session: &Session) -> Option<Generating> {
+        self.record.filter(|record| record.is_about(&session.card, key.slot))
+    }
+
+    /// The record that has to be on the disk before a key is generated that destroys this one.
+    pub(super) fn record_for(
+        &self,
+        key: &Key,
+        session: &Session,
+        destroys: Option<Fingerprint>,
+    ) -> Option<Generating> {
+        let wanted = Generating { card: session.card, slot: key.slot, destroys };
+        let there = self.recorded(key, session);
+        // Of an empty slot, a record of what was in it before says as much.
+        let is_there = there.is_some_and(|there| destroys.is_none() || there == wanted);
+        (key.mode == Mode::Overwrite && !is_there).then_some(wanted)
+    }
+}
+
+impl Sealed {
+    /// Whether the cards that the spec lists open it without the provider at `place`, so that it can
+    /// be sealed again. A version 1 profile can't be.
+    pub(super) fn opens_without(&self, place: usize) -> bool {
+        let others = self.piv.keys().filter(|other| **other != place).count();
+        others >= self.threshold && !self.is_version_1
+    }
+}
+
+/// What has to hold before a card is looked for to replace the key of the provider at `place`.
+pub(super) fn check_replacement(
+    key: &Key,
+    known: &Known,
+    sealed: &Sealed,
+    place: usize,
+) -> Result<(), Refusal> {
+    check_declared(key, sealed)?;
+    if let Some(path) = &key.profile {
+        let profile = path.display().to_string();
+        return Err(Refusal::Overwrite(Hazard::ShippedDoomed { profile }));
+    }
+    if known.state_is_in_ram {
+        return Err(Refusal::StateInRam);
+    }
+    if let Some(other) = sealed.piv.values().find(|provider| provider.slot != key.slot) {
+        return Err(Refusal::OtherSlot { declared: key.slot, sealed: other.slot });
+    }
+    if sealed.opens_without(place) {
+        return Ok(());
+    }
+    if !key.overwrite.as_ref().is_some_and(|overwrite| overwrite.abandon_profile) {
+        let others = if sealed.is_version_1 { 0 } else { sealed.piv.len() - 1 };
+        return Err(Refusal::Overwrite(Hazard::LastOpener { threshold: sealed.threshold, others }));
+    }
+    // What is made in its place is another key (rule 3).
+    if key.profile_id.is_some() {
+        return Err(Refusal::Overwrite(Hazard::AbandonForbidden { option: "profileId" }));
+    }
+    if key.enroll == Enroll::Never {
+        return Err(Refusal::Overwrite(Hazard::AbandonForbidden { option: "enroll" }));
+    }
+    Ok(())
+}
+
+/// What is to be done with a slot that is to hold the key of a new profile, or that of `doomed`.
+pub(super) fn fate(
+    key: &Key,
+    known: &Known,
+    session: &Session,
+    slot: &SlotState,
+    doomed: Option<&piv::Params>,
+) -> Result<Fate, Refusal> {
+    // A profile, and a record, have to say which card it is.
+    if session.card == CardName::default() {
+        return Err(Refusal::Nameless);
+    }
+    if let Some(refusal) = doomed.and_then(|doomed| remembered::other_card(doomed, session)) {
+        return Err(refusal);
+    }
+    let generate = |destroys: Option<Fingerprint>| match session.management_key {
+        Some(_) => Ok(Fate::Generate(destroys)),
+        None => Err(Refusal::NoManagementKey {
+            factory_default: session.factory_management_key,
+            overwrites: destroys.is_some(),
+        }),
+    };
+    let found = match slot {
+        SlotState::Empty => return generate(None),
+        SlotState::Unknown if session.probed => return Err(Refusal::CannotTell),
+        SlotState::Unknown => return Ok(Fate::Probe),
+        // A certificate may be an old one. What is destroyed is what the card itself tells.
+        SlotState::Key(SlotKey { source: KeySource::Certificate, .. })
+            if key.mode == Mode::Overwrite && !session.probed =>
+        {
+            return Ok(Fate::Probe);
+        }
+        SlotState::Key(found) => found,
+    };
+    let public = match (&found.public, doomed) {
+        (Ok(public), _) => public,
+        (Err(kind), doomed) => {
+            doomed.map_or(Ok(()), |doomed| remembered::check_key(doomed, session, slot))?;
+            return Err(Refusal::OtherKind { slot: key.slot, kind: kind.clone() });
+        }
+    };
+    let own = fingerprint(public);
+    if key.named().is_some_and(|named| is_named_by(public, named)) {
+        if let Some(profile) = &session.dependent {
+            let profile = profile.clone();
+            return Err(Refusal::Overwrite(Hazard::Dependent { profile, key: own }));
+        }
+        return generate(Some(own));
+    }
+    // A key of ours that no profile knows yet.
+    let recorded = known.recorded(key, session);
+    let is_ours = recorded.is_some_and(|r| !r.destroys.is_some_and(|old| is_named_by(public, old)));
+    if key.mode == Mode::Overwrite && !is_ours {
+        doomed.map_or(Ok(()), |doomed| remembered::check_key(doomed, session, slot))?;
+        let (slot, declared) = (key.slot, key.named());
+        return Err(Refusal::Overwrite(Hazard::NotNamed { slot, found: own, declared }));
+    }
+    check_policies(key, found)?;
+    Ok(Fate::Use)
+}
