@@ -79,7 +79,7 @@ fuzz_target!(|bytes: &[u8]| {
     let real = CARDS.with(|cards| Rc::clone(&cards[usize::from(which & 1)]));
     real.borrow_mut().reset();
     let wire = Rc::clone(&real);
-    let mut how = rest.to_vec().into_iter();
+    let mut how = Vec::from(rest).into_iter();
     let session = card(move |command| {
         // Nothing that the card would have to keep.
         let mut answer = match command[1] {

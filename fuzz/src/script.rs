@@ -38,7 +38,7 @@ pub fn card(answer: impl FnMut(&[u8]) -> Option<Vec<u8>> + 'static) -> Option<(P
 /// A session with a card whose answers are `bytes`, one after the other, each behind its length (a
 /// byte; 0 stands for 258). It is pulled when they end.
 pub fn played(bytes: &[u8]) -> Option<(Piv, Sent)> {
-    let mut rest = bytes.to_vec().into_iter();
+    let mut rest = Vec::from(bytes).into_iter();
     card(move |_| {
         let length = match rest.next()? {
             0 => 258,

@@ -104,7 +104,7 @@ fn on(disk: &Disk) -> (Machine, Yubikey) {
 /// What stands in the state directory, but for records of PINs.
 fn kept(machine: &Machine) -> Vec<PathBuf> {
     let paths = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.extension() != Some("pins".as_ref())).collect()
+    paths.filter(|path| !path.ends_with("pin-guard")).collect()
 }
 
 /// A run that may fail, by a named error and having published nothing; and, once `repair` has been

@@ -30,9 +30,9 @@ const WRITTEN: [&str; 14] = [
     "RUNTIME/.locks/card@READER",
     "RUNTIME/.locks/vault",
     "RUNTIME/vault",
-    "STATE/.card-CARD.pins.new",
+    "STATE/.pin-guard.new",
     "STATE/.vault.toml.new",
-    "STATE/card-CARD.pins",
+    "STATE/pin-guard",
 ];
 
 /// And the one that is linked there.
@@ -73,11 +73,6 @@ fn plain(machine: &Machine, card: &Yubikey, path: &Path) -> String {
         .replace(machine.runtime.to_str().unwrap(), "RUNTIME")
         .replace(machine.dir().join("rules.d").to_str().unwrap(), "RULES")
         .replace(&card.reader(), "READER");
-    if let Some((before, rest)) = text.clone().split_once("card-")
-        && let Some((_, after)) = rest.split_once(".pins")
-    {
-        text = format!("{before}card-CARD.pins{after}");
-    }
     let stem = if text.contains("05-nixos") { "cryptkey." } else { "vault." };
     if let Some((before, rest)) = text.clone().split_once(stem)
         && let Some(unique) = rest.get(..16)
@@ -226,10 +221,6 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
     let ram = machine.runtime.parent().unwrap().to_owned();
     let (on_disk, in_ram) = (victim(machine.dir()), victim(&ram));
     machine.apply().exits(0);
-    let records = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
-    let record =
-        records.into_iter().find(|path| path.extension() == Some("pins".as_ref())).unwrap();
-    let record = record.file_name().unwrap().to_str().unwrap().to_owned();
     let reset = || {
         fs::remove_dir_all(&machine.state).unwrap();
         fs::DirBuilder::new().create(&machine.state).unwrap();
@@ -243,8 +234,8 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
     let places = [
         state("vault.toml"),
         state(".vault.toml.new"),
-        state(&record),
-        state(&format!(".{record}.new")),
+        state("pin-guard"),
+        state(".pin-guard.new"),
         machine.runtime.clone(),
         runtime(".locks"),
         runtime(".locks/vault"),
