@@ -22,6 +22,13 @@ fn policy(world: &World, moment: &Moment) -> AttestationPolicy {
     world.jobs[moment.job].key.attestation.policy
 }
 
+/// Whether the card is one that gets a profile: a new one, or one whose key is overwritten.
+fn enrolls(world: &World, moment: &Moment) -> bool {
+    let doomed = moment.known.doomed(&world.jobs[moment.job].key);
+    let provider = moment.known.session.as_ref().map(|session| session.provider);
+    provider.is_some_and(|provider| provider.is_none() || provider == doomed)
+}
+
 /// Whether what the card attests, as it really is, is good for what is in its slot.
 fn is_good(moment: &Moment) -> bool {
     let card = &moment.card.as_ref().expect("a step on a card").1;
@@ -34,8 +41,8 @@ fn is_good(moment: &Moment) -> bool {
     }
 }
 
-/// Whether the card shows a certificate that has nothing to do with its slot's key. A stale certificate may fit a bad
-/// attestation; nothing comes of that, as no proof of that key holds.
+/// Whether the card shows a certificate that has nothing to do with its slot's key. A stale one may fit
+/// a bad attestation; nothing comes of that, as no proof of that key holds.
 fn shows_a_stale_certificate(moment: &Moment) -> bool {
     let card = moment.card.as_ref().map(|(_, card)| card);
     card.is_some_and(|card| matches!(card.tells, Tells::Certificate(_)))
@@ -73,8 +80,7 @@ proptest! {
     fn rule_6_attestation_comes_before_pin_and_generation(world in world()) {
         for moment in &world.run().moments {
             let spends = matches!(moment.step, Step::AskPin | Step::PresentPin | Step::Generate(_));
-            let enrolls = moment.known.session.as_ref().is_some_and(|s| s.provider.is_none());
-            if !spends || !enrolls || policy(&world, moment) == AttestationPolicy::Off {
+            if !spends || !enrolls(&world, moment) || policy(&world, moment) == AttestationPolicy::Off {
                 continue;
             }
             let session = moment.known.session.as_ref().expect("a session");
@@ -94,8 +100,7 @@ proptest! {
     #[test]
     fn cards_are_asked_only_to_be_enrolled(world in world()) {
         for moment in world.run().moments.iter().filter(|moment| moment.step == Step::Attest) {
-            let enrolls = moment.known.session.as_ref().is_some_and(|s| s.provider.is_none());
-            prop_assert!(enrolls && policy(&world, moment) != AttestationPolicy::Off);
+            prop_assert!(enrolls(&world, moment) && policy(&world, moment) != AttestationPolicy::Off);
         }
     }
 

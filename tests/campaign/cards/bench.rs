@@ -187,7 +187,7 @@ impl Bench {
         }
         // One that was answered for the card made no key.
         let is_at = |ins| self.apdus.get(nth - 1).is_some_and(|apdu| apdu.ins == ins);
-        let generated = self.card().log().into_iter().filter(|apdu| apdu.generates());
+        let generated = self.card().log().into_iter().filter(Apdu::generates);
         let generated = generated.filter(|apdu| apdu.status == "9000").count();
         assert!(generated <= 1 + usize::from(is_at(0x47)), "{output}{again}");
     }
