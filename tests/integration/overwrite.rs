@@ -181,7 +181,7 @@ fn a_key_that_another_profile_hangs_on_is_never_destroyed<C: TestCard>() {
         machine.key(&card, json!({ "mode": "overwrite", "overwrite": overwrite }))
     };
     let both = |overwrite| {
-        machine.spec(json!({ "desk": machine.key(&card, json!({})), "vault": key(overwrite) }))
+        machine.spec(json!({ "desk": machine.key(&card, json!({})), "vault": key(overwrite) }));
     };
     both(Value::Null);
     let abandon =
