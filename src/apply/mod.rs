@@ -238,6 +238,10 @@ impl Work<'_> {
         tracing::debug!("key {}: {} in {:?}", self.name, held.facts.card, held.facts.reader);
         self.piv = Some(held.piv);
         self.turn = Some(held.turn);
+        if !self.store.exists() {
+            // The run that had the turn before may have made it.
+            self.store = Store::open(&self.spec.state_dir)?;
+        }
         self.known.session = Some(held.facts);
         // The slot of an enrolled card is known by now.
         let slot = if self.gets_a_key() { self.session()?.1.slot.take() } else { None };

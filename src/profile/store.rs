@@ -1,4 +1,5 @@
-//! The state directory: one profile per key, `<key>.toml`, written once and never replaced.
+//! The state directory: one profile per key, `<key>.toml`, and the records of what is under way and of
+//! what became of PINs.
 //!
 //! What can't be read is an error, never "no profile": only a name that isn't there, in a
 //! directory that could be read, is that.

@@ -234,3 +234,17 @@ fn a_proven_pin_without_an_answer_is_presented_once() {
     machine.apply().exits(14).says(&["this very PIN was presented"]);
     assert_eq!((card.presented(), card.tries()), (before, 2));
 }
+
+/// A second PIN for a card that accepted one is a slip of the spec, and might cost a try.
+#[test]
+fn a_card_that_accepted_a_pin_sees_no_other_one_in_that_run() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    let wrong = machine.secret_file("wrong.pin", "583920");
+    machine.spec(json!({
+        "one": machine.key(&card, json!({})),
+        "two": machine.key(&card, json!({ "pin": wrong, "slot": "82" })),
+    }));
+    machine.apply().exits(14).says(&["the card accepted another PIN in this run"]);
+    assert_eq!(card.presented(), 1);
+}

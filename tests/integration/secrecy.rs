@@ -124,11 +124,11 @@ fn systemd_hears_no_secret() {
     let systemd = UnixDatagram::bind(&path).unwrap();
     systemd.set_nonblocking(true).unwrap();
     let wrong = machine.secret_file("wrong.pin", "583920");
-    for (key, code) in [
-        (json!({}), 0),
-        (json!({}), 0),
-        (json!({ "pin": wrong }), 15),
-        (json!({ "pin": { "file": "/nonexistent" } }), 14),
+    for (key, code, status) in [
+        (json!({}), 0, "PIN tries left: 3"),
+        (json!({}), 0, "PIN tries left: 3"),
+        (json!({ "pin": wrong }), 15, "rejected the PIN; tries left: 2"),
+        (json!({ "pin": { "file": "/nonexistent" } }), 14, "PIN tries left: 2"),
     ] {
         machine.vault(&card, key);
         let mut command = machine.command(&["apply", "--json", "-vv"]);
@@ -140,8 +140,9 @@ fn systemd_hears_no_secret() {
             heard.extend_from_slice(&buffer[..length]);
             heard.push(b'\n');
         }
-        assert!(!heard.is_empty());
         machine.no_secret_in("what systemd hears", &heard);
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(heard.contains(status), "{heard}");
     }
 }
 
