@@ -295,6 +295,10 @@ in
         ${option name}.profile has a passphrase provider and will be in the Nix store, where everybody can
         read it and guess at the passphrase without limit. Put it in ${cfg.stateDir} instead, or ship a
         profile without it.''
+      ++ on (key.profile != null && key.pinPolicy != "never" && stateIsInRam) ''
+        ${option name}: ${cfg.stateDir} is in RAM, so that a PIN which the card rejects is forgotten at
+        power-off: a wrong one costs a try at each boot. Give security.cryptkey.stateDir a file system
+        that persists.''
       ++ on (key.profile != null && key.pinPolicy == "never") ''
         ${option name}: with pinPolicy "never" and a shipped profile, all that keeps a user from the
         secrets is who may reach the card: see security.cryptkey.pcsc.users.''

@@ -129,6 +129,9 @@ let
     one-card = vault { cards = [ { serial = "12345678"; } ]; };
     shipped-and-no-backup = shipped "piv-only" { };
     shipped-with-backup = shipped "piv-piv-recovery-any" { };
+    shipped-and-state-in-ram = shipped "piv-piv-recovery-any" { } // {
+      fileSystems."/".fsType = "tmpfs";
+    };
     shipped-without-pin = shipped "piv-piv-recovery-any" {
       pin = null;
       pinPolicy = "never";
