@@ -24,7 +24,12 @@ impl Secrets {
         if secret.len() < 5 {
             return;
         }
-        needles.extend(windows(secret, CHARACTERS));
+        // A secret that is published as text is a secret of bytes, too.
+        let decoded = base16ct::mixed::decode_vec(secret.trim_ascii()).ok();
+        let decoded = decoded.filter(|bytes| bytes.len() >= 2 * BYTES);
+        // Of hex digits some eight meet by chance, over thousands of runs.
+        let characters = if decoded.is_some() { 2 * BYTES } else { CHARACTERS };
+        needles.extend(windows(secret, characters));
         let hex = base16ct::lower::encode_string(secret);
         // Only fragments of whole bytes: of six bytes in a log some meet by chance otherwise.
         needles.extend(windows(hex.as_bytes(), 2 * BYTES).step_by(2));
@@ -42,10 +47,7 @@ impl Secrets {
                 }
             }
         }
-        // A secret that is published as text is a secret of bytes, too.
-        if secret.len() >= 24
-            && let Ok(decoded) = base16ct::mixed::decode_vec(secret.trim_ascii())
-        {
+        if let Some(decoded) = decoded {
             needles.extend(windows(&decoded, BYTES));
         }
         for needle in needles {
