@@ -178,23 +178,21 @@ pub fn rejections(store: &Store) -> Result<Vec<Rejection>> {
 /// # Errors
 /// `pin-refused`: the file can't be written.
 pub fn forget(store: &mut Store, wanted: &CardName) -> Result<(bool, Vec<CardName>)> {
-    let known = |record: &Record| record.cards.iter().map(Card::name).collect::<Vec<_>>();
-    let before = match read(store, wanted) {
-        Ok(record) => record,
-        // Damaged, it knows nothing: it is made anew.
+    let names = |record: &Record| record.cards.iter().map(Card::name).collect();
+    match read(store, wanted) {
+        Ok(None) => Ok((false, Vec::new())),
+        Ok(Some(record)) if record.card(wanted).is_none() => Ok((false, names(&record))),
+        Ok(Some(_)) => {
+            let forget = |record: &mut Record| record.cards.retain(|card| card.name() != *wanted);
+            Ok((true, names(&update(store, wanted, forget)?)))
+        }
+        // Nothing can be known of it: it is made anew.
         Err(error) if error.found.starts_with(DAMAGED) => {
             store.remove(FILE)?;
-            return Ok((true, Vec::new()));
+            Ok((true, Vec::new()))
         }
-        Err(error) => return Err(error),
-    };
-    let Some(before) = before.filter(|record| record.card(wanted).is_some()) else {
-        return Ok((false, read(store, wanted)?.as_ref().map(known).unwrap_or_default()));
-    };
-    drop(before);
-    let record =
-        update(store, wanted, |record| record.cards.retain(|card| card.name() != *wanted))?;
-    Ok((true, known(&record)))
+        Err(error) => Err(error),
+    }
 }
 
 /// How the error of a file that makes no sense begins.
