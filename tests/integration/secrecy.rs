@@ -76,7 +76,7 @@ fn no_command_prints_a_secret_when_all_goes_well() {
     let mut planted = vec![Yubikey::PIN.as_bytes().to_vec()];
     planted.push(MANAGEMENT_KEY[6..18].to_uppercase().into_bytes());
     for (_, content) in machine.published() {
-        planted.push(content[4..12].to_vec());
+        planted.push(content[4..16].to_vec());
     }
     assert_eq!(planted.len(), 5);
     for secret in planted {
