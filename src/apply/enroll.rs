@@ -116,12 +116,6 @@ impl Work<'_> {
         let (slot, pin, touch) = (self.key.slot, self.key.pin_policy, self.key.touch_policy);
         if let Some(key) = destroys {
             tracing::warn!("key {}: destroying {key} in slot {slot}", self.name);
-        } else if !self.session()?.1.probed {
-            // One answer is not enough to destroy what may be there: the card has to say it again.
-            let state = self.with_card("looking at the slot again", |piv| piv.inspect(slot))?;
-            if state != SlotState::Empty {
-                return self.learn_slot(state);
-            }
         }
         notify::status("generating a key on the card");
         let public = self.with_card("generating a key", |piv| piv.generate(slot, pin, touch))?;

@@ -9,16 +9,16 @@ use std::{
 };
 
 use cryptkey::kdf;
-use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::json;
 
 use crate::{
-    extent::{amount, seed, tell},
+    chance::Chance,
+    extent::{amount, tell},
     support::{Machine, TestCard as _, Yubikey},
 };
 
 /// Most boots are over by then.
-const LONGEST: u64 = 8_000;
+const LONGEST: usize = 8_000;
 
 /// How boots ended.
 #[derive(Default)]
@@ -30,12 +30,12 @@ struct Ends {
 
 /// Boots with the PIN that is in the file now; with a chance of one half it is killed within the first
 /// milliseconds.
-fn boot(machine: &Machine, chance: &mut SmallRng, ends: &mut Ends) {
+fn boot(machine: &Machine, chance: &mut Chance, ends: &mut Ends) {
     let mut command: Command = machine.command(&["apply"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    if chance.random_bool(0.5) {
+    if chance.below(2) == 0 {
         // No event is awaited: any instant is as good.
-        thread::sleep(Duration::from_micros(chance.random_range(0..LONGEST)));
+        thread::sleep(Duration::from_micros(chance.below(LONGEST) as u64));
         child.kill().unwrap();
     }
     match child.wait().unwrap().code() {
@@ -77,7 +77,7 @@ fn cost(what: &str, boots: usize, pins: usize, tries: u8, before: Before) -> (u6
     if before == Before::ChangedOnTheCard {
         card = card.with_pin(&machine, "704194");
     }
-    let mut chance = SmallRng::seed_from_u64(seed());
+    let mut chance = Chance::of(what);
     let mut ends = Ends::default();
     for number in 0..boots {
         machine.secret_file("vault.pin", &pin(number));

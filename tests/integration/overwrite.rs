@@ -203,23 +203,12 @@ fn killed_at_each_apdu_it_ends_as_if_it_had_not_been<C: TestCard>() {
         // It takes no fault scripts: it is killed where the log says that it generates.
         return killed_after_generating::<C>();
     }
-    let prepare = || {
-        let machine = Machine::new(1);
-        let card = C::new(&machine, 0);
-        machine.vault(&card, json!({}));
-        machine.apply().exits(0);
-        fs::remove_file(machine.profile("vault")).unwrap();
-        overwriting(&machine, &card, Value::Null, json!({}));
-        let fingerprint = printed(&machine.apply().exits(16));
-        named(&machine, &card, &fingerprint);
-        (machine, card)
-    };
-    let (machine, card) = prepare();
+    let (machine, card) = about_to_overwrite::<C>();
     let before = card.log().len();
     machine.apply().exits(0);
     let apdus = card.log_since(before).len();
     for nth in 1..=apdus {
-        let (machine, card) = prepare();
+        let (machine, card) = about_to_overwrite::<C>();
         card.tell(&format!("fault nth {nth} hang"));
         let mut running = machine.start();
         card.tell("wait hang");
@@ -234,8 +223,8 @@ fn killed_at_each_apdu_it_ends_as_if_it_had_not_been<C: TestCard>() {
     }
 }
 
-/// Killed once it has told that it generated a key.
-fn killed_after_generating<C: TestCard>() {
+/// A card with a key that the next run is to destroy.
+fn about_to_overwrite<C: TestCard>() -> (Machine, C) {
     let machine = Machine::new(1);
     let card = C::new(&machine, 0);
     machine.vault(&card, json!({}));
@@ -244,6 +233,12 @@ fn killed_after_generating<C: TestCard>() {
     overwriting(&machine, &card, Value::Null, json!({}));
     let fingerprint = printed(&machine.apply().exits(16));
     named(&machine, &card, &fingerprint);
+    (machine, card)
+}
+
+/// Killed once it has told that it generated a key.
+fn killed_after_generating<C: TestCard>() {
+    let (machine, card) = about_to_overwrite::<C>();
     let mut running = machine.start();
     running.wait_for("key vault: generated SHA256:");
     running.kill();
