@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `format` | the TOML file, read strictly and written |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
+//! | `recovery`, `stretch` | the recovery code; what is typed is stretched to a provider's secret |
 //! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
 //! | `store`, `save` | the state directory, read and written |
 
@@ -22,10 +23,12 @@ mod format;
 mod open;
 pub mod piv;
 pub mod proof;
+pub mod recovery;
 mod save;
 pub mod seal;
 mod shamir;
 pub mod store;
+mod stretch;
 
 pub use format::MAX_SIZE;
 
