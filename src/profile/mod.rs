@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `format` | the TOML file, read strictly and written |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
+//! | `recovery`, `stretch` | the recovery code; what is typed is stretched to a provider's secret |
 //! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
 //! | `reseal` | another card key in the place of a provider's |
 //! | `store`, `save`, `replace` | the state directory, read and written |
@@ -25,12 +26,14 @@ pub mod generating;
 mod open;
 pub mod piv;
 pub mod proof;
+pub mod recovery;
 mod replace;
 pub mod reseal;
 mod save;
 pub mod seal;
 mod shamir;
 pub mod store;
+mod stretch;
 
 pub use format::MAX_SIZE;
 

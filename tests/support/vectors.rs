@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use cryptkey::profile::{
-    Profile,
+    Profile, ProviderKind,
     piv::{Params, SharedX},
+    recovery::RecoveryCode,
     seal::{self, OpenError, Opened, ProviderSecret},
 };
 use p256::{ProjectivePoint, PublicKey, Scalar, elliptic_curve::PrimeField as _};
@@ -20,6 +21,7 @@ pub struct Vector {
 #[derive(Deserialize)]
 pub struct Opens {
     pub cards: Vec<Card>,
+    pub recovery: Option<String>,
     pub outputs: BTreeMap<String, String>,
 }
 
@@ -65,6 +67,17 @@ impl Vector {
             .piv_providers()
             .filter_map(|(place, params)| Some((place, self.secret(params)?)))
             .collect()
+    }
+
+    /// The secret of the profile's recovery provider, by the vector's code.
+    pub fn recovered(&self, profile: &Profile) -> Option<(usize, ProviderSecret)> {
+        let code: RecoveryCode = self.opens.recovery.as_ref()?.parse().unwrap();
+        profile.providers().iter().enumerate().find_map(|(place, provider)| match provider.kind() {
+            ProviderKind::Recovery(argon2) => {
+                Some((place, argon2.secret(code.as_bytes()).unwrap()))
+            }
+            _ => None,
+        })
     }
 
     fn secret(&self, params: &Params) -> Option<ProviderSecret> {
