@@ -97,6 +97,13 @@ impl Serialize for Version {
 pub struct Key {
     /// The cards that may open the key. Empty: the only card present, whichever it is.
     pub cards: Vec<Card>,
+    /// How many of the key's providers (cards, recovery codes, passphrases) have to come together to
+    /// open it. A new key is sealed to so many cards of the list at once. Of a key that has its
+    /// profile, another number is only reported: `nixos-cryptkey reseal` changes it. None: whatever
+    /// the profile says, and 1 for a new key.
+    #[serde(deserialize_with = "maybe::<Threshold, _, _>")]
+    #[schemars(with = "Option<Threshold>")]
+    pub threshold: Option<u8>,
     /// The slot of the card's key: 9a, 9d, 9e or 82 to 95. 9c only signs and is refused.
     pub slot: Slot,
     /// When the card wants a touch. A key that is there must have this policy, where the card can
@@ -149,12 +156,26 @@ pub struct Key {
     )]
     #[schemars(with = "TouchTimeout")]
     pub touch_timeout: Duration,
+    /// Whether a person is asked for a passphrase or a recovery code where the cards that are there
+    /// don't open the key.
+    pub ask: bool,
+    /// How long a question waits for an answer, in seconds: for a PIN, a passphrase or a recovery
+    /// code.
+    #[serde(
+        rename = "askTimeoutSec",
+        deserialize_with = "through::<AskTimeout, _, _>",
+        serialize_with = "seconds"
+    )]
+    #[schemars(with = "AskTimeout")]
+    pub ask_timeout: Duration,
     /// The secrets, by name. The name is the name of the published file.
     pub secrets: BTreeMap<Name, Secret>,
 }
 
 type CardTimeout = Whole<0, 3600>;
 type TouchTimeout = Whole<1, 600>;
+type AskTimeout = Whole<1, 600>;
+type Threshold = Whole<1, 255>;
 type Length = Whole<1, 1024>;
 type MinTries = Whole<2, 15>;
 
@@ -179,6 +200,7 @@ impl Default for Key {
     fn default() -> Self {
         Self {
             cards: Vec::new(),
+            threshold: None,
             slot: Slot::KEY_MANAGEMENT,
             touch_policy: TouchPolicy::Never,
             pin_policy: PinPolicy::Once,
@@ -194,6 +216,8 @@ impl Default for Key {
             management_key: None,
             card_timeout: Duration::from_secs(30),
             touch_timeout: Duration::from_secs(20),
+            ask: true,
+            ask_timeout: Duration::from_secs(90),
             secrets: BTreeMap::new(),
         }
     }
@@ -207,6 +231,9 @@ pub struct Card {
     pub serial: Option<Serial>,
     /// The GUID, for cards without a serial and for makers who give all cards one serial.
     pub guid: Option<Guid>,
+    /// The id of its provider in the profile, which gets it when the card is enrolled. None: "card-1"
+    /// or the next number.
+    pub id: Option<Name>,
     /// Where this card's PIN comes from, if not from where the key's does.
     pub pin: Option<PinSource>,
     /// Where this card's management key comes from, if not from where the key's does.
