@@ -92,18 +92,25 @@ fn shipped(store: &Store, name: &str, path: &Path, own: Option<Profile>) -> Resu
 pub fn sealed(profile: &Profile, key: &Key) -> Sealed {
     let (piv, unlisted): (Vec<_>, Vec<_>) =
         profile.piv_providers().partition(|(_, provider)| is_listed(key, &provider.card()));
-    let others = profile
-        .providers()
-        .iter()
-        .filter(|provider| !matches!(provider.kind(), ProviderKind::Piv(_)))
-        .map(|provider| provider.kind().type_name().to_owned())
-        .collect();
+    let mut typed = Vec::new();
+    let mut others = Vec::new();
+    for (place, provider) in profile.providers().iter().enumerate() {
+        match provider.kind() {
+            ProviderKind::Piv(_) => {}
+            // Passphrases come first: they are shorter.
+            ProviderKind::Passphrase(_) => typed.push((false, place)),
+            ProviderKind::Recovery(_) => typed.push((true, place)),
+            ProviderKind::Unknown(name) => others.push(name.clone()),
+        }
+    }
+    typed.sort_unstable();
     Sealed {
         id: profile.id(),
         is_version_1: profile.version() == Version::V1,
         threshold: profile.threshold().into(),
         piv: piv.into_iter().map(|(index, params)| (index, params.clone())).collect(),
         unlisted: unlisted.into_iter().map(|(_, provider)| provider.card()).collect(),
+        typed: typed.into_iter().map(|(_, place)| place).collect(),
         others,
     }
 }
