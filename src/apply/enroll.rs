@@ -13,10 +13,10 @@ use crate::{
     plan::Sealing,
     profile::{
         ProviderKind,
+        change::replaced,
         generating::Generating,
         piv, plain_text,
         proof::Proof,
-        reseal::reseal,
         seal::{NewProvider, seal},
     },
     spec::{ManagementKeySource, Mode},
@@ -267,7 +267,7 @@ impl Work<'_> {
         let (profile, opened) = match (sealing, &self.profile, place) {
             (Sealing::Same, Some(old), Some(place)) => {
                 let secrets: Vec<_> = self.shares.iter().map(|(at, s)| (*at, s)).collect();
-                reseal(old, place, provider, &secrets)?
+                replaced(old, place, provider, &secrets)?
             }
             (Sealing::Same, ..) => return Err(out_of_order(self.name)),
             (Sealing::New | Sealing::Renewed, ..) => seal(self.name, 1, vec![provider])?,
