@@ -161,9 +161,10 @@ impl RawProfile {
             }
             providers.push(provider);
         }
+        word("name", &self.name)?;
         Ok(Profile {
             version,
-            name: word("name", self.name)?,
+            name: self.name,
             threshold: self.threshold,
             output_salt: unhex("output_salt", &self.output_salt)?,
             integrity: unhex("integrity", &self.integrity)?,
@@ -196,7 +197,8 @@ impl RawProvider {
             }
             // The type stands before a colon in what the share is bound to.
             other if version == Version::V1 && !other.contains(':') => {
-                (ProviderKind::Unknown(word("type", other.into())?), &[][..])
+                word("type", other)?;
+                (ProviderKind::Unknown(other.into()), &[][..])
             }
             other => {
                 return Err(format!(
@@ -229,9 +231,10 @@ impl RawProvider {
                 }
             }
         };
+        word("id", &self.id)?;
         Ok(Provider {
             kind,
-            id: word("id", self.id)?,
+            id: self.id,
             encrypted_share: unhex("encrypted_share", &self.encrypted_share)?,
             nonce: unhex("nonce", &self.nonce)?,
             share_salt: unhex("share_salt", &self.share_salt)?,
@@ -307,12 +310,12 @@ fn decimal<T: std::str::FromStr + ToString>(key: &str, text: &str) -> Result<T, 
     number.ok_or_else(|| format!("params.{key}: found {text:?}; allowed is a decimal number"))
 }
 
-/// A text that is not empty and holds no control character.
-fn word(field: &str, text: String) -> Result<String, String> {
+/// Refuses a text that is empty or holds a control character.
+pub(super) fn word(field: &str, text: &str) -> Result<(), String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{field}: is empty or holds a control character"));
     }
-    Ok(text)
+    Ok(())
 }
 
 /// A TOML basic string. Control characters, which would need more escapes, are in no field.

@@ -10,7 +10,7 @@
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
 //! | `recovery`, `stretch` | the recovery code; what is typed is stretched to a provider's secret |
 //! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
-//! | `reseal` | another card key in the place of a provider's |
+//! | `change` | every change of a sealed profile |
 //! | `store`, `save`, `replace` | the state directory, read and written |
 //! | `generating` | the record of a key that is about to be generated |
 
@@ -21,6 +21,7 @@ use crate::{
     kdf,
 };
 
+pub mod change;
 mod format;
 pub mod generating;
 mod open;
@@ -28,7 +29,6 @@ pub mod piv;
 pub mod proof;
 pub mod recovery;
 mod replace;
-pub mod reseal;
 mod save;
 pub mod seal;
 mod shamir;
@@ -47,8 +47,8 @@ pub enum Version {
     V2 = 2,
 }
 
-/// A key, sealed. Only [`Profile::parse`], [`seal::seal`] and [`reseal::reseal`] make one, so it keeps every rule of
-/// the format; whether it is whole shows when it is opened.
+/// A key, sealed. Only [`Profile::parse`], [`seal::seal`] and [`change`] make one, so it keeps every
+/// rule of the format; whether it is whole shows when it is opened.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Profile {
     version: Version,
@@ -129,6 +129,19 @@ impl Profile {
             ProviderKind::Piv(params) => Some((place, &**params)),
             _ => None,
         })
+    }
+
+    /// An id that no provider has: `prefix`, a dash and the lowest number that is free ("card-2").
+    #[must_use]
+    pub fn unused_id(&self, prefix: &str) -> String {
+        let mut number = 1;
+        loop {
+            let id = format!("{prefix}-{number}");
+            if self.providers.iter().all(|provider| provider.id != id) {
+                return id;
+            }
+            number += 1;
+        }
     }
 
     /// The public id: 32 lower-case hex digits that last for as long as the outputs do, through
