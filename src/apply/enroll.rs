@@ -248,7 +248,7 @@ impl Work<'_> {
             Sealing::Added if self.known.goal == Goal::Join => {}
             Sealing::Added | Sealing::Same => drop(self.store.replace(&profile)?),
             Sealing::Renewed => {
-                let kept = self.store.abandon(&profile)?;
+                let kept = self.store.replace(&profile)?;
                 tracing::info!("key {}: the old profile is kept as {}", self.name, kept.display());
             }
         }

@@ -412,8 +412,7 @@ fn out_of_reach(
 ) -> (Class, &'static str, String, String) {
     let others = others.join(", ");
     let mut found = format!(
-        "it takes {threshold} providers, and has {cards} cards, and {typed} passphrases and recovery \
-         codes"
+        "it takes {threshold} providers; there are: cards {cards}, passphrases and recovery codes {typed}"
     );
     if typed > 0 && !asks {
         let advice = format!("Set {} = true, so that somebody is asked for them.", option("ask"));
@@ -421,7 +420,7 @@ fn out_of_reach(
     }
     if !others.is_empty() {
         // Writing to a string never fails.
-        let _ = write!(found, "; of other types: {others}");
+        let _ = write!(found, ", of other types: {others}");
     }
     let advice = "It can't be opened here. Restore a profile that has more providers from a backup, or \
                   open it with a program that knows the other ones.";
