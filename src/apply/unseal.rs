@@ -41,10 +41,10 @@ impl Key {
     }
 }
 
-/// Opens a key for `goal`: its own profile, or this one, which is read from elsewhere.
+/// Opens a key for what `goal` makes of its profile: its own, or this one, which is read from elsewhere.
 ///
 /// # Errors
-/// As [`super::apply`], but that nothing is published.
+/// As [`super::apply`], but that nothing is published; and whatever `goal` says.
 #[inline(never)]
 pub fn unseal<'a>(
     run: &'a mut Run,
@@ -52,24 +52,24 @@ pub fn unseal<'a>(
     name: &'a str,
     key: &'a Key,
     profile: Option<Profile>,
-    goal: Goal,
+    goal: impl FnOnce(&Profile) -> Result<Goal>,
 ) -> Result<Unsealed<'a>> {
     let sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
     let turns = Turns::among(&spec.runtime_dir, super::TURN_LIMIT);
     let mut work = Work::new(run, spec, name, key, turns)?;
-    work.known.goal = goal;
     if let Some(profile) = profile {
         work.known.profile = Some(observe::sealed(&profile, key));
         work.profile = Some(profile);
     }
-    if work.profile.is_none() {
-        return Err(Error::new(
+    let profile = work.profile.as_ref().ok_or_else(|| {
+        Error::new(
             Class::Profile,
             format!("key {name}: looking for its profile"),
             "there is none",
             "`nixos-cryptkey apply` makes one; `nixos-cryptkey import` takes one from elsewhere.",
-        ));
-    }
+        )
+    })?;
+    work.known.goal = goal(profile)?;
     work.carry_out()?;
     Ok(Unsealed { work, _sibling: sibling })
 }

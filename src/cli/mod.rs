@@ -1,5 +1,6 @@
 //! The command line: one file per command, each a function from its arguments to what it prints.
 
+mod admin;
 mod apply;
 mod cards;
 mod check;
@@ -102,15 +103,7 @@ impl SpecArgs {
         let spec = spec::load(&self.file.spec)?;
         match self.keys.iter().find(|name| !spec.keys.contains_key(name.as_str())) {
             None => Ok(spec),
-            Some(name) => {
-                let known: Vec<_> = spec.keys.keys().map(|name| &**name).collect();
-                Err(Error::new(
-                    Class::Spec,
-                    format!("looking for key {name}"),
-                    "the spec has none of that name",
-                    format!("It has: {}.", known.join(", ")),
-                ))
-            }
+            Some(name) => Err(unknown_key(name, &spec)),
         }
     }
 
@@ -119,6 +112,16 @@ impl SpecArgs {
         let all = self.keys.is_empty();
         spec.keys.iter().filter(move |(name, _)| all || self.keys.iter().any(|key| *key == ***name))
     }
+}
+
+fn unknown_key(name: &str, spec: &Spec) -> Error {
+    let known: Vec<_> = spec.keys.keys().map(|name| &**name).collect();
+    Error::new(
+        Class::Spec,
+        format!("looking for key {name}"),
+        "the spec has none of that name",
+        format!("It has: {}.", known.join(", ")),
+    )
 }
 
 /// How a command ended: well, or with failures that it has told already.
