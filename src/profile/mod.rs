@@ -7,8 +7,9 @@
 //! | file | |
 //! | --- | --- |
 //! | `format` | the TOML file, read strictly and written |
+//! | `kind` | what a kind of provider is, and the list of them |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
-//! | `recovery`, `stretch` | the recovery code; what is typed is stretched to a provider's secret |
+//! | `passphrase`, `recovery`, `stretch` | what a person types, and how it is stretched to a secret |
 //! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
 //! | `change` | every change of a sealed profile |
 //! | `store`, `save`, `replace` | the state directory, read and written |
@@ -24,7 +25,9 @@ use crate::{
 pub mod change;
 mod format;
 pub mod generating;
+mod kind;
 mod open;
+mod passphrase;
 pub mod piv;
 pub mod proof;
 pub mod recovery;
@@ -36,6 +39,8 @@ pub mod store;
 mod stretch;
 
 pub use format::MAX_SIZE;
+pub use kind::{ProviderKind, Wrong};
+pub use stretch::Argon2Params;
 
 /// Who wrote the file, and by which rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,32 +75,6 @@ pub struct Provider {
     /// As they stand in the file: the integrity is over these. `kind` is what they mean.
     params: format::Params,
     share_index: Option<u8>,
-}
-
-/// What a provider is, and what its params say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProviderKind {
-    /// A PIV card.
-    Piv(Box<piv::Params>),
-    /// A passphrase, through Argon2id.
-    Passphrase(Argon2Params),
-    /// A recovery code, through Argon2id.
-    Recovery(Argon2Params),
-    /// A type that only cryptkey knows, by its name (version 1 files only).
-    Unknown(String),
-}
-
-/// The params of an Argon2id v1.3 provider. Values below the floor of the format are raised to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Argon2Params {
-    /// The salt, 32 bytes.
-    pub salt: [u8; 32],
-    /// Passes, at least 2.
-    pub time: u32,
-    /// Memory in KiB, at least 19456.
-    pub memory_kib: u32,
-    /// Lanes, at least 1.
-    pub threads: u32,
 }
 
 impl Profile {
@@ -175,19 +154,6 @@ impl Provider {
     /// What its sealed share is bound to.
     fn associated_data(&self) -> String {
         format!("{}:{}", self.kind.type_name(), self.id)
-    }
-}
-
-impl ProviderKind {
-    /// The type's name in the file.
-    #[must_use]
-    pub fn type_name(&self) -> &str {
-        match self {
-            Self::Piv(_) => "piv",
-            Self::Passphrase(_) => "passphrase",
-            Self::Recovery(_) => "recovery",
-            Self::Unknown(name) => name,
-        }
     }
 }
 

@@ -166,7 +166,7 @@ impl Task {
         random: &mut impl Random,
     ) -> error::Result<(Provider, ProviderSecret)> {
         let NewProvider { id, kind, secret } = new;
-        let Some(mut params) = kind.to_params() else {
+        let Some(mut params) = kind.to_raw() else {
             return Err(self.fault(format!("provider {id} is of a kind that is read only")));
         };
         params.insert("share_index".into(), share.x.to_string());
