@@ -103,6 +103,22 @@ let
   threshold = key: (profile key).threshold or (declared key);
   known = key: if profile key == { } then listed key else builtins.length (providers key);
 
+  # What opens a key that has nothing to spare, and what to do about it.
+  opener =
+    key:
+    if threshold key == 1 then
+      "one card alone, as far as the configuration shows: if it is lost or breaks"
+    else
+      "${toString (threshold key)} providers together, and has no more, as far as the configuration "
+      + "shows: if one is lost";
+  remedy =
+    name: key:
+    if profile key == { } then
+      "List another card in ${option name}.cards. Or make a recovery code, which does not show here "
+      + "(`nixos-cryptkey provider add recovery --key ${name}`), and"
+    else
+      "Ship a profile that has another card or a recovery code (`nixos-cryptkey provider add`), or";
+
   # Whether it can't be enrolled, if it is not yet.
   cantEnroll =
     key:
@@ -284,18 +300,7 @@ in
             boots alone, or softFail = true.''
       ++
         on (!key.acceptSingleCard && known key <= threshold key && !cantEnroll key)
-          "${option name} is opened by ${
-            if threshold key == 1 then
-              "one card alone, as far as the configuration shows: if it is lost or breaks"
-            else
-              "${toString (threshold key)} providers together, and has no more, as far as the configuration shows: if one is lost"
-          }, its secrets are gone. ${
-            if profile key == { } then
-              "List another card in ${option name}.cards. Or make a recovery code, which does not show here"
-              + " (`nixos-cryptkey provider add recovery --key ${name}`), and"
-            else
-              "Ship a profile that has another card or a recovery code (`nixos-cryptkey provider add`), or"
-          } set ${option name}.acceptSingleCard = true."
+          "${option name} is opened by ${opener key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
       ++ on (cantEnroll key) ''
         ${option name} can't be enrolled: threshold is ${toString key.threshold}, and a new key is sealed to so
         many cards, while ${option name}.cards lists ${toString (builtins.length key.cards)}. List more; or enroll
