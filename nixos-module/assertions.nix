@@ -80,21 +80,49 @@ let
 
   ## Profiles
 
-  # Those of a profile that comes with the configuration. What is elsewhere on the machine can't be
+  # The profile that comes with the configuration, or nothing: what is elsewhere on the machine can't be
   # read here, and what has yet to be built should not be.
-  providers =
+  profile =
     key:
     if key.profile != null && isSource key.profile then
-      (builtins.fromTOML (builtins.readFile key.profile)).providers or [ ]
+      builtins.fromTOML (builtins.readFile key.profile)
     else
-      [ ];
+      { };
   isSource =
     path:
     let
       context = builtins.attrValues (builtins.getContext "${path}");
     in
     context != [ ] && builtins.all (found: found.path or false) context;
+  providers = key: (profile key).providers or [ ];
   hasPassphrase = key: builtins.any (provider: provider.type or "" == "passphrase") (providers key);
+
+  # How many providers open the key, and how many it has, as far as can be seen here.
+  listed = key: if key.cards == [ ] then 1 else builtins.length key.cards;
+  declared = key: if key.threshold == null then 1 else key.threshold;
+  threshold = key: (profile key).threshold or (declared key);
+  known = key: if profile key == { } then listed key else builtins.length (providers key);
+
+  # What opens a key that has nothing to spare, and what to do about it.
+  opener =
+    key:
+    if threshold key == 1 then
+      "one card alone, as far as the configuration shows: if it is lost or breaks"
+    else
+      "${toString (threshold key)} providers together, and has no more, as far as the configuration "
+      + "shows: if one is lost";
+  remedy =
+    name: key:
+    if profile key == { } then
+      "List another card in ${option name}.cards. Or make a recovery code, which does not show here "
+      + "(`nixos-cryptkey provider add recovery --key ${name}`), and"
+    else
+      "Ship a profile that has another card or a recovery code (`nixos-cryptkey provider add`), or";
+
+  # Whether it can't be enrolled, if it is not yet.
+  cantEnroll =
+    key:
+    key.enroll == "auto" && key.profile == null && key.profileId == null && declared key > listed key;
 
   ## Units
 
@@ -271,16 +299,14 @@ in
             seconds, and what needs its secrets does not start. Set touchPolicy = "never" for a machine that
             boots alone, or softFail = true.''
       ++
-        on
-          (
-            !key.acceptSingleCard
-            && builtins.length key.cards < 2
-            && (key.profile == null || builtins.length (providers key) < 2)
-          )
-          ''
-            ${option name} is opened by one card and nothing else: if the card is lost or breaks, its secrets
-            are gone. Make sure that what they protect can be had in another way (another backup, a second
-            password), then set ${option name}.acceptSingleCard = true.''
+        on (!key.acceptSingleCard && known key <= threshold key && !cantEnroll key)
+          "${option name} is opened by ${opener key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
+      ++ on (cantEnroll key) ''
+        ${option name} can't be enrolled: threshold is ${toString key.threshold}, and a new key is sealed to so
+        many cards, while ${option name}.cards lists ${toString (builtins.length key.cards)}. List more; or enroll
+        without threshold, add recovery codes or passphrases (`nixos-cryptkey provider add`), and then raise it
+        (`nixos-cryptkey reseal --key ${name} --threshold ${toString key.threshold}`). If the key is enrolled
+        already, set ${option name}.profileId.''
       ++
         on (key.mode == "overwrite" && key.overwrite.abandonProfile && key.overwrite.fingerprint == null)
           ''

@@ -4,6 +4,7 @@
 let
   inherit (lib) literalExpression mkOption types;
   sources = import ./sources.nix { inherit lib; };
+  names = import ./types.nix { inherit lib; };
 
   card = {
     options = {
@@ -20,6 +21,15 @@ let
         default = null;
         example = "8c4b2c4e53a24e0a9d6f0c1f1f0d7a35";
         description = "The GUID, for cards without a serial and for makers who give all cards one serial.";
+      };
+      id = mkOption {
+        type = types.nullOr names.name;
+        default = null;
+        example = "safe";
+        description = ''
+          The id that its provider in the profile gets when the card is enrolled, as
+          `nixos-cryptkey provider list` shows it. By default `card-1`, or the next number.
+        '';
       };
       pin = sources.pin "this card, if not that of the key,";
       managementKey = sources.managementKey "this card, if not that of the key,";
@@ -38,10 +48,33 @@ in
     cards = mkOption {
       type = types.listOf (types.submodule card);
       default = [ ];
-      example = literalExpression ''[ { serial = "12345678"; } ]'';
+      example = literalExpression ''
+        [
+          { serial = "12345678"; }
+          {
+            serial = "23456789";
+            id = "safe";
+          }
+        ]
+      '';
       description = ''
         The cards that may open the key. Empty: the only card present, whichever it is. A card that is
-        not listed sees no PIN.
+        not listed sees no PIN. A listed card that is not enrolled yet is enrolled by the next run in
+        which it is there and the key is opened; no secret changes, and nobody waits for it. One that
+        is no longer listed is reported, and stays enrolled until `nixos-cryptkey provider remove`.
+      '';
+    };
+
+    threshold = mkOption {
+
+      example = 2;
+      type = types.nullOr (types.ints.between 1 255);
+      default = null;
+      description = ''
+        How many of the key's providers (cards, recovery codes, passphrases) have to come together to
+        open it. A new key is sealed to so many of `cards`, which all have to be there; by default to
+        one. Where the profile has another number, that is reported, and
+        `nixos-cryptkey reseal --threshold` changes it.
       '';
     };
 
@@ -192,7 +225,8 @@ in
       example = literalExpression "./vault.toml";
       description = ''
         A sealed profile that comes with the configuration, in place of the one in `stateDir`.
-        Nothing is enrolled beside it. It may be in the Nix store: only the card opens it.
+        Nothing is enrolled beside it, or added to it. It may be in the Nix store: only its cards and
+        recovery codes open it. docs/fleet.md shows it on several hosts.
       '';
     };
 
@@ -214,7 +248,9 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Silences the warning that the key hangs on one card: without it, its secrets are gone.
+        Silences the warning that the key is lost with one card. Set it once the key has a recovery code
+        or a passphrase, which the configuration can't see (`nixos-cryptkey provider add recovery`),
+        or if what the secrets protect can be had in another way.
       '';
     };
 
@@ -248,6 +284,29 @@ in
       type = types.ints.between 1 600;
       default = 20;
       description = "How long to wait for a touch, in seconds. Many cards give up after 15.";
+    };
+
+    ask = mkOption {
+
+      example = false;
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether a person is asked, on the console or in Plymouth, for a passphrase or a recovery code
+        where the cards that are there do not open the key. Nobody is asked where the key has neither.
+        After a question that nobody answered, no other is asked.
+      '';
+    };
+
+    askTimeoutSec = mkOption {
+
+      example = 300;
+      type = types.ints.between 1 600;
+      default = 90;
+      description = ''
+        How long a question waits for an answer, in seconds: for a PIN (`pin.ask`), a passphrase or a
+        recovery code.
+      '';
     };
 
     secrets = mkOption {

@@ -27,8 +27,8 @@ in
       type = types.attrsOf (types.submodule (import ./key.nix { inherit cfg lib; }));
       default = { };
       description = ''
-        The keys, by name. A key is 32 random bytes that exist only sealed to a card; all its secrets
-        are made of them. Its unit is `cryptkey-NAME.service`. A name is 1 to 64 of the characters
+        The keys, by name. A key is 32 random bytes that exist only sealed, to one card or several; all
+        its secrets are made of them. Its unit is `cryptkey-NAME.service`. A name is 1 to 64 of the characters
         `A-Z a-z 0-9 _ . -`, the first one no dot and no dash.
       '';
       example = literalExpression ''

@@ -37,7 +37,7 @@ let
   card =
     card:
     set {
-      inherit (card) serial guid;
+      inherit (card) serial guid id;
       pin = pin card card.pin;
       managementKey = managementKey card.managementKey;
     };
@@ -46,6 +46,7 @@ let
     key:
     set {
       inherit (key)
+        threshold
         slot
         touchPolicy
         pinPolicy
@@ -55,6 +56,8 @@ let
         softFail
         cardTimeoutSec
         touchTimeoutSec
+        ask
+        askTimeoutSec
         minTries
         ;
       cards = map card key.cards;

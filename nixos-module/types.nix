@@ -9,6 +9,9 @@ in
 {
   inherit plainPath;
 
+  # A name of the spec.
+  name = types.strMatching "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}";
+
   # The name of a user or a group, or its number.
   account = types.either (types.strMatching "[^[:cntrl:]:/]+") types.ints.unsigned;
 

@@ -28,15 +28,26 @@ let
   sources =
     field: key:
     builtins.filter (source: source != null) (map (owner: owner.${field}) ([ key ] ++ key.cards));
-  asks = key: builtins.any (source: source.ask) (sources "pin" key);
+  asksForPin = key: builtins.any (source: source.ask) (sources "pin" key);
 
-  # The longest that a run for a key may take: the declared waits (enrolling takes three touches), a
-  # prompt of 90 s for the PIN, and a minute for all else.
+  # How long a run for a key may take: each card is waited for, and enrolling it takes three touches
+  # and a PIN; a passphrase or a recovery code is asked for three times; and a minute for all else.
+  # A run that has more to ask puts its end off.
   runSec =
     key:
-    key.cardTimeoutSec
-    + (if key.touchPolicy == "never" then 0 else 3 * key.touchTimeoutSec)
-    + (if asks key then 90 else 0)
+    let
+      cards = builtins.foldl' (most: n: if n > most then n else most) 1 [
+        (builtins.length key.cards)
+        (if key.threshold == null then 1 else key.threshold)
+      ];
+    in
+    cards
+    * (
+      key.cardTimeoutSec
+      + (if key.touchPolicy == "never" then 0 else 3 * key.touchTimeoutSec)
+      + (if asksForPin key then key.askTimeoutSec else 0)
+    )
+    + (if key.ask then 3 * key.askTimeoutSec else 0)
     + 60;
 
   # What a run for a key needs, in both of its units.
@@ -77,7 +88,8 @@ let
             cfg.stateDir
             cfg.runtimeDir
           ]
-          ++ (if asks key then [ "/run/systemd/ask-password" ] else [ ]);
+          # systemd's own tmpfiles make it. Where it is missing, nobody can be asked, and all else works.
+          ++ (if asksForPin key || key.ask then [ "-/run/systemd/ask-password" ] else [ ]);
           # Wherever it is, and only while it is there: it is needed once.
           BindReadOnlyPaths = unique (
             map (source: "-${source.file}") (

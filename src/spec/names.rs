@@ -33,7 +33,8 @@ macro_rules! text {
 text!(Name, ProfileId, SubjectName, Label, AbsolutePath, PrivatePath);
 
 /// The name of a key, a secret or a credential, which becomes the name of a file or a part of
-/// it: 1 to 64 of the characters `A-Z a-z 0-9 _ . -`, the first one no dot and no dash.
+/// it, or the id of a provider: 1 to 64 of the characters `A-Z a-z 0-9 _ . -`, the first one no
+/// dot and no dash.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

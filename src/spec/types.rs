@@ -91,16 +91,17 @@ impl Serialize for Version {
     }
 }
 
-/// One random master key, which exists only sealed to a card, and the secrets made of it.
+/// One random master key, which exists only sealed, and the secrets made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Key {
-    /// The cards that may open the key. Empty: the only card present, whichever it is.
+    /// The cards that may open the key. Empty: the only card present, whichever it is. A listed card
+    /// that is there and not enrolled yet is enrolled once the key is open.
     pub cards: Vec<Card>,
     /// How many of the key's providers (cards, recovery codes, passphrases) have to come together to
-    /// open it. A new key is sealed to so many cards of the list at once. Of a key that has its
-    /// profile, another number is only reported: `nixos-cryptkey reseal` changes it. None: whatever
-    /// the profile says, and 1 for a new key.
+    /// open it. A new key is sealed to so many cards of the list, which all have to be there. Where
+    /// the profile has another number, that is only reported: `nixos-cryptkey reseal` changes it.
+    /// None: whatever the profile has, and 1 for a new key.
     #[serde(deserialize_with = "maybe::<Threshold, _, _>")]
     #[schemars(with = "Option<Threshold>")]
     pub threshold: Option<u8>,
@@ -157,7 +158,7 @@ pub struct Key {
     #[schemars(with = "TouchTimeout")]
     pub touch_timeout: Duration,
     /// Whether a person is asked for a passphrase or a recovery code where the cards that are there
-    /// don't open the key.
+    /// do not open the key.
     pub ask: bool,
     /// How long a question waits for an answer, in seconds: for a PIN, a passphrase or a recovery
     /// code.
@@ -231,8 +232,8 @@ pub struct Card {
     pub serial: Option<Serial>,
     /// The GUID, for cards without a serial and for makers who give all cards one serial.
     pub guid: Option<Guid>,
-    /// The id of its provider in the profile, which gets it when the card is enrolled. None: "card-1"
-    /// or the next number.
+    /// The id that its provider in the profile gets when the card is enrolled. None: "card-1" or the
+    /// next number.
     pub id: Option<Name>,
     /// Where this card's PIN comes from, if not from where the key's does.
     pub pin: Option<PinSource>,

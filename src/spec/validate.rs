@@ -40,6 +40,7 @@ pub(super) fn validate(spec: &Spec, faults: &mut Faults) {
     for (name, key) in &spec.keys {
         let at = keys.field(name);
         cards(key, &at, faults);
+        ids(key, &at, faults);
         pins(key, &at, faults);
         roots(key, &at, faults);
     }
@@ -119,6 +120,26 @@ fn cards(key: &Key, at: &Path, faults: &mut Faults) {
             && !faults.touch(&at.item(twin))
         {
             faults.add(here, format!("names the same card as {}; allowed is once", at.item(twin)));
+        }
+    }
+}
+
+/// Two providers of a profile have different ids.
+fn ids(key: &Key, at: &Path, faults: &mut Faults) {
+    let at = at.field("cards");
+    for (index, card) in key.cards.iter().enumerate() {
+        let Some(id) = &card.id else { continue };
+        let here = at.item(index).field("id");
+        let twin = key.cards[..index].iter().position(|other| other.id.as_ref() == Some(id));
+        if let Some(twin) = twin
+            && !faults.touch(&here)
+            && !faults.touch(&at.item(twin).field("id"))
+        {
+            let found = quoted(id);
+            faults.add(
+                here,
+                format!("found {found}, which is the id of {} too; allowed is once", at.item(twin)),
+            );
         }
     }
 }

@@ -35,7 +35,7 @@ fn check_finds_all_faults_and_needs_no_pcscd() {
             exit code 10
             keys.vault.pin.file: found "/nix/store/x-pin"; allowed is a file outside the Nix store, which everybody can read. What was in there is no secret any more: change it
             keys.vault.slot: slot 9c is refused: the standard keeps it for signatures, and this key must agree on keys; allowed are 9a, 9d, 9e and 82 to 95
-            keys.vault.surplus: unknown field; allowed are cards, slot, touchPolicy, pinPolicy, mode, overwrite, attestation, enroll, profileId, profile, softFail, pin, minTries, managementKey, cardTimeoutSec, touchTimeoutSec, secrets
+            keys.vault.surplus: unknown field; allowed are cards, threshold, slot, touchPolicy, pinPolicy, mode, overwrite, attestation, enroll, profileId, profile, softFail, pin, minTries, managementKey, cardTimeoutSec, touchTimeoutSec, ask, askTimeoutSec, secrets
             stateDir: found "relative"; allowed is an absolute path (from /, without `.` and `..` and without control characters)
             The spec has 4 faults.
         "#]],

@@ -6,6 +6,10 @@ let
   other = options: { security.cryptkey.keys.other = options; };
   ask.pin.ask = true;
   secret = options: vault { secrets.restic = options; };
+  two = [
+    { serial = "12345678"; }
+    { serial = "23456789"; }
+  ];
   shipped =
     name: options: other (ask // options // { profile = ../vectors/profiles + "/${name}.toml"; });
 
@@ -126,8 +130,35 @@ let
       ];
     };
     touch-without-anybody = vault { touchPolicy = "cached"; };
-    one-card = vault { cards = [ { serial = "12345678"; } ]; };
+    one-card = other (ask // { cards = [ { serial = "12345678"; } ]; });
+    two-cards-of-which-one-opens = other (ask // { cards = two; });
+    two-cards-that-open-together = other (
+      ask
+      // {
+        cards = two;
+        threshold = 2;
+      }
+    );
+    threshold-without-cards = vault { threshold = 2; };
+    threshold-above-the-cards = other (
+      ask
+      // {
+        cards = two;
+        threshold = 3;
+      }
+    );
+    threshold-of-an-enrolled-key = vault {
+      threshold = 2;
+      profileId = "00112233445566778899aabbccddeeff";
+    };
+    threshold-of-a-key-that-is-not-enrolled = vault {
+      threshold = 2;
+      enroll = "never";
+    };
     shipped-and-no-backup = shipped "piv-only" { };
+    shipped-and-no-backup-for-two-cards = shipped "piv-only" { cards = two; };
+    shipped-with-threshold = shipped "piv-piv-recovery" { threshold = 3; };
+    shipped-and-all-needed = shipped "piv-recovery" { };
     shipped-with-backup = shipped "piv-piv-recovery-any" { };
     shipped-and-state-in-ram = shipped "piv-piv-recovery-any" { } // {
       fileSystems."/".fsType = "tmpfs";

@@ -28,6 +28,16 @@ builtins.mapAttrs
     profile-id = vault { profileId = "vault"; };
     card-timeout = vault { cardTimeoutSec = 3601; };
     touch-timeout = vault { touchTimeoutSec = 0; };
+    ask-timeout = vault { askTimeoutSec = 0; };
+    threshold = vault { threshold = 0; };
+    card-id = vault {
+      cards = [
+        {
+          serial = "12345678";
+          id = "in/the/safe";
+        }
+      ];
+    };
     state-dir-with-a-blank = cryptkey { stateDir = "/var/lib/my keys"; };
     runtime-dir-relative = cryptkey { runtimeDir = "run/cryptkey"; };
     tmpfs-size = cryptkey {

@@ -62,6 +62,10 @@ fn a_bad_spec_fails_the_build() {
             "keys.vault.touchPolicy: ",
         ),
         (r#"stateDir = "/run/cryptkey/state";"#, "stateDir: "),
+        (
+            r#"keys.vault.cards = map (serial: { inherit serial; id = "desk"; }) [ 1 2 ];"#,
+            "keys.vault.cards[1].id: ",
+        ),
     ] {
         let configuration = format!("{{ imports = [ {good} ]; security.cryptkey = {{ {bad} }}; }}");
         let said = build(dir.path(), &configuration).unwrap_err();

@@ -15,6 +15,7 @@ use crate::{
 };
 
 const RECIPES: &str = "recipes/";
+const FLEET: &str = "fleet/";
 
 /// The names of the tests' own configurations: files without suffix.
 pub fn names() -> Vec<String> {
@@ -26,9 +27,11 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// These and the documented ones, as in `recipes/restic`.
+/// These and the documented ones, as in `recipes/restic` and `fleet/web`.
 pub fn all() -> impl Iterator<Item = String> {
-    names().into_iter().chain(recipes::names().into_iter().map(|name| RECIPES.to_owned() + &name))
+    let recipes = recipes::names().into_iter().map(|name| RECIPES.to_owned() + &name);
+    let hosts = recipes::hosts().into_iter().map(|name| FLEET.to_owned() + &name);
+    names().into_iter().chain(recipes).chain(hosts)
 }
 
 /// What a configuration yields.
@@ -43,17 +46,31 @@ pub fn machine(name: &str) -> Arc<Machine> {
 
 /// The file of a configuration.
 pub fn path(name: &str) -> PathBuf {
-    /// The documented ones, and a profile, which one of them has beside it.
-    static DOCUMENTED: LazyLock<TempDir> = LazyLock::new(|| {
+    /// Of a page, what `extract` puts into a directory, and the profile that is beside it.
+    fn documented(extract: fn(&Path), profile: &str) -> TempDir {
         let documented = TempDir::new().unwrap();
-        recipes::extract(documented.path());
-        let profile = dir().join("../../vectors/profiles/piv-only.toml");
+        extract(documented.path());
+        let profile = dir().join("../../vectors/profiles").join(profile);
         fs::copy(profile, documented.path().join("vault.toml")).unwrap();
         documented
+    }
+    static OF_RECIPES: LazyLock<TempDir> =
+        LazyLock::new(|| documented(recipes::extract, "piv-only.toml"));
+    static OF_FLEET: LazyLock<TempDir> = LazyLock::new(|| {
+        let fleet = documented(recipes::extract_fleet, "piv-piv-recovery-any.toml");
+        let host = nix::nix_dir().join("host.nix");
+        for name in recipes::hosts() {
+            let module = format!("import {} {{ flake = ./.; name = \"{name}\"; }}", host.display());
+            fs::write(fleet.path().join(name).with_extension("nix"), module).unwrap();
+        }
+        fleet
     });
-    match name.strip_prefix(RECIPES) {
-        Some(recipe) => DOCUMENTED.path().join(recipe),
-        None => dir().join(name),
+    if let Some(recipe) = name.strip_prefix(RECIPES) {
+        OF_RECIPES.path().join(recipe)
+    } else if let Some(host) = name.strip_prefix(FLEET) {
+        OF_FLEET.path().join(host)
+    } else {
+        dir().join(name)
     }
     .with_extension("nix")
 }

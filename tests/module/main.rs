@@ -1,5 +1,6 @@
 //! The NixOS module, evaluated with nixpkgs' own library and unit types: what configurations yield,
-//! good ones (`configurations/`, and those of `docs/recipes.md`) and bad ones (`bad.nix`).
+//! good ones (`configurations/`, and those of `docs/recipes.md` and `docs/fleet.md`) and bad ones
+//! (`bad-*.nix`).
 //!
 //! It needs `nix-instantiate`, `nix-build` and `systemd-analyze`. `UPDATE_EXPECT=1` writes what the
 //! configurations yield to `yield/` and the reference of the options to `docs/options.md`.
@@ -10,6 +11,7 @@ mod bad;
 mod build;
 mod configurations;
 mod flake;
+mod fleet;
 mod options;
 mod readme;
 mod specs;

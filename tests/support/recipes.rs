@@ -1,24 +1,47 @@
-//! `docs/recipes.md`: the modules that it shows, and what is typed and seen.
+//! `docs/recipes.md`: the modules that it shows, and what is typed and seen. And the modules of
+//! `docs/fleet.md`.
 
 // Each test takes what it needs.
 #![allow(dead_code)]
 
 use std::{collections::VecDeque, fs, mem, path::Path, thread};
 
-const DOCUMENT: &str = include_str!("../../docs/recipes.md");
+const RECIPES: &str = include_str!("../../docs/recipes.md");
+const FLEET: &str = include_str!("../../docs/fleet.md");
 /// A line of output in the place of others.
 const LEFT_OUT: &str = "…";
 
-/// Puts all modules of the document into a directory, under the names that they begin with.
+/// Puts all recipes into a directory, under the names that they begin with.
 pub fn extract(directory: &Path) {
-    for (_, text) in blocks("nix") {
-        fs::write(directory.join(name(&text)).with_extension("nix"), &text).unwrap();
+    extract_from(RECIPES, directory);
+}
+
+/// The names of the recipes, without suffix.
+pub fn names() -> Vec<String> {
+    names_in(RECIPES)
+}
+
+/// Puts the flake of the fleet and all that belongs to it into a directory.
+pub fn extract_fleet(directory: &Path) {
+    extract_from(FLEET, directory);
+}
+
+/// The names of the fleet's hosts.
+pub fn hosts() -> Vec<String> {
+    let names = names_in(FLEET);
+    names.iter().filter_map(|name| name.strip_prefix("hosts/")).map(str::to_owned).collect()
+}
+
+fn extract_from(document: &str, directory: &Path) {
+    for (_, text) in blocks(document, "nix") {
+        let file = directory.join(name(&text)).with_extension("nix");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, &text).unwrap();
     }
 }
 
-/// The names of the modules, without suffix.
-pub fn names() -> Vec<String> {
-    let modules = blocks("nix").into_iter();
+fn names_in(document: &str) -> Vec<String> {
+    let modules = blocks(document, "nix").into_iter();
     modules.map(|(_, text)| name(&text).to_owned()).collect()
 }
 
@@ -27,7 +50,7 @@ pub struct Recipe(VecDeque<Session>);
 
 impl Recipe {
     pub fn new(heading: &str) -> Self {
-        let sessions = blocks("console").into_iter().filter(|(above, _)| above == heading);
+        let sessions = blocks(RECIPES, "console").into_iter().filter(|(above, _)| above == heading);
         let sessions: VecDeque<_> = sessions.map(|(_, text)| Session(text)).collect();
         assert!(!sessions.is_empty(), "nothing is typed below {heading:?}");
         Self(sessions)
@@ -94,12 +117,12 @@ fn without_numbers(line: &str) -> String {
     masked
 }
 
-/// The blocks of a language, each with the heading above it.
-fn blocks(language: &str) -> Vec<(String, String)> {
+/// The blocks of a language in a document, each with the heading above it.
+fn blocks(document: &str, language: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut heading = "";
     let mut block: Option<(bool, String)> = None;
-    for line in DOCUMENT.lines() {
+    for line in document.lines() {
         match (&mut block, line.strip_prefix("```")) {
             (None, Some(found)) => block = Some((found == language, String::new())),
             (None, None) if line.starts_with('#') => heading = line.trim_start_matches(['#', ' ']),

@@ -16,7 +16,10 @@ pub(super) const FULL: &str = r#"{
   "pcsc": { "users": [ "alice", "\"b\"" ], "groups": [ "wheel" ] },
   "keys": {
     "vault": {
-      "cards": [ { "serial": "12345678", "guid": null, "pin": null, "managementKey": null } ],
+      "cards": [
+        { "serial": "12345678", "guid": null, "id": "desk", "pin": null, "managementKey": null }
+      ],
+      "threshold": 1,
       "slot": "9d", "touchPolicy": "never", "pinPolicy": "once",
       "mode": "use-existing",
       "overwrite": { "fingerprint": "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8" },
@@ -24,7 +27,7 @@ pub(super) const FULL: &str = r#"{
       "softFail": false,
       "pin": { "file": "/path" },
       "managementKey": { "file": "/path2" },
-      "cardTimeoutSec": 30, "touchTimeoutSec": 20,
+      "cardTimeoutSec": 30, "touchTimeoutSec": 20, "ask": true, "askTimeoutSec": 90,
       "secrets": {
         "restic": { "use": "backups", "format": "hex", "length": 32, "newline": false,
                     "owner": "restic", "group": "restic", "mode": "0400" }
@@ -46,6 +49,8 @@ fn the_example_is_read() {
     assert_eq!(vault.pin, Some(PinSource::File("/path".into())));
     assert_eq!(vault.management_key, Some(ManagementKeySource::File("/path2".into())));
     assert_eq!(vault.cards[0].serial.unwrap().to_string(), "12345678");
+    assert_eq!(vault.cards[0].id, Some("desk".parse().unwrap()));
+    assert_eq!(vault.threshold, Some(1));
     assert!(vault.overwrite.as_ref().unwrap().fingerprint.is_some());
     let restic = &vault.secrets["restic"];
     assert_eq!(restic.usage, "backups");
@@ -64,6 +69,7 @@ fn the_defaults_are_those_of_the_seed() {
           "keys": {
             "vault": {
               "cards": [],
+              "threshold": null,
               "slot": "9d",
               "touchPolicy": "never",
               "pinPolicy": "once",
@@ -84,6 +90,8 @@ fn the_defaults_are_those_of_the_seed() {
               "managementKey": null,
               "cardTimeoutSec": 30,
               "touchTimeoutSec": 20,
+              "ask": true,
+              "askTimeoutSec": 90,
               "secrets": {
                 "a": {
                   "use": "a",
@@ -120,6 +128,7 @@ fn every_choice_is_understood() {
     let all = read_key(
         r#""slot": "9E", "touchPolicy": "cached", "pinPolicy": "always", "mode": "overwrite",
            "enroll": "never", "softFail": true, "cardTimeoutSec": 0, "touchTimeoutSec": 600,
+           "threshold": 255, "ask": false, "askTimeoutSec": 600,
            "profileId": "00112233445566778899aabbccddeeff",
            "profile": "/nix/store/abc-vault.toml", "managementKey": {"factoryDefault": true}"#,
     );
@@ -128,6 +137,8 @@ fn every_choice_is_understood() {
     assert_eq!((all.mode, all.enroll, all.soft_fail), (Mode::Overwrite, Enroll::Never, true));
     assert_eq!(all.card_timeout, Duration::ZERO);
     assert_eq!(all.touch_timeout, Duration::from_secs(600));
+    assert_eq!((all.threshold, all.ask), (Some(255), false));
+    assert_eq!(all.ask_timeout, Duration::from_secs(600));
     assert_eq!(all.profile_id.unwrap().as_str(), "00112233445566778899aabbccddeeff");
     assert_eq!(all.profile.unwrap().to_str(), Some("/nix/store/abc-vault.toml"));
     assert_eq!(all.management_key, Some(ManagementKeySource::FactoryDefault));
@@ -176,6 +187,11 @@ fn combinations_that_are_allowed() {
         // One maker's serial, told apart by GUID.
         r#""cards": [{"serial": "5437251", "guid": "00000000000000000000000000000001"},
                      {"serial": "5437251", "guid": "00000000000000000000000000000002"}]"#,
+        // The machine may have a profile with more providers than the spec has cards.
+        r#""threshold": 2"#,
+        r#""threshold": 3, "cards": [{"serial": "1"}, {"serial": "2"}]"#,
+        // An id for some of the cards.
+        r#""cards": [{"serial": "1", "id": "card-2"}, {"serial": "2"}, {"serial": "3"}]"#,
         // Two files with one value.
         r#""secrets": {"a": {"use": "x"}, "b": {"use": "x", "owner": "web"}, "A": {}}"#,
     ] {

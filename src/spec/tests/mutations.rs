@@ -26,7 +26,8 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 fn field() -> impl Strategy<Value = String> {
-    let known = vec!["version", "keys", "slot", "pin", "file", "ask", "cards", "serial", "secrets"];
+    let known = "version keys slot pin file ask cards serial id threshold secrets";
+    let known: Vec<_> = known.split(' ').collect();
     prop_oneof![prop::sample::select(known).prop_map(String::from), "[a-zA-Z./\u{0}-\u{20}]{0,8}",]
 }
 

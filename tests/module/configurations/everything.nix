@@ -23,10 +23,12 @@
         { serial = 12345678; }
         {
           guid = "8c4b2c4e53a24e0a9d6f0c1f1f0d7a35";
+          id = "safe";
           pin.credential = "/etc/credstore.encrypted/spare.pin";
           managementKey.protected = true;
         }
       ];
+      threshold = 2;
       slot = "82";
       touchPolicy = "cached";
       pinPolicy = "always";
@@ -44,6 +46,8 @@
       managementKey.file = "/etc/cryptkey/vault.management-key";
       cardTimeoutSec = 120;
       touchTimeoutSec = 10;
+      ask = false;
+      askTimeoutSec = 300;
       secrets = {
         restic = {
           use = "backups";

@@ -1,4 +1,5 @@
-# Secrets on a tmpfs with a size; pcscd and polkit are somebody else's, and nobody needs a rule.
+# Secrets on a tmpfs with a size; pcscd and polkit are somebody else's, and nobody needs a rule. Nobody is
+# asked for anything.
 {
   security.cryptkey = {
     enable = true;
@@ -6,6 +7,7 @@
     runtimeFileSystem.type = "tmpfs";
     keys.vault = {
       acceptSingleCard = true;
+      ask = false;
       pin.credential = "/etc/credstore.encrypted/vault.pin";
       secrets.restic = { };
     };

@@ -18,7 +18,7 @@ fn a_fleet() {
     configuration.add("vault.toml", &web.read(PROFILE));
     configuration.switch(&web, "web.nix");
     web.systemctl(&["reload", UNIT]).exits(0);
-    let mut recipe = Recipe::new("A fleet");
+    let mut recipe = Recipe::new("A fleet with one card");
     type_in(&web, &recipe.session());
 
     let mut db = Container::new();
