@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     error::{Class, Error},
-    profile::{ProviderKind, recovery::RecoveryCode, seal::ProviderSecret},
+    profile::{ProviderKind, Wrong},
     system::{ask, notify},
 };
 
@@ -33,13 +33,14 @@ impl Work<'_> {
                 return Err(refused(Class::NoAnswer, "nothing was typed", advice));
             }
             notify::status(&format!("trying {what} of key {}", self.name));
-            let fault = match self::typed(provider.kind(), &typed) {
+            let secret = provider.kind().typed(&typed).ok_or_else(|| out_of_order(self.name))?;
+            let fault = match secret {
                 Ok(secret) => match profile.check_share(index, &secret) {
                     Ok(()) => return self.add_share(index, secret, true),
                     Err(_) => "it does not open the key".into(),
                 },
-                Err(Typed::Malformed(fault)) => fault,
-                Err(Typed::Failed(error)) => return Err(error.into()),
+                Err(Wrong::Malformed(fault)) => fault,
+                Err(Wrong::Fault(error)) => return Err(error.into()),
             };
             tracing::warn!("{tried}: {fault}; tries left: {left}");
             wrong = format!("Wrong: {fault}. ");
@@ -59,26 +60,5 @@ impl Work<'_> {
             self.known.unanswered |= error.class == Class::NoAnswer;
             error.into()
         })
-    }
-}
-
-/// Why what was typed gave no secret.
-enum Typed {
-    Malformed(String),
-    Failed(Error),
-}
-
-fn typed(kind: &ProviderKind, typed: &[u8]) -> Result<ProviderSecret, Typed> {
-    match kind {
-        ProviderKind::Passphrase(params) => {
-            let line = typed.strip_suffix(b"\n").unwrap_or(typed);
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            params.secret(line).map_err(Typed::Failed)
-        }
-        ProviderKind::Recovery(params) => {
-            let code = RecoveryCode::read(typed).map_err(Typed::Malformed)?;
-            params.secret(code.as_bytes()).map_err(Typed::Failed)
-        }
-        _ => Err(Typed::Malformed("nobody can type it".into())),
     }
 }

@@ -229,7 +229,9 @@ impl Work<'_> {
             // Nobody waits for a card that the open key could be sealed to.
             tracing::debug!("{failure}");
         } else {
-            tracing::warn!("{failure} The secrets are published; the key is not sealed to that card yet.");
+            tracing::warn!(
+                "{failure} The secrets are published; the key is not sealed to that card yet."
+            );
         }
     }
 

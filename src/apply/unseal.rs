@@ -99,7 +99,8 @@ impl Unsealed<'_> {
     /// # Errors
     /// `bad-spec` for a length that no output has.
     pub fn output(&self, use_label: &str, length: usize) -> Result<Zeroizing<Vec<u8>>> {
-        let opened = self.work.opened.as_ref().ok_or_else(|| super::out_of_order(self.work.name).error())?;
+        let opened =
+            self.work.opened.as_ref().ok_or_else(|| super::out_of_order(self.work.name).error())?;
         opened.output(use_label, length)
     }
 

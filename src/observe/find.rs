@@ -216,7 +216,8 @@ impl Search<'_> {
         limit: Duration,
         turn: Turn,
     ) -> std::result::Result<Held, Why> {
-        let examined = examine(&mut self.pcsc, reader, self.key, self.known, &self.wanted, limit, turn);
+        let examined =
+            examine(&mut self.pcsc, reader, self.key, self.known, &self.wanted, limit, turn);
         match examined {
             Err(Why::Held) if self.mute.contains(reader) => Err(Why::Fault(Fault::TimedOut)),
             Err(Why::Fault(Fault::TimedOut)) => {

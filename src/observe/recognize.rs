@@ -57,7 +57,8 @@ pub(super) fn examine(
         Wanted::Providers(providers) => providers,
         Wanted::Listed(_) | Wanted::Any => {
             let card = piv.name()?;
-            let is_listed = |cards: &[(usize, &Card)]| cards.iter().any(|(_, c)| card.is(&c.name()));
+            let is_listed =
+                |cards: &[(usize, &Card)]| cards.iter().any(|(_, c)| card.is(&c.name()));
             if matches!(wanted, Wanted::Listed(cards) if !is_listed(cards)) {
                 return Err(Why::Other(card.to_string()));
             }

@@ -11,9 +11,9 @@ mod overwrite;
 mod refusal;
 mod remembered;
 mod step;
-mod ways;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 pub use attestation::Mistrust;
 pub use hazard::Hazard;

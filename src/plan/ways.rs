@@ -107,7 +107,8 @@ impl Known {
 
     /// Whether the session is with one of those.
     pub(super) fn joins(&self, key: &Key, listed: Option<usize>) -> bool {
-        self.is_as_open_as_wanted(key) && self.to_join(key).iter().any(|(at, _)| listed == Some(*at))
+        self.is_as_open_as_wanted(key)
+            && self.to_join(key).iter().any(|(at, _)| listed == Some(*at))
     }
 
     /// What comes next while there is no session.
