@@ -195,18 +195,38 @@ fn open_ours(dir: &File, name: &OsStr, tried: &str) -> Result<Option<(File, Meta
     Ok(Some((file, metadata)))
 }
 
+/// Reads a profile from anywhere, of either version. The warning is of a version 1 file that others may
+/// read.
+///
+/// # Errors
+/// `profile` where it is not there, or is damaged.
+pub fn load_elsewhere(path: &Path) -> Result<Loaded> {
+    let tried = format!("reading profile {}", path.display());
+    let (file, metadata) = open_any(path, &tried, "Give the file of a sealed profile.")?;
+    let profile = read(&file, &tried)?;
+    let exposed = (profile.version() == Version::V1).then(|| check_secret(&metadata, &tried).err());
+    Ok(Loaded { profile, warning: exposed.flatten().map(|error| error.to_string()) })
+}
+
+/// Opens a regular file anywhere, whoever owns it.
+fn open_any(path: &Path, tried: &str, advice: &str) -> Result<(File, Metadata)> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(|errno| failed(tried.to_owned(), errno, advice))?;
+    let metadata = file.metadata().map_err(|error| failed(tried.to_owned(), error, advice))?;
+    if metadata.is_file() {
+        Ok((file, metadata))
+    } else {
+        Err(Error::new(Class::Profile, tried, "it is not a regular file", advice))
+    }
+}
+
 /// Reads a profile that the configuration ships. It may be world-readable, so it is version 2.
 pub fn load_shipped(path: &Path) -> Result<Profile> {
     let tried = format!("reading shipped profile {}", path.display());
     let advice = "Put the sealed profile there, or correct `profile` in the configuration.";
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let file = open(path, flags, Mode::empty())
-        .map(File::from)
-        .map_err(|errno| failed(tried.clone(), errno, advice))?;
-    let metadata = file.metadata().map_err(|error| failed(tried.clone(), error, advice))?;
-    if !metadata.is_file() {
-        return Err(Error::new(Class::Profile, tried, "it is not a regular file", advice));
-    }
+    let (file, _) = open_any(path, &tried, advice)?;
     let profile = read(&file, &tried)?;
     if profile.version() == Version::V1 {
         return Err(Error::new(
