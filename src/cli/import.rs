@@ -1,0 +1,235 @@
+//! `import`: takes a profile from elsewhere: one of cryptkey, which becomes version 2, or one of another
+//! machine.
+
+use std::{
+    fmt::{self, Write as _},
+    path::PathBuf,
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Ended,
+    admin::{self, ChangeArgs},
+    keep::{self, KeepArgs, Kept},
+    print,
+};
+use crate::{
+    apply::{Run, Unsealed, unseal},
+    error::{Class, Error, Result},
+    plan::Goal,
+    profile::{
+        Profile, Version, change,
+        store::{Store, load_file},
+    },
+    spec::{Key, Spec},
+};
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// The profile's file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    change: ChangeArgs,
+    /// How many of the providers are to open the key together (version 1 only) [default: as many as now]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..))]
+    threshold: Option<u8>,
+    #[command(flatten)]
+    keep: KeepArgs,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Imported {
+    #[serde(skip)]
+    name: String,
+    profile_id: String,
+    threshold: u8,
+    providers: Vec<String>,
+    /// Those that nothing here can open, and that were left out.
+    left_out: Vec<String>,
+    /// The file that was written.
+    written: PathBuf,
+    /// Where a profile of the same key that was there before is kept.
+    backup: Option<PathBuf>,
+    /// The file that opens without a card, where it was one.
+    exposed: Option<PathBuf>,
+    /// Whether that file is gone already, as the new one has its place.
+    #[serde(skip)]
+    is_replaced: bool,
+    /// Whether the spec pins the profile's id.
+    #[serde(skip)]
+    is_pinned: bool,
+    /// Whether the spec declares another threshold.
+    #[serde(skip)]
+    declares_another: bool,
+}
+
+pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
+    let (spec, declared) = args.change.key.load()?;
+    args.change.check(&declared)?;
+    let name = &*args.change.key.key;
+    let loaded = load_file(&args.file)?;
+    if let Some(warning) = loaded.warning {
+        tracing::warn!("{warning}");
+    }
+    let (profile, version) = (loaded.profile.clone(), loaded.profile.version());
+    args.check(&spec, &declared, &profile)?;
+    // What the spec says of a profile's place and id is not about this one, or was checked.
+    let key = Key { profile: None, profile_id: None, ..declared.clone() };
+    let (mut run, mut kept) = (Run::default(), None);
+    let from = Some((args.file.clone(), loaded.profile));
+    let mut unsealed = unseal(&mut run, &spec, name, &key, from, |profile| {
+        if version == Version::V2 {
+            return Ok(Goal::Open([].into()));
+        }
+        let threshold = args.threshold.unwrap_or(profile.threshold());
+        let kept = kept.insert(args.keep.of(name, &key, profile, threshold)?);
+        Ok(Goal::Open(kept.places.clone()))
+    })?;
+    let changed = match &kept {
+        Some(kept) => args.resealed(&mut unsealed, kept)?,
+        None if profile.name() == name => profile,
+        None => change::renamed(&profile, name, &unsealed.secrets())?.0,
+    };
+    let backup = args.write(&mut unsealed, &changed)?;
+    let written = keep::target(args.change.output.as_ref(), &mut unsealed, name);
+    let is_replaced = args.file.canonicalize().ok() == written.canonicalize().ok();
+    let imported = Imported {
+        name: name.into(),
+        profile_id: changed.id(),
+        threshold: changed.threshold(),
+        providers: keep::ids(&changed),
+        left_out: kept.map(|kept| kept.foreign).unwrap_or_default(),
+        written,
+        backup,
+        exposed: (version == Version::V1).then(|| args.file.clone()),
+        is_replaced,
+        is_pinned: declared.profile_id.is_some(),
+        declares_another: declared.threshold.is_some_and(|t| t != changed.threshold()),
+    };
+    print(json, &imported).map(|()| None)
+}
+
+impl ImportArgs {
+    /// Refuses what can't come to an end, before anybody is asked for anything.
+    fn check(&self, spec: &Spec, key: &Key, profile: &Profile) -> Result<()> {
+        let name = &*self.change.key.key;
+        let tried = || format!("importing {} as key {name}", self.file.display());
+        if profile.version() == Version::V2 && (self.threshold.is_some() || self.keep.is_used()) {
+            return Err(Error::new(
+                Class::Spec,
+                tried(),
+                "it is of version 2, which is taken as it is",
+                "Import it without --threshold and --without, and use `nixos-cryptkey reseal` then.",
+            ));
+        }
+        let id = profile.id();
+        if let Some(declared) = key.profile_id.as_ref().filter(|declared| declared.as_str() != id) {
+            return Err(Error::new(
+                Class::Profile,
+                tried(),
+                format!("its id is {id}, and the spec declares {declared}"),
+                format!(
+                    "Is it the right file? If it is, correct security.cryptkey.keys.{name}.profileId."
+                ),
+            ));
+        }
+        if self.change.output.is_none() {
+            self.has_predecessor(&Store::open(&spec.state_dir)?, profile)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the key has a profile of the same id, to be replaced.
+    ///
+    /// # Errors
+    /// `profile` where it has one of another id, or one that can't be read.
+    fn has_predecessor(&self, store: &Store, profile: &Profile) -> Result<bool> {
+        let name = &*self.change.key.key;
+        let Some(old) = store.load(name)? else { return Ok(false) };
+        let (old, id, file) = (old.profile.id(), profile.id(), store.file(name));
+        if old == id {
+            return Ok(true);
+        }
+        Err(Error::new(
+            Class::Profile,
+            format!("importing {} as key {name}", self.file.display()),
+            format!("its id is {id}, and there is {} with id {old}", file.display()),
+            format!(
+                "Their secrets differ. If that one is not wanted any more, move it out of the way and keep \
+                 it: `mv {0} {0}.old`.",
+                file.display()
+            ),
+        ))
+    }
+
+    /// A version 1 profile as version 2, with a fresh polynomial and the key's name.
+    fn resealed(&self, unsealed: &mut Unsealed, kept: &Kept) -> Result<Profile> {
+        let (profile, providers) = keep::again(unsealed, kept)?;
+        let secrets = keep::secrets(&providers);
+        let threshold = self.threshold.unwrap_or(profile.threshold());
+        let (changed, _) = change::reshared(&profile, threshold, providers, &unsealed.secrets())?;
+        let name = &*self.change.key.key;
+        if changed.name() == name {
+            return Ok(changed);
+        }
+        let secrets: Vec<_> = secrets.iter().enumerate().collect();
+        Ok(change::renamed(&changed, name, &secrets)?.0)
+    }
+
+    /// Writes it; where the one before is kept.
+    fn write(&self, unsealed: &mut Unsealed, profile: &Profile) -> Result<Option<PathBuf>> {
+        if let Some(output) = &self.change.output {
+            return admin::write_new(output, profile).map(|()| None);
+        }
+        if self.has_predecessor(unsealed.store(), profile)? {
+            return unsealed.store().replace(profile);
+        }
+        unsealed.store().save(profile).map(|()| None)
+    }
+}
+
+impl fmt::Display for Imported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, profile_id, threshold, providers, left_out, .. } = self;
+        let opens = keep::who_opens(*threshold, providers);
+        writeln!(f, "{name}: imported, {opens}; its secrets stay what they were")?;
+        writeln!(f, "  Written: {}", self.written.display())?;
+        if let Some(backup) = &self.backup {
+            writeln!(f, "  The profile before is kept: {}", backup.display())?;
+        }
+        for provider in left_out {
+            writeln!(f, "  Left out: {provider}, which nixos-cryptkey does not know")?;
+        }
+        let mut lines = String::new();
+        if !self.is_pinned {
+            writeln!(lines, "    security.cryptkey.keys.{name}.profileId = \"{profile_id}\";")?;
+        }
+        if self.declares_another {
+            writeln!(lines, "    security.cryptkey.keys.{name}.threshold = {threshold};")?;
+        }
+        if !lines.is_empty() {
+            writeln!(f, "  Set in configuration.nix:\n{}", lines.trim_end())?;
+        }
+        let Some(exposed) = &self.exposed else { return Ok(()) };
+        if self.is_replaced {
+            writeln!(f, "  The old profile is replaced and not kept. Destroy every copy of it, in backups too:")?;
+        } else {
+            writeln!(
+                f,
+                "  Destroy {} and every copy of it, in backups too:",
+                exposed.display()
+            )?;
+        }
+        writeln!(
+            f,
+            "  whoever reads it can compute what its cards would answer, and opens the key without them. Was \
+             it ever where others could read it (a disk without encryption, a backup, a git repository), or \
+             can such a copy not be destroyed, then run `nixos-cryptkey rotate --key {name}` as well: only new \
+             secrets help then."
+        )
+    }
+}
