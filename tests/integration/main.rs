@@ -11,8 +11,10 @@
 mod ask;
 mod attestation;
 mod cli;
+mod derive;
 mod enroll;
 mod guard;
+mod import;
 mod management;
 mod messages;
 mod overwrite;
@@ -22,6 +24,7 @@ mod profiles;
 mod publishing;
 mod readers;
 mod removal;
+mod reseal;
 mod secrecy;
 mod siblings;
 mod support;
