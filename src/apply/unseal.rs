@@ -1,6 +1,6 @@
 //! Opening a key for an admin's command: the same steps, with another goal.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -17,6 +17,9 @@ use crate::{
     spec::{Key, Mode, PinSource, Spec},
     system::lock::{self, Guard},
 };
+
+/// How long a person may take at least to put another card in.
+const SWAP: Duration = Duration::from_secs(60);
 
 /// A key that is open, with the secrets of the providers that opened it. No other run for the key
 /// begins while there is one.
@@ -39,7 +42,15 @@ impl Key {
         for card in &mut key.cards {
             card.pin = card.pin.as_ref().map(asked);
         }
-        Self { mode: Mode::UseExisting, overwrite: None, ask: true, soft_fail: false, ..key }
+        let card_timeout = key.card_timeout.max(SWAP);
+        Self {
+            mode: Mode::UseExisting,
+            overwrite: None,
+            ask: true,
+            soft_fail: false,
+            card_timeout,
+            ..key
+        }
     }
 }
 

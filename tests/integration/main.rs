@@ -21,6 +21,7 @@ mod overwrite;
 mod pin;
 mod policies;
 mod profiles;
+mod provider;
 mod publishing;
 mod readers;
 mod removal;
