@@ -9,6 +9,8 @@ mod attack;
 mod cards;
 #[path = "support/model.rs"]
 mod model;
+#[path = "support/shares.rs"]
+mod shares;
 #[path = "support/vectors.rs"]
 #[allow(dead_code)]
 mod vectors;

@@ -16,7 +16,11 @@ use cryptkey::profile::{
 };
 use proptest::prelude::*;
 
-use crate::{cards::Card, vectors};
+use crate::{
+    cards::Card,
+    shares::{self, Share},
+    vectors,
+};
 
 /// What opens a provider: its secret. It costs nothing, as a recovery code whose stretched secret is a
 /// random one.
@@ -65,6 +69,8 @@ pub struct Model {
     pub outputs: Vec<(String, Vec<u8>)>,
     /// What opened it once.
     pub removed: Vec<Way>,
+    /// The shares from before it was shared anew the last time.
+    pub stale: Vec<Share>,
 }
 
 /// A change, with what is drawn for it.
@@ -108,7 +114,7 @@ impl Model {
         let providers = ways.iter().enumerate().map(|(n, way)| way.provider(&format!("way-{n}")));
         let (profile, opened) = seal::seal("vault", threshold, providers.collect()).unwrap();
         let outputs = outputs(&opened, ["backups", "ssh", ""]);
-        Self { id: profile.id(), profile, ways, outputs, removed: Vec::new() }
+        Self { id: profile.id(), profile, ways, outputs, removed: Vec::new(), stale: Vec::new() }
     }
 
     /// A profile of the vectors, imported: its outputs are those of the vector.
@@ -135,7 +141,7 @@ impl Model {
         let (profile, _) = reshared(&old, threshold, providers, &given).unwrap();
         let outputs = vector.opens.outputs.iter();
         let outputs = outputs.map(|(label, hex)| (label.clone(), vectors::unhex::<32>(hex).into()));
-        Self { profile, ways, id: old.id(), outputs: outputs.collect(), removed }
+        Self { profile, ways, id: old.id(), outputs: outputs.collect(), removed, stale: Vec::new() }
     }
 
     fn is_opened_by(&self, opened: &Opened) -> bool {
@@ -235,6 +241,10 @@ impl Model {
                     assert_eq!((provider.id(), provider.kind()), (old.id(), old.kind()));
                     assert_eq!(provider.share_index().map(usize::from), Some(place + 1));
                 }
+                let text: toml::Table = toml::from_str(&old.to_toml()).unwrap();
+                let share =
+                    |place: usize| shares::share(&text, place, ways[place].secret().as_bytes());
+                self.stale = (0..count).map(share).collect();
                 let gone = (0..count).filter(|place| !keep.contains(place));
                 self.removed.extend(gone.map(|place| self.ways[place].clone()));
                 self.ways = stay.into_iter().chain(new).collect();
@@ -254,13 +264,11 @@ impl Model {
         assert_eq!((&profile, profile.id()), (&self.profile, self.id.clone()));
         assert_eq!((profile.version(), profile.providers().len()), (Version::V2, self.ways.len()));
         let threshold = usize::from(profile.threshold());
-        // Whoever has too few can still say that they are enough.
-        let fewer = self.profile.to_toml().replacen(
-            &format!("threshold = {threshold}"),
-            &format!("threshold = {}", threshold - 1),
-            1,
-        );
-        let fewer = Profile::parse(&fewer);
+        let text: toml::Table = toml::from_str(&self.profile.to_toml()).unwrap();
+        let shares: Vec<_> = (0..self.ways.len())
+            .map(|place| shares::share(&text, place, self.ways[place].secret().as_bytes()))
+            .collect();
+        let (label, output) = &self.outputs[0];
         let order = shuffled(self.ways.len(), seed);
         for bits in 0..1 << self.ways.len() {
             let chosen = places(self.ways.len(), bits);
@@ -273,11 +281,21 @@ impl Model {
             }
             let refused = opened.unwrap_err();
             assert!(matches!(refused, OpenError::TooFew { .. }), "{refused:?}");
-            if chosen.len() == threshold - 1 && threshold > 1 {
-                let refused = seal::open(fewer.as_ref().unwrap(), &given).unwrap_err();
-                assert_eq!(refused, OpenError::Integrity, "{chosen:?}");
+            // Nor do their shares give the key away, also not with one from before it was shared anew.
+            let few: Vec<_> = chosen.iter().map(|place| &shares[*place]).collect();
+            if !few.is_empty() {
+                assert_ne!(shares::output(&text, &few, label), *output, "{chosen:?}");
+            }
+            if chosen.len() + 1 == threshold && threshold > 1 {
+                for stale in &self.stale {
+                    let few: Vec<_> = few.iter().copied().chain([stale]).collect();
+                    let is_usable = chosen.iter().all(|place| shares[*place].0 != stale.0);
+                    assert!(!is_usable || shares::output(&text, &few, label) != *output);
+                }
             }
         }
+        let all: Vec<_> = shares.iter().collect();
+        assert_eq!(shares::output(&text, &all[..threshold], label), *output);
         for (place, way) in self.ways.iter().enumerate() {
             assert_eq!(profile.check_share(place, way.secret()), Ok(()));
             for removed in &self.removed {
