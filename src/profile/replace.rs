@@ -65,7 +65,7 @@ impl Store {
             Err(Error::new(Class::Profile, tried.clone(), found, advice))
         };
         let old = self.load(from)?;
-        if from == profile.name() || !old.is_some_and(|old| old.profile.id() == profile.id()) {
+        if from == profile.name() || old.is_none_or(|old| old.profile.id() != profile.id()) {
             let found = format!("{} is not there, or holds another key", self.file(from).display());
             return refuse(found, "Name the key that is to get another name.");
         }
