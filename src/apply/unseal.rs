@@ -90,7 +90,8 @@ impl Work<'_> {
             return error;
         };
         let failed = wanted.intersection(&self.known.failed);
-        let failed: Vec<_> = failed.filter_map(|&at| Some(profile.providers().get(at)?.id())).collect();
+        let failed: Vec<_> =
+            failed.filter_map(|&at| Some(profile.providers().get(at)?.id())).collect();
         // A damaged file is no provider's fault.
         if failed.is_empty() || error.class == Class::Profile {
             return error;

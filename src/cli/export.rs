@@ -50,8 +50,9 @@ pub(super) fn run(args: &ExportArgs, json: bool) -> Result<Ended> {
         return refused("there is none", "`nixos-cryptkey apply` makes one.".into());
     };
     if profile.version() == Version::V1 {
-        let advice =
-            format!("Import it first, which makes it safe to be read: `nixos-cryptkey import FILE --key {name}`.");
+        let advice = format!(
+            "Import it first, which makes it safe to be read: `nixos-cryptkey import FILE --key {name}`."
+        );
         return refused(
             "it is of version 1, written by cryptkey, and opens without a card to whoever reads it",
             advice,

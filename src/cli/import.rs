@@ -186,7 +186,7 @@ impl ImportArgs {
             return admin::write_new(output, profile).map(|()| None);
         }
         if self.has_predecessor(unsealed.store(), profile)? {
-            return unsealed.store().replace(profile);
+            return unsealed.store().replace(&self.change.key.key, profile);
         }
         unsealed.store().save(profile).map(|()| None)
     }
@@ -216,13 +216,12 @@ impl fmt::Display for Imported {
         }
         let Some(exposed) = &self.exposed else { return Ok(()) };
         if self.is_replaced {
-            writeln!(f, "  The old profile is replaced and not kept. Destroy every copy of it, in backups too:")?;
-        } else {
             writeln!(
                 f,
-                "  Destroy {} and every copy of it, in backups too:",
-                exposed.display()
+                "  The old profile is replaced and not kept. Destroy every copy of it, in backups too:"
             )?;
+        } else {
+            writeln!(f, "  Destroy {} and every copy of it, in backups too:", exposed.display())?;
         }
         writeln!(
             f,

@@ -129,7 +129,9 @@ pub(super) fn check_version(name: &str, profile: &Profile) -> Result<()> {
         Class::Profile,
         format!("key {name}: changing its profile"),
         "it is of version 1, written by cryptkey",
-        format!("Bring it over first: `nixos-cryptkey import FILE --key {name}`, with the profile's own file."),
+        format!(
+            "Bring it over first: `nixos-cryptkey import FILE --key {name}`, with the profile's own file."
+        ),
     ))
 }
 

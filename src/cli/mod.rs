@@ -14,6 +14,7 @@ mod polkit;
 mod provider;
 mod rename;
 mod reseal;
+mod rotate;
 mod schema;
 mod scrub;
 mod status;
@@ -92,6 +93,12 @@ enum Command {
     ///
     /// Opens all of them. What is left out opens the new profile no more.
     Reseal(reseal::ResealArgs),
+    /// Make a new key with the same providers: every secret changes
+    ///
+    /// The one remedy where somebody may open an old copy of the profile. Asks for the key's name at the
+    /// terminal, and opens all providers that stay. The old profile is kept, for what was encrypted with
+    /// the old secrets.
+    Rotate(rotate::RotateArgs),
     /// Give a key another name; no secret changes
     Rename(rename::RenameArgs),
     /// Print a key's sealed profile, for another machine or a backup; opens nothing
@@ -172,6 +179,7 @@ pub fn run(cli: &Cli) -> u8 {
             Command::Pin(command) => pin::run(command, cli.json),
             Command::Polkit(args) => polkit::run(args, cli.json),
             Command::Reseal(args) => reseal::run(args, cli.json),
+            Command::Rotate(args) => rotate::run(args, cli.json),
             Command::Rename(args) => rename::run(args, cli.json),
             Command::Export(args) => export::run(args, cli.json),
             Command::Import(args) => import::run(args, cli.json),

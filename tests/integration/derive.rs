@@ -81,7 +81,8 @@ fn raw_bytes_do_not_go_to_a_terminal() {
     let (machine, known, cards) = machine();
     // `script` gives it a terminal as its standard output.
     let at_terminal = |format: &str| {
-        let command = machine.command(&["derive", "--key", "vault", "--use", "disk", "--format", format]);
+        let command =
+            machine.command(&["derive", "--key", "vault", "--use", "disk", "--format", format]);
         let mut words = vec![command.get_program().to_str().unwrap().to_owned()];
         words.extend(command.get_args().map(|arg| arg.to_str().unwrap().to_owned()));
         let mut of_shell = machine.pcscd.command("sh");

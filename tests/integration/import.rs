@@ -39,7 +39,10 @@ fn profiles_of_cryptkey_become_version_2_and_keep_their_outputs() {
             assert!(output.stdout.contains(says), "{says:?} is not in {output}");
         }
         let new = read(&machine, key);
-        assert!(new.starts_with(&format!("version = 2\nname = \"{key}\"\nthreshold = 2\n")), "{new}");
+        assert!(
+            new.starts_with(&format!("version = 2\nname = \"{key}\"\nthreshold = 2\n")),
+            "{new}"
+        );
         assert_eq!(opened_without_a_card(&new), [""; 0]);
         assert_eq!(known.text(), old);
         assert_eq!(machine.profiles(), [format!("{key}.toml")]);
@@ -114,7 +117,8 @@ fn the_key_s_own_file_is_replaced_and_not_kept() {
     let known = Vector::copy_to(machine.profile("vault"), "piv-piv-recovery");
     let cards = known.cards(&machine);
     known.spec(&machine, "vault", &cards[0], json!({ "cards": [{ "serial": "10000001" }] }));
-    let import = ["import", known.path(), "--key", "vault", "--threshold", "1", "--without", "recovery-1"];
+    let import =
+        ["import", known.path(), "--key", "vault", "--threshold", "1", "--without", "recovery-1"];
     // Before anything is opened.
     machine.run(&import).exits(10).says(&["card-2 is card 10000002", "--without card-2"]);
     let id = "0123456789abcdef0123456789abcdef";
@@ -130,8 +134,12 @@ fn the_key_s_own_file_is_replaced_and_not_kept() {
     let output = machine.run(&[&import[..], &["--json"]].concat()).exits(0).json();
     assert_eq!(output["profileId"], id.as_str());
     assert_eq!(output["backup"], json!(null));
-    let names: Vec<_> = fs::read_dir(&machine.state).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert!(names.iter().all(|name| !name.to_str().unwrap().starts_with("vault.toml.")), "{names:?}");
+    let names: Vec<_> =
+        fs::read_dir(&machine.state).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(
+        names.iter().all(|name| !name.to_str().unwrap().starts_with("vault.toml.")),
+        "{names:?}"
+    );
     assert_eq!(opened_without_a_card(&read(&machine, "vault")), [""; 0]);
 
     // Either of them is enough now.

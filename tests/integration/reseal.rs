@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Machine, TestCard, Yubikey, vectors::Vector};
+use crate::support::{Machine, Running, TestCard, Yubikey, terminal::Terminal, vectors::Vector};
 
 /// A machine with the version 2 profile that any of two cards and a recovery code open, as the key `name`.
 fn machine(name: &str) -> (Machine, Vector, Vec<Yubikey>) {
@@ -23,11 +23,15 @@ fn field(json: &Value, name: &str) -> String {
 fn a_threshold_goes_up_and_down_and_no_output_changes() {
     let (machine, known, mut cards) = machine("reseal-up");
     let text = known.text();
+    // The name inside of the profile is another one, and that of another key.
+    let other = Vector::copy_to(machine.profile("piv-piv-recovery-any"), "piv-only");
     let reseal = |threshold: &'static str, more: &[&'static str]| {
         let args = ["reseal", "--key", "reseal-up", "--threshold", threshold, "-vv"];
         machine.run(&[&args[..], more].concat())
     };
-    for (threshold, without) in [("4", vec![]), ("2", vec!["--without", "card-1", "--without", "card-2"])] {
+    for (threshold, without) in
+        [("4", vec![]), ("2", vec!["--without", "card-1", "--without", "card-2"])]
+    {
         reseal(threshold, &without).exits(10).says(&["are to open the key"]);
     }
     assert_eq!((known.text(), cards[0].presented()), (text.clone(), 0));
@@ -47,26 +51,32 @@ fn a_threshold_goes_up_and_down_and_no_output_changes() {
     known.spec(&machine, "reseal-up", &cards[0], json!({ "ask": false }));
     machine.apply().exits(11).says(&["card 10000002"]);
     let backup = field(&done, "backup");
-    let derive = ["derive", "--key", "reseal-up", "--use", "disk", "--format", "hex", "--profile", &backup];
+    let derive =
+        ["derive", "--key", "reseal-up", "--use", "disk", "--format", "hex", "--profile", &backup];
     let derived = machine.command(&derive).output().unwrap();
     assert_eq!(derived.stdout, known.output("disk").as_bytes());
 
     // Down again; whoever reads what it says, reads what the old copies open.
     let second = Yubikey::again(&machine, 1, second);
     let done = reseal("1", &["--without", "recovery-1"]).exits(0);
-    for says in ["reseal-up: resealed, any of card-1, card-2 opens it", "any 2 of card-1, card-2, recovery-1"] {
+    for says in [
+        "reseal-up: resealed, any of card-1, card-2 opens it",
+        "any 2 of card-1, card-2, recovery-1",
+    ] {
         assert!(done.stdout.contains(says), "{says:?} is not in {done}");
     }
     drop(cards.pop().unwrap().retire());
     machine.apply().exits(0);
     known.is_published(&machine, "reseal-up");
     drop(second);
+    assert!(other.text().contains("name = \"piv-only\""));
 }
 
 /// All that are kept have to be there; what fails leaves the file as it was.
 #[test]
 fn a_provider_that_is_not_there_is_named() {
     let (machine, known, mut cards) = machine("reseal-lost");
+    known.spec(&machine, "reseal-lost", &cards[0], json!({ "cardTimeoutSec": 3 }));
     let text = known.text();
     drop(cards.pop().unwrap().retire());
     let reseal = ["reseal", "--key", "reseal-lost", "--threshold", "1"];
@@ -74,7 +84,7 @@ fn a_provider_that_is_not_there_is_named() {
     output.says(&["waiting for card 10000002", "Not opened: card-2", "`--without card-2`"]);
     assert_eq!(known.text(), text);
 
-    // A wrong code: three answers, and nothing changes either.
+    // Nor does a code that nobody types.
     let agent = crate::support::agent::Agent::decline("cryptkey:reseal-lost");
     let without = [&reseal[..], &["--without", "card-2"]].concat();
     machine.run(&without).exits(13).says(&["Not opened: recovery-1"]);
@@ -98,6 +108,7 @@ fn a_profile_of_version_1_is_to_be_imported() {
     for command in [
         &["reseal", "--key", "vault", "--threshold", "2"][..],
         &["rename", "--key", "vault", "--to", "safe"],
+        &["rotate", "--key", "vault"],
         &["export", "--key", "vault"],
     ] {
         let output = machine.run(command).exits(17);
@@ -112,9 +123,14 @@ fn a_shipped_profile_is_changed_in_a_file_of_its_own() {
     let (machine, known, cards) = machine("vault");
     let shipped = machine.dir().join("shipped.toml");
     fs::rename(&known.file, &shipped).unwrap();
-    known.spec(&machine, "vault", &cards[0], json!({ "profile": shipped, "cards": [
+    known.spec(
+        &machine,
+        "vault",
+        &cards[0],
+        json!({ "profile": shipped, "cards": [
         { "serial": "10000001" }, { "serial": "10000002" },
-    ] }));
+    ] }),
+    );
     let reseal = ["reseal", "--key", "vault", "--threshold", "2", "--without", "recovery-1"];
     machine.run(&reseal).exits(10).says(&["comes with the configuration", "--output"]);
     let new = machine.dir().join("new.toml");
@@ -142,7 +158,8 @@ fn a_renamed_key_keeps_its_outputs() {
     assert_eq!(machine.profiles(), ["new.toml"]);
     let renamed = fs::read_to_string(machine.profile("new")).unwrap();
     let backups = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
-    let backups: Vec<_> = backups.filter(|path| path.to_str().unwrap().contains("new.toml.")).collect();
+    let backups: Vec<_> =
+        backups.filter(|path| path.to_str().unwrap().contains("new.toml.")).collect();
     assert_eq!(backups.len(), 1);
     assert_eq!(fs::read_to_string(&backups[0]).unwrap(), text);
     known.spec(&machine, "new", &cards[0], json!({}));
@@ -159,7 +176,65 @@ fn a_renamed_key_keeps_its_outputs() {
     assert_eq!(fs::read_to_string(machine.profile("new")).unwrap(), renamed);
     // Back again.
     machine.run(&["rename", "--key", "new", "--to", "old"]).exits(0);
+    assert_eq!(known.text().lines().count(), text.lines().count());
+    assert!(known.text().contains("name = \"old\""));
+}
+
+/// Every output changes, the old ones are still to be had, and only who opens all that stays can do it.
+#[test]
+fn a_rotated_key_has_other_outputs() {
+    let (machine, known, cards) = machine("rotate-all");
+    machine.apply().exits(0);
+    let text = known.text();
+    let id =
+        machine.run(&["status", "--json"]).json()["keys"]["rotate-all"]["profile"]["id"].clone();
+    let listed = json!([{ "serial": "10000001" }, { "serial": "10000002" }]);
+    known.spec(&machine, "rotate-all", &cards[0], json!({ "profileId": id, "cards": listed }));
+    let rotate = ["rotate", "--key", "rotate-all", "--without", "recovery-1"];
+
+    // Nobody is there to type the name; another name; a card is not there.
+    let mut nowhere = std::process::Command::new("setsid");
+    let command = machine.command(&rotate);
+    nowhere.arg("--wait").arg(command.get_program()).args(command.get_args());
+    let envs = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let output = machine.finish(Running::start({
+        nowhere.envs(envs);
+        nowhere
+    }));
+    output.exits(13).says(&["there is no terminal"]);
+    let at_terminal = |typed: &str| {
+        let mut terminal = Terminal::start(&machine.command(&rotate));
+        terminal.wait_for("Every secret of key rotate-all will change");
+        terminal.wait_for("Type the name");
+        terminal.type_line(typed);
+        terminal.end(&machine).0
+    };
+    let presented = cards[0].presented();
+    at_terminal("rotate").exits(21).says(&["another name was typed"]);
+    assert_eq!(cards[0].presented(), presented);
+    cards[1].remove();
+    at_terminal("rotate-all").exits(11).says(&["Not opened: card-2"]);
+    cards[1].insert();
     assert_eq!(known.text(), text);
+
+    let done = at_terminal("rotate-all").exits(0);
+    let new = known.text();
+    assert!(new.contains("name = \"rotate-all\"\nthreshold = 1"));
+    assert!(!new.contains("recovery") && new.contains("10000002"), "{new}");
+    machine.apply().exits(17).says(&["declares"]);
+    let line = done.stdout.split_once("profileId = \"").unwrap().1;
+    let id = &line[..32];
+    known.spec(&machine, "rotate-all", &cards[0], json!({ "profileId": id }));
+    machine.apply().exits(0);
+    let old = done.stdout.split_once("--profile ").unwrap().1.split(' ').next().unwrap();
+    assert_eq!(fs::read_to_string(old).unwrap(), text);
+    for usage in ["default", "disk", "backups"] {
+        assert_ne!(machine.secret("rotate-all", usage), known.output(usage).as_bytes());
+        let args =
+            ["derive", "--key", "rotate-all", "--use", usage, "--format", "hex", "--profile", old];
+        let derived = machine.command(&args).output().unwrap();
+        assert_eq!(derived.stdout, known.output(usage).as_bytes());
+    }
 }
 
 #[test]
@@ -167,7 +242,10 @@ fn a_name_that_is_taken_is_not_given() {
     let (machine, known, cards) = machine("old");
     let other = Vector::copy_to(machine.profile("new"), "piv-only");
     let (text, taken) = (known.text(), other.text());
-    machine.run(&["rename", "--key", "old", "--to", "new"]).exits(17).says(&["new.toml, of another key"]);
+    machine
+        .run(&["rename", "--key", "old", "--to", "new"])
+        .exits(17)
+        .says(&["new.toml, of another key"]);
     assert_eq!((known.text(), other.text()), (text, taken));
     assert_eq!(cards[0].presented(), 0);
     machine.run(&["rename", "--key", "none", "--to", "neither"]).exits(10).says(&["none"]);

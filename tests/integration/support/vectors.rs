@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{Machine, TestCard, Yubikey, agent::Agent};
+use super::{Machine, Yubikey, agent::Agent};
 
 /// A profile of the vectors, and what is known of it.
 pub struct Vector {
@@ -52,10 +52,6 @@ impl Vector {
     pub fn cards(&self, machine: &Machine) -> Vec<Yubikey> {
         let count = self.known["cards"].as_array().unwrap().len();
         (0..count).map(|index| self.card(machine, index)).collect()
-    }
-
-    pub fn has_code(&self) -> bool {
-        self.known["recovery"].is_string()
     }
 
     /// Somebody who types its recovery code when it is asked for.
