@@ -162,7 +162,13 @@ fn a_version_1_file_is_not_kept_unless_it_is_another_key() {
         assert_eq!(mode(&state.path.join("piv-piv-recovery.toml")), 0o600);
 
         set_mode(&state.put("piv-piv-recovery.toml", V1, 0o600), open);
-        assert!(state.open().replace("piv-piv-recovery", &profile("piv-piv-recovery")).unwrap().is_some());
+        assert!(
+            state
+                .open()
+                .replace("piv-piv-recovery", &profile("piv-piv-recovery"))
+                .unwrap()
+                .is_some()
+        );
         assert_eq!(kept(&state), [V1]);
     }
 }

@@ -58,22 +58,25 @@ fn profiles_of_cryptkey_become_version_2_and_keep_their_outputs() {
 fn what_cannot_be_opened_is_left_out() {
     let machine = Machine::new(2);
     let known = Vector::copy(&machine, "piv-piv-recovery");
-    let second = known.card(&machine, 1);
+    let [first, second] = known.cards(&machine).try_into().ok().unwrap();
     known.spec(&machine, "import-less", &second, json!({}));
     let import = ["import", known.path(), "--key", "import-less"];
 
-    // The first card is not there.
+    // The first card does not take the PIN.
+    let first = first.with_pin(&machine, "111222");
     let agent = known.code(&machine, "import-less");
-    let output = machine.run(&import).exits(11);
-    output.says(&["Not opened: card-1", "--without card-1", "card 10000001"]);
+    let output = machine.run(&import).exits(15);
+    output.says(&["Not opened: card-1", "`--without card-1`", "card 10000001"]);
     assert_eq!(machine.profiles(), [""; 0]);
     assert!(agent.asked().is_none());
+    let presented = second.presented();
+    drop(first.retire());
 
     let args = |more: &[&'static str]| [&import[..], more].concat();
     machine.run(&args(&["--without", "card-7"])).exits(10).says(&["no provider card-7", "card-1"]);
     let few = ["--without", "card-1", "--without", "recovery-1"];
     machine.run(&args(&few)).exits(10).says(&["1 stay, and 2 are to open"]);
-    assert_eq!(second.presented(), 1);
+    assert_eq!(second.presented(), presented);
 
     machine.run(&args(&["--without", "card-1"])).exits(0);
     drop(agent);
@@ -212,10 +215,10 @@ fn an_exported_profile_gives_the_same_secrets_elsewhere() {
     assert!(fs::exists(again["backup"].as_str().unwrap()).unwrap(), "{again}");
 
     // It is opened first.
-    drop(backup.retire());
+    let wrong = other.secret_file("wrong.pin", "999888");
+    known.spec(&other, "import-lost", &backup, json!({ "pin": wrong }));
     let _agent = Agent::decline("cryptkey:import-lost");
-    known.spec(&other, "import-lost", &Yubikey::with(&other, 0, &[]), json!({}));
-    other.run(&["import", copied, "--key", "import-lost"]).exits(11);
+    other.run(&["import", copied, "--key", "import-lost"]).exits(15);
     assert!(!other.profile("import-lost").exists());
 }
 
