@@ -11,9 +11,8 @@ use clap::Args;
 
 use super::SpecFile;
 use crate::{
-    apply::{Run, Unsealed, unseal},
+    apply::Unsealed,
     error::{Class, Error, Result},
-    plan::Goal,
     profile::Profile,
     spec::{self, Key, Spec},
 };
@@ -51,18 +50,6 @@ impl KeyArgs {
         let key = names.iter().find_map(|name| spec.keys.get(*name)).map(Key::for_admin);
         let key = key.ok_or_else(|| super::unknown_key(&self.key, &spec))?;
         Ok((spec, key))
-    }
-
-    /// Opens the key, for what `goal` makes of its profile, and runs `work` on it.
-    pub fn with_open<T>(
-        &self,
-        goal: impl FnOnce(&Profile) -> Result<Goal>,
-        work: impl FnOnce(&mut Unsealed) -> Result<T>,
-    ) -> Result<T> {
-        let (spec, key) = self.load()?;
-        let mut run = Run::default();
-        let mut unsealed = unseal(&mut run, &spec, &self.key, &key, None, goal)?;
-        work(&mut unsealed)
     }
 }
 

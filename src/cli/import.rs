@@ -1,19 +1,17 @@
 //! `import`: takes a profile from elsewhere: one of cryptkey, which becomes version 2, or one of another
 //! machine.
 
-use std::{
-    fmt::{self, Write as _},
-    path::PathBuf,
-};
+use std::{fmt::Write as _, path::PathBuf};
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{
     Ended,
     admin::{self, ChangeArgs},
+    changed::Changed,
     keep::{self, KeepArgs, Kept},
     print,
+    view::ProfileView,
 };
 use crate::{
     apply::{Run, Unsealed, unseal},
@@ -38,33 +36,6 @@ pub(super) struct ImportArgs {
     threshold: Option<u8>,
     #[command(flatten)]
     keep: KeepArgs,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Imported {
-    #[serde(skip)]
-    name: String,
-    profile_id: String,
-    threshold: u8,
-    providers: Vec<String>,
-    /// Those that nothing here can open, and that were left out.
-    left_out: Vec<String>,
-    /// The file that was written.
-    written: PathBuf,
-    /// Where a profile of the same key that was there before is kept.
-    backup: Option<PathBuf>,
-    /// The file that opens without a card, where it was one.
-    exposed: Option<PathBuf>,
-    /// Whether that file is gone already, as the new one has its place.
-    #[serde(skip)]
-    is_replaced: bool,
-    /// Whether the spec pins the profile's id.
-    #[serde(skip)]
-    is_pinned: bool,
-    /// Whether the spec declares another threshold.
-    #[serde(skip)]
-    declares_another: bool,
 }
 
 pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
@@ -95,22 +66,38 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
         None => change::renamed(&profile, name, &unsealed.secrets())?.0,
     };
     let backup = args.write(&mut unsealed, &changed)?;
-    let written = keep::target(args.change.output.as_ref(), &mut unsealed, name);
-    let is_replaced = args.file.canonicalize().ok() == written.canonicalize().ok();
-    let imported = Imported {
-        name: name.into(),
-        profile_id: changed.id(),
-        threshold: changed.threshold(),
-        providers: keep::ids(&changed),
-        left_out: kept.map(|kept| kept.foreign).unwrap_or_default(),
-        written,
-        backup,
-        exposed: (version == Version::V1).then(|| args.file.clone()),
-        is_replaced,
-        is_pinned: declared.profile_id.is_some(),
-        declares_another: declared.threshold.is_some_and(|t| t != changed.threshold()),
+    let target = args.change.output.clone().unwrap_or_else(|| unsealed.store().file(name));
+    let is_gone = args.file.canonicalize().ok() == target.canonicalize().ok();
+    let kept = kept.unwrap_or_default();
+    let mut notes = String::new();
+    for provider in &kept.foreign {
+        // Writing to a string never fails.
+        let _ = writeln!(notes, "  Left out: {provider}, which nixos-cryptkey does not know.");
+    }
+    if declared.profile_id.is_none() {
+        let _ = writeln!(
+            notes,
+            "  So that a lost profile never becomes a new key, add to configuration.nix:\n    \
+             security.cryptkey.keys.{name}.profileId = \"{}\";",
+            changed.id()
+        );
+    }
+    notes += &keep::declare_threshold(name, &declared, &changed);
+    if version == Version::V1 {
+        notes += &args.exposed(is_gone);
+    }
+    let opens = keep::who_opens(&changed);
+    let changed = Changed {
+        key: name.into(),
+        done: format!("imported, {opens}; its secrets stay what they were"),
+        added: Vec::new(),
+        removed: kept.left_out,
+        profile: ProfileView::of(&declared, &changed, None),
+        output: args.change.output.clone(),
+        kept: backup,
+        notes,
     };
-    print(json, &imported).map(|()| None)
+    print(json, &changed).map(|()| None)
 }
 
 impl ImportArgs {
@@ -190,45 +177,18 @@ impl ImportArgs {
         }
         unsealed.store().save(profile).map(|()| None)
     }
-}
 
-impl fmt::Display for Imported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, profile_id, threshold, providers, left_out, .. } = self;
-        let opens = keep::who_opens(*threshold, providers);
-        writeln!(f, "{name}: imported, {opens}; its secrets stay what they were")?;
-        writeln!(f, "  Written: {}", self.written.display())?;
-        if let Some(backup) = &self.backup {
-            writeln!(f, "  The profile before is kept: {}", backup.display())?;
-        }
-        for provider in left_out {
-            writeln!(f, "  Left out: {provider}, which nixos-cryptkey does not know")?;
-        }
-        let mut lines = String::new();
-        if !self.is_pinned {
-            writeln!(lines, "    security.cryptkey.keys.{name}.profileId = \"{profile_id}\";")?;
-        }
-        if self.declares_another {
-            writeln!(lines, "    security.cryptkey.keys.{name}.threshold = {threshold};")?;
-        }
-        if !lines.is_empty() {
-            writeln!(f, "  Set in configuration.nix:\n{}", lines.trim_end())?;
-        }
-        let Some(exposed) = &self.exposed else { return Ok(()) };
-        if self.is_replaced {
-            writeln!(
-                f,
-                "  The old profile is replaced and not kept. Destroy every copy of it, in backups too:"
-            )?;
-        } else {
-            writeln!(f, "  Destroy {} and every copy of it, in backups too:", exposed.display())?;
-        }
-        writeln!(
-            f,
-            "  whoever reads it can compute what its cards would answer, and opens the key without them. Was \
-             it ever where others could read it (a disk without encryption, a backup, a git repository), or \
-             can such a copy not be destroyed, then run `nixos-cryptkey rotate --key {name}` as well: only new \
-             secrets help then."
+    /// What is to be done about a version 1 file; it may be gone already, as the new one has its place.
+    fn exposed(&self, is_gone: bool) -> String {
+        let what = match is_gone {
+            true => "The old profile is replaced and not kept. Destroy".into(),
+            false => format!("Destroy {} and", self.file.display()),
+        };
+        format!(
+            "  {what} every copy of it, in backups too: whoever reads one can compute what its\n  cards would \
+             answer. Was one ever where others could read it (a disk without encryption, a backup, a git\n  \
+             repository), run `nixos-cryptkey rotate --key {}` as well: only new secrets help then.\n",
+            self.change.key.key
         )
     }
 }

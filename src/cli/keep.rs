@@ -1,6 +1,6 @@
 //! What the commands have in common that share a key anew: which providers stay.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
 
 use clap::Args;
 
@@ -24,10 +24,13 @@ pub(super) struct KeepArgs {
 }
 
 /// Those of a profile.
+#[derive(Default)]
 pub(super) struct Kept {
     /// Their places in the profile.
     pub places: BTreeSet<usize>,
-    /// Those that nothing here can open, as "id (type)".
+    /// The ids of the others.
+    pub left_out: Vec<String>,
+    /// Those of them that nothing here can open, as "id (type)".
     pub foreign: Vec<String>,
 }
 
@@ -57,12 +60,16 @@ impl KeepArgs {
             );
         }
         let sealed = observe::sealed(profile, key);
-        let mut kept = Kept { places: BTreeSet::new(), foreign: Vec::new() };
+        let mut kept = Kept::default();
         for (place, provider) in providers.iter().enumerate() {
             let id = provider.id();
             match provider.kind() {
-                _ if self.without.iter().any(|without| without == id) => continue,
+                _ if self.without.iter().any(|without| without == id) => {
+                    kept.left_out.push(id.into());
+                    continue;
+                }
                 ProviderKind::Unknown(name) => {
+                    kept.left_out.push(id.into());
                     kept.foreign.push(format!("{id} ({name})"));
                     continue;
                 }
@@ -136,22 +143,24 @@ pub(super) fn check_version(name: &str, profile: &Profile) -> Result<()> {
 }
 
 /// Who opens a profile, as a phrase: "any 2 of card-1, card-2, recovery-1 open it".
-pub(super) fn who_opens(threshold: u8, ids: &[String]) -> String {
+pub(super) fn who_opens(profile: &Profile) -> String {
+    let ids: Vec<_> = profile.providers().iter().map(Provider::id).collect();
     let all = ids.join(", ");
-    match (threshold, ids.len()) {
+    match (profile.threshold(), ids.len()) {
         (1, 1) => format!("{all} opens it"),
         (1, _) => format!("any of {all} opens it"),
-        (t, count) if usize::from(t) == count => format!("{all} together open it"),
-        (t, _) => format!("any {t} of {all} open it"),
+        (threshold, count) if usize::from(threshold) == count => format!("{all} together open it"),
+        (threshold, _) => format!("any {threshold} of {all} open it"),
     }
 }
 
-/// The ids of a profile's providers.
-pub(super) fn ids(profile: &Profile) -> Vec<String> {
-    profile.providers().iter().map(|provider| provider.id().to_owned()).collect()
-}
-
-/// Where a changed profile went.
-pub(super) fn target(output: Option<&PathBuf>, unsealed: &mut Unsealed, name: &str) -> PathBuf {
-    output.cloned().unwrap_or_else(|| unsealed.store().file(name))
+/// The line that says that the spec declares another threshold than the profile has, if it does.
+pub(super) fn declare_threshold(name: &str, key: &Key, profile: &Profile) -> String {
+    let threshold = profile.threshold();
+    match key.threshold {
+        Some(declared) if declared != threshold => format!(
+            "  Set in configuration.nix: security.cryptkey.keys.{name}.threshold = {threshold};\n"
+        ),
+        _ => String::new(),
+    }
 }

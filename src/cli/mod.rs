@@ -3,6 +3,7 @@
 mod admin;
 mod apply;
 mod cards;
+mod changed;
 mod check;
 mod derive;
 mod export;

@@ -1,21 +1,23 @@
 //! `rotate`: a new master key, so that every output changes.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt::Write as _, path::Path};
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{
     Ended,
     admin::ChangeArgs,
+    changed::Changed,
     keep::{self, KeepArgs},
     print,
+    view::ProfileView,
 };
 use crate::{
     apply::{Run, unseal},
     error::{Class, Error, Result},
     plan::Goal,
     profile::{Profile, seal},
+    spec::Key,
     system::terminal::Terminal,
 };
 
@@ -25,30 +27,6 @@ pub(super) struct RotateArgs {
     change: ChangeArgs,
     #[command(flatten)]
     keep: KeepArgs,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Rotated {
-    #[serde(skip)]
-    name: String,
-    /// The new one.
-    profile_id: String,
-    threshold: u8,
-    providers: Vec<String>,
-    /// The file that was written.
-    written: PathBuf,
-    /// The profile that opens the old key; none where it is where it was.
-    backup: Option<PathBuf>,
-    /// Where that one is.
-    #[serde(skip)]
-    old: PathBuf,
-    /// Whether the spec pins the old profile's id.
-    #[serde(skip)]
-    is_pinned: bool,
-    /// Whether the spec ships the old profile.
-    #[serde(skip)]
-    is_shipped: bool,
 }
 
 pub(super) fn run(args: &RotateArgs, json: bool) -> Result<Ended> {
@@ -62,26 +40,27 @@ pub(super) fn run(args: &RotateArgs, json: bool) -> Result<Ended> {
         keep::check_version(name, profile)?;
         let chosen = keep.of(name, &key, profile, profile.threshold())?;
         confirm(name)?;
-        let places = &kept.insert(chosen).places;
-        Ok(Goal::Open(places.clone()))
+        Ok(Goal::Open(kept.insert(chosen).places.clone()))
     })?;
-    let Some(kept) = kept else { return Ok(None) };
-    let (profile, providers) = keep::again(&mut unsealed, &kept)?;
-    let (changed, _): (Profile, _) = seal::seal(name, profile.threshold(), providers)?;
-    let backup = change.write(&mut unsealed, &changed)?;
+    let kept = kept.unwrap_or_default();
+    let (old, providers) = keep::again(&mut unsealed, &kept)?;
+    let (profile, _) = seal::seal(name, old.threshold(), providers)?;
+    let backup = change.write(&mut unsealed, &profile)?;
     let own = key.profile.clone().unwrap_or_else(|| unsealed.store().file(name));
-    let rotated = Rotated {
-        name: name.into(),
-        profile_id: changed.id(),
-        threshold: changed.threshold(),
-        providers: keep::ids(&changed),
-        written: keep::target(change.output.as_ref(), &mut unsealed, name),
-        old: backup.clone().unwrap_or(own),
-        backup,
-        is_pinned: key.profile_id.is_some(),
-        is_shipped: key.profile.is_some(),
+    let changed = Changed {
+        key: name.into(),
+        done: format!(
+            "rotated, {}; all its secrets change at the next apply",
+            keep::who_opens(&profile)
+        ),
+        added: Vec::new(),
+        removed: kept.left_out,
+        profile: ProfileView::of(&key, &profile, None),
+        output: change.output.clone(),
+        notes: notes(name, &key, &profile, backup.as_deref().unwrap_or(&own)),
+        kept: backup,
     };
-    print(json, &rotated).map(|()| None)
+    print(json, &changed).map(|()| None)
 }
 
 /// Has the key's name typed.
@@ -100,32 +79,30 @@ fn confirm(name: &str) -> Result<()> {
     Err(Error::new(Class::WrongAnswer, tried, "another name was typed", advice))
 }
 
-impl fmt::Display for Rotated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, profile_id, threshold, providers, written, old, .. } = self;
-        let opens = keep::who_opens(*threshold, providers);
-        let (written, old) = (written.display(), old.display());
-        writeln!(f, "{name}: rotated, {opens}; all its secrets change at the next apply")?;
-        writeln!(f, "  Written: {written}")?;
-        writeln!(f, "  The old key is in {old}")?;
-        if self.is_shipped {
-            writeln!(
-                f,
-                "  Ship the new profile: the file of security.cryptkey.keys.{name}.profile is the old one."
-            )?;
-        }
-        if self.is_pinned {
-            writeln!(
-                f,
-                "  Set in configuration.nix, or the next apply fails:\n    \
-                 security.cryptkey.keys.{name}.profileId = \"{profile_id}\";"
-            )?;
-        }
-        writeln!(
-            f,
-            "  What was encrypted with the old secrets needs them until it has new ones. They are printed by\n    \
-             nixos-cryptkey derive --key {name} --profile {old} --use LABEL\n  \
-             Then destroy that file and its copies: whoever opens one has the old secrets, as before."
-        )
+/// What has to be done next. The old key is in the file `old`.
+fn notes(name: &str, key: &Key, profile: &Profile, old: &Path) -> String {
+    let mut notes = String::new();
+    // Writing to a string never fails.
+    if key.profile.is_some() {
+        let _ = writeln!(
+            notes,
+            "  Ship the new profile in place of security.cryptkey.keys.{name}.profile, which is the old one."
+        );
     }
+    if key.profile_id.is_some() {
+        let _ = writeln!(
+            notes,
+            "  Set in configuration.nix, or the next apply fails:\n    \
+             security.cryptkey.keys.{name}.profileId = \"{}\";",
+            profile.id()
+        );
+    }
+    let _ = writeln!(
+        notes,
+        "  What was encrypted with the old secrets needs them until it is given the new ones:\n    \
+         nixos-cryptkey derive --key {name} --profile {} --use LABEL\n  \
+         Then destroy that file and every copy: whoever opens one has the old secrets.",
+        old.display()
+    );
+    notes
 }

@@ -135,8 +135,8 @@ fn the_key_s_own_file_is_replaced_and_not_kept() {
     known.spec(&machine, "vault", &cards[0], json!({ "profileId": id }));
     machine.apply().exits(17).says(&["version 1"]);
     let output = machine.run(&[&import[..], &["--json"]].concat()).exits(0).json();
-    assert_eq!(output["profileId"], id.as_str());
-    assert_eq!(output["backup"], json!(null));
+    assert_eq!(output["profile"]["id"], id.as_str());
+    assert_eq!((&output["kept"], &output["removed"]), (&json!(null), &json!(["recovery-1"])));
     let names: Vec<_> =
         fs::read_dir(&machine.state).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(
@@ -212,11 +212,18 @@ fn an_exported_profile_gives_the_same_secrets_elsewhere() {
 
     // Once more: the same key, so it is replaced, and one is kept.
     let again = other.run(&["import", copied, "--key", "import-here", "--json"]).exits(0).json();
-    assert!(fs::exists(again["backup"].as_str().unwrap()).unwrap(), "{again}");
+    assert!(fs::exists(again["kept"].as_str().unwrap()).unwrap(), "{again}");
 
     // It is opened first.
     let wrong = other.secret_file("wrong.pin", "999888");
-    known.spec(&other, "import-lost", &backup, json!({ "pin": wrong }));
+    known.spec(
+        &other,
+        "import-lost",
+        &backup,
+        json!({
+            "pin": wrong, "cards": [{ "serial": "10000002" }],
+        }),
+    );
     let _agent = Agent::decline("cryptkey:import-lost");
     other.run(&["import", copied, "--key", "import-lost"]).exits(15);
     assert!(!other.profile("import-lost").exists());
