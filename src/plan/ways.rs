@@ -179,7 +179,10 @@ impl Known {
         self.session = None;
         match way {
             Way::Run => return false,
-            Way::Listed(places) => self.settled.extend(places),
+            Way::Listed(places) => {
+                self.settled.extend(places);
+                return true;
+            }
             Way::Providers(places) => self.failed.extend(places),
         }
         let is_lost = |wanted: &BTreeSet<usize>| !wanted.is_disjoint(&self.failed);

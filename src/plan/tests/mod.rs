@@ -7,4 +7,5 @@ mod refusals;
 mod run;
 mod states;
 mod trust;
+mod ways;
 mod world;
