@@ -33,11 +33,13 @@ pub enum Class {
     Card = 19,
     /// The secrets could not be published; what was published before still stands.
     Publish = 20,
+    /// What was typed does not open the key: a wrong passphrase or recovery code.
+    WrongAnswer = 21,
 }
 
 impl Class {
     /// Every class, in the order of the exit codes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Internal,
         Self::Spec,
         Self::NoCard,
@@ -50,6 +52,7 @@ impl Class {
         Self::Permission,
         Self::Card,
         Self::Publish,
+        Self::WrongAnswer,
     ];
 
     /// The process's exit code for this class.
@@ -74,6 +77,7 @@ impl Class {
             Self::Permission => "permission",
             Self::Card => "card",
             Self::Publish => "publish",
+            Self::WrongAnswer => "wrong-answer",
         }
     }
 

@@ -12,8 +12,8 @@ use cryptkey::{
     error::Class,
     profile::{
         Profile, ProviderKind, Version,
+        change::replaced,
         piv::{Peer, Scheme},
-        reseal::reseal,
         seal::{self, NewProvider, OpenError, Opened, ProviderSecret},
     },
 };
@@ -69,7 +69,7 @@ proptest! {
         let given: Vec<_> = others[..given].iter().map(|&at| (at, &all[at])).collect();
         let new = Card::new();
         // The id is the old one's.
-        let (resealed, same) = reseal(&profile, place, new.enroll("another"), &given).unwrap();
+        let (resealed, same) = replaced(&profile, place, new.enroll("another"), &given).unwrap();
         prop_assert_eq!(output(&same), output(&opened));
         prop_assert_eq!((resealed.id(), resealed.threshold()), (profile.id(), profile.threshold()));
         for (at, (old, new)) in profile.providers().iter().zip(resealed.providers()).enumerate() {
@@ -189,36 +189,36 @@ fn one_provider_given_twice_is_one() {
 
 #[test]
 fn what_the_format_does_not_allow_is_not_sealed() {
-    let refused = |name: &str, threshold, change: &dyn Fn(&mut Vec<NewProvider>)| {
+    let refused = |name: &str, threshold, class, change: &dyn Fn(&mut Vec<NewProvider>)| {
         let mut providers = enroll(&cards(2));
         change(&mut providers);
         let error = seal::seal(name, threshold, providers).map(|_| ()).unwrap_err();
-        assert_eq!(error.class, Class::Internal);
+        assert_eq!(error.class, class, "{error}");
     };
-    refused("vault", 0, &|_| {});
-    refused("vault", 3, &|_| {});
-    refused("", 1, &|_| {});
-    refused("a\nb", 1, &|_| {});
-    refused("vault", 1, &Vec::clear);
-    refused("vault", 1, &|all| all[1].id = "card-1".into());
-    refused("vault", 1, &|all| all[1].id = String::new());
-    refused("vault", 1, &|all| {
-        all[1].kind = ProviderKind::Unknown("fido2".into());
-    });
+    let asked_for = |name: &str, threshold, change: &dyn Fn(&mut Vec<NewProvider>)| {
+        refused(name, threshold, Class::Spec, change);
+    };
+    asked_for("vault", 0, &|_| {});
+    asked_for("vault", 3, &|_| {});
+    asked_for("", 1, &|_| {});
+    asked_for("a\nb", 1, &|_| {});
+    asked_for("vault", 1, &Vec::clear);
+    asked_for("vault", 1, &|all| all[1].id = "card-1".into());
+    asked_for("vault", 1, &|all| all[1].id = String::new());
+    asked_for("vault", 1, &|all| all[1].id = "a\u{1b}".into());
+    let faulty =
+        |change: &dyn Fn(&mut Vec<NewProvider>)| refused("vault", 1, Class::Internal, change);
+    faulty(&|all| all[1].kind = ProviderKind::Unknown("fido2".into()));
     let with_params = |change: fn(&mut cryptkey::profile::piv::Params)| {
         move |all: &mut Vec<NewProvider>| match &mut all[1].kind {
             ProviderKind::Piv(params) => change(params),
             _ => unreachable!(),
         }
     };
-    refused("vault", 1, &with_params(|params| params.card_name = "a\u{7}".into()));
-    refused("vault", 1, &with_params(|params| params.serial = None));
-    refused("vault", 1, &with_params(|params| params.pin_policy = None));
-    refused(
-        "vault",
-        1,
-        &with_params(|params| params.peer = Peer::new(Scheme::SaltDerived, [1; 32]).unwrap()),
-    );
+    faulty(&with_params(|params| params.card_name = "a\u{7}".into()));
+    faulty(&with_params(|params| params.serial = None));
+    faulty(&with_params(|params| params.pin_policy = None));
+    faulty(&with_params(|params| params.peer = Peer::new(Scheme::SaltDerived, [1; 32]).unwrap()));
 }
 
 #[test]
@@ -228,16 +228,10 @@ fn what_does_not_open_is_not_resealed() {
     let secrets = secrets(&all, &profile);
     let given =
         |places: &[usize]| -> Vec<_> { places.iter().map(|&at| (at, &secrets[at])).collect() };
-    // Too few, the one that is to be replaced, one that is not there, a secret of another's.
+    // Too few, one that is not there, a secret of another's, one twice.
     let mixed = vec![(1, &secrets[1]), (2, &secrets[1])];
-    for (place, given) in [
-        (0, given(&[1])),
-        (0, given(&[0, 1])),
-        (3, given(&[1, 2])),
-        (0, mixed),
-        (0, given(&[1, 1])),
-    ] {
-        let error = reseal(&profile, place, Card::new().enroll("card-1"), &given).unwrap_err();
+    for (place, given) in [(0, given(&[1])), (3, given(&[1, 2])), (0, mixed), (0, given(&[1, 1]))] {
+        let error = replaced(&profile, place, Card::new().enroll("card-1"), &given).unwrap_err();
         assert_eq!(error.class, Class::Internal);
     }
 }

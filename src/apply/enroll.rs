@@ -10,17 +10,16 @@ use crate::{
     },
     error::{Class, Error},
     observe,
-    plan::Sealing,
+    plan::{Goal, Sealing},
     profile::{
-        ProviderKind,
+        Profile, Provider, ProviderKind, change,
         generating::Generating,
         piv, plain_text,
         proof::Proof,
-        reseal::reseal,
-        seal::{NewProvider, seal},
+        seal::{NewProvider, ProviderSecret, seal},
     },
     spec::{ManagementKeySource, Mode},
-    system::{notify, secret_file::read_private},
+    system::{Deadline, notify, secret_file::read_private},
 };
 
 /// 32 bytes in hex, and a line ending.
@@ -72,7 +71,7 @@ impl Work<'_> {
     /// Whether the card is one that a profile is to be written for.
     pub(super) fn gets_a_key(&self) -> bool {
         let provider = self.known.session.as_ref().and_then(|session| session.provider);
-        self.profile.is_none() || provider.is_some() && provider == self.known.doomed(self.key)
+        provider.is_none() || provider == self.known.doomed(self.key)
     }
 
     /// Records that a key is about to be generated.
@@ -212,11 +211,101 @@ impl Work<'_> {
         }
     }
 
+    /// Has the card prove its key, to seal a new key to it and to others.
+    pub(super) fn prepare(&mut self) -> Attempt {
+        let provider = self.new_provider()?;
+        let listed = self.session()?.1.listed;
+        self.prepared.push(provider);
+        self.known.settled.extend(listed);
+        self.end_session();
+        self.deadline = Deadline::after(self.key.card_timeout);
+        Ok(())
+    }
+
     /// Seals a master key to the card, and writes the profile.
     pub(super) fn enroll(&mut self, sealing: Sealing) -> Attempt {
+        let (place, listed) = (self.session()?.1.provider, self.session()?.1.listed);
+        let provider = self.new_provider()?;
+        let own = ProviderSecret::new(provider.secret.as_bytes());
+        let id = provider.id.clone();
+        let secrets: Vec<_> = self.shares.iter().map(|(at, s)| (*at, s)).collect();
+        let (profile, opened) = match (sealing, &self.profile, place) {
+            (Sealing::Same, Some(old), Some(place)) => {
+                change::replaced(old, place, provider, &secrets)?
+            }
+            (Sealing::Added, Some(old), _) => change::added(old, provider, &secrets)?,
+            (Sealing::Same | Sealing::Added, ..) => return Err(out_of_order(self.name)),
+            (Sealing::New | Sealing::Renewed, ..) => {
+                let mut providers = std::mem::take(&mut self.prepared);
+                providers.push(provider);
+                let threshold = u8::try_from(providers.len()).unwrap_or(u8::MAX);
+                seal(self.name, threshold, providers)?
+            }
+        };
+        match sealing {
+            Sealing::New => self.store.save(&profile)?,
+            // The command that asked for it writes it.
+            Sealing::Added if self.known.goal == Goal::Join => {}
+            Sealing::Added | Sealing::Same => drop(self.store.replace(&profile)?),
+            Sealing::Renewed => {
+                let kept = self.store.replace(&profile)?;
+                tracing::info!("key {}: the old profile is kept as {}", self.name, kept.display());
+            }
+        }
+        if sealing == Sealing::Added {
+            let card = self.session()?.1.card;
+            tracing::info!("key {}: sealed to {card} too, as {id}; no secret changes", self.name);
+        }
+        if matches!(sealing, Sealing::New | Sealing::Renewed) {
+            self.shares.clear();
+        }
+        if let Some(at) = profile.providers().iter().position(|provider| provider.id() == id) {
+            self.shares.retain(|(other, _)| *other != at);
+            self.shares.push((at, own));
+        }
+        self.known.settled.extend(listed);
+        self.known.profile = Some(observe::sealed(&profile, self.key));
+        self.profile = Some(profile);
+        self.known.open = true;
+        if sealing == Sealing::Added {
+            // It may be published already, and so be gone.
+            drop(opened);
+        } else {
+            self.opened = Some(opened);
+            self.known.enrolled = true;
+        }
+        self.forget_shares();
+        self.end_session();
+        Ok(())
+    }
+
+    /// Has the card of a version 1 provider prove its key, as a provider of version 2 does.
+    pub(super) fn prove_anew(&mut self, index: usize, params: &piv::Params) -> Attempt {
+        let id = self.profile.as_ref().and_then(|profile| profile.providers().get(index));
+        let id = id.ok_or_else(|| out_of_order(self.name))?.id().to_owned();
+        // Such a file need not say which card it is.
+        let card = self.with_card("asking for its name", Piv::name)?;
+        let (_, session) = self.session()?;
+        session.card = card;
+        let told = matches!(&session.slot, Some(SlotState::Key(found)) if found.public.is_ok());
+        if !told {
+            session.slot = Some(SlotState::Key(SlotKey {
+                public: Ok(params.public_key),
+                policies: None,
+                source: KeySource::KeyAgreement,
+                is_generated: false,
+            }));
+        }
+        let provider = self.new_provider()?;
+        self.prepared.push(NewProvider { id, ..provider });
+        Ok(())
+    }
+
+    /// Has the session's card prove its key, for a provider of a profile.
+    fn new_provider(&mut self) -> Attempt<NewProvider> {
         let (_, session) = self.session()?;
         let (card, reader) = (session.card, plain_text(&session.reader));
-        let place = session.provider;
+        let listed = session.listed;
         let attestation = match &session.attestation {
             Some(Attestation::Made(trust, _)) => Some(*trust),
             _ => None,
@@ -259,30 +348,21 @@ impl Work<'_> {
             key_source: Some(source),
             attestation,
         };
-        let provider = NewProvider {
-            id: "card-1".into(),
+        let declared = listed.and_then(|place| self.key.cards.get(place)?.id.as_ref());
+        Ok(NewProvider {
+            id: declared.map_or_else(|| self.unused_id(), ToString::to_string),
             secret: params.secret(&x),
             kind: ProviderKind::Piv(Box::new(params)),
-        };
-        let (profile, opened) = match (sealing, &self.profile, place) {
-            (Sealing::Same, Some(old), Some(place)) => {
-                let secrets: Vec<_> = self.shares.iter().map(|(at, s)| (*at, s)).collect();
-                reseal(old, place, provider, &secrets)?
-            }
-            (Sealing::Same, ..) => return Err(out_of_order(self.name)),
-            (Sealing::New | Sealing::Renewed, ..) => seal(self.name, 1, vec![provider])?,
-        };
-        if sealing == Sealing::New {
-            self.store.save(&profile)?;
-        } else {
-            let kept = self.store.replace(&profile)?;
-            tracing::info!("key {}: the old profile is kept as {}", self.name, kept.display());
-        }
-        self.shares.clear();
-        self.known.profile = Some(observe::sealed(&profile, self.key));
-        self.profile = Some(profile);
-        self.opened = Some(opened);
-        (self.known.open, self.known.enrolled) = (true, true);
-        Ok(())
+        })
+    }
+
+    /// An id for a card that the spec gives none.
+    fn unused_id(&self) -> String {
+        let declared = self.key.cards.iter().filter_map(|card| card.id.as_deref());
+        let prepared = self.prepared.iter().map(|provider| provider.id.as_str());
+        let sealed = self.profile.iter().flat_map(Profile::providers).map(Provider::id);
+        let used: Vec<_> = declared.chain(prepared).chain(sealed).collect();
+        let mut ids = (1..).map(|number| format!("card-{number}"));
+        ids.find(|id| !used.contains(&id.as_str())).unwrap_or_default()
     }
 }

@@ -2,26 +2,29 @@
 //! known, until the planner has nothing more to ask for.
 
 mod agree;
+mod ask;
 mod attest;
 mod enroll;
 mod preview;
 mod unlock;
+mod unseal;
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use zeroize::Zeroizing;
 
 pub use preview::{Preview, preview};
+pub use unseal::{Unsealed, unseal};
 
 use crate::{
     card::{CardName, Fault, Pin, Piv, SlotState},
     error::{Class, Error, Result},
     guard::PinGuard,
     observe::{self, Turn, Turns},
-    plan::{self, Known, Next, Presented, Session, Step},
+    plan::{self, Goal, Known, Next, Presented, Session, Step},
     profile::{
-        Profile,
-        seal::{self, Opened, ProviderSecret},
+        Profile, Version,
+        seal::{self, NewProvider, Opened, ProviderSecret},
         store::Store,
     },
     publish::{self, Entry, Outcome},
@@ -96,7 +99,12 @@ struct Work<'a> {
     pin_is_fresh: bool,
     /// What a person typed, and for which card.
     answers: Vec<(CardName, Zeroizing<Vec<u8>>)>,
+    /// The secrets of the providers that opened their share.
     shares: Vec<(usize, ProviderSecret)>,
+    /// The cards that a new key is to be sealed to.
+    prepared: Vec<NewProvider>,
+    /// What failed on the way, and was done without.
+    failures: Vec<Error>,
     opened: Option<Opened>,
     outcome: Option<Outcome>,
     /// Until when the card is waited for.
@@ -113,6 +121,15 @@ enum Failure {
     Card(Fault, String),
     /// Anything that is final.
     Final(Error),
+}
+
+impl Failure {
+    fn error(self) -> Error {
+        match self {
+            Self::Card(fault, tried) => fault.error(tried),
+            Self::Final(error) => error,
+        }
+    }
 }
 
 impl From<Error> for Failure {
@@ -154,6 +171,8 @@ impl<'a> Work<'a> {
             pin_is_fresh: false,
             answers: Vec::new(),
             shares: Vec::new(),
+            prepared: Vec::new(),
+            failures: Vec::new(),
             opened: None,
             outcome: None,
             deadline: Deadline::after(key.card_timeout),
@@ -166,30 +185,68 @@ impl Work<'_> {
     fn carry_out(&mut self) -> Result<Report> {
         let mut restarts = 0;
         loop {
-            let step = match plan::next(self.key, &self.known) {
-                Next::Step(step) => step,
-                Next::Refuse(refusal) => return Err(refusal.error(self.name)),
+            let next = plan::next(self.key, &self.known);
+            let step = if let Next::Step(step) = next { Some(step) } else { None };
+            let way = self.known.at_stake(self.key, step);
+            let failure = match next {
                 Next::Done => break,
-            };
-            tracing::debug!("key {}: {step}", self.name);
-            match self.step(step) {
-                Ok(()) => {}
-                Err(Failure::Final(error)) => return Err(error),
-                // The session is gone: start over with a new one, or wait for the card.
-                Err(Failure::Card(fault @ (Fault::Reset | Fault::Absent | Fault::Lost), tried)) => {
-                    restarts += 1;
-                    if restarts > MOST_RESTARTS {
-                        return Err(fault.error(tried));
+                Next::Refuse(refusal) => refusal.error(self.name),
+                Next::Step(step) => {
+                    tracing::debug!("key {}: {step}", self.name);
+                    match self.step(step) {
+                        Ok(()) => continue,
+                        // The session is gone: start over with a new one, or wait for the card.
+                        Err(Failure::Card(
+                            fault @ (Fault::Reset | Fault::Absent | Fault::Lost),
+                            tried,
+                        )) if restarts < MOST_RESTARTS => {
+                            restarts += 1;
+                            tracing::debug!("{tried}: {fault}; starting over");
+                            self.end_session();
+                            continue;
+                        }
+                        Err(failure) => failure.error(),
                     }
-                    tracing::debug!("{tried}: {fault}; starting over");
-                    self.end_session();
                 }
-                Err(Failure::Card(fault, tried)) => return Err(fault.error(tried)),
+            };
+            self.end_session();
+            if !self.known.give_up(self.key, way) {
+                return Err(self.failed(failure));
             }
+            self.go_on_without(failure);
         }
         let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
         Ok(Report { profile_id, enrolled: self.known.enrolled, outcome })
+    }
+
+    /// Notes what failed, where other providers may still open the key.
+    fn go_on_without(&mut self, failure: Error) {
+        if !self.known.open {
+            tracing::warn!("{failure} Going on with what else opens the key.");
+            self.failures.push(failure);
+        } else if failure.class == Class::NoCard {
+            // Nobody waits for a card that the open key could be sealed to.
+            tracing::debug!("{failure}");
+        } else {
+            tracing::warn!(
+                "{failure} The secrets are published; the key is not sealed to that card yet."
+            );
+        }
+    }
+
+    /// The error of a run that can't go on: what a person has to see to comes before what may have
+    /// mended itself by the next time.
+    fn failed(&mut self, last: Error) -> Error {
+        let mut failures = std::mem::take(&mut self.failures);
+        failures.push(last);
+        let worst = failures.iter().position(|failure| !failure.class.is_soft()).unwrap_or(0);
+        let mut error = failures.remove(worst);
+        for other in failures {
+            // Writing to a string never fails.
+            let _ = write!(error.found, "; and {}: {}", other.tried, other.found);
+        }
+        error
     }
 
     fn step(&mut self, step: Step) -> Attempt {
@@ -205,18 +262,25 @@ impl Work<'_> {
             Step::ProbeSlot => self.probe_slot(),
             Step::BeginRecord(record) => self.begin_record(record),
             Step::Generate(destroys) => self.generate(destroys),
+            Step::Prepare => self.prepare(),
             Step::Enroll(sealing) => self.enroll(sealing),
             Step::EndRecord => {
                 self.end_record();
                 Ok(())
             }
             Step::OpenShare(index) => self.open_share(index),
+            Step::AskShare(index) => self.ask_share(index),
             Step::Publish => self.publish().map_err(Failure::Final),
         }
     }
 
     fn find_card(&mut self) -> Attempt {
-        if self.profile.is_none() || self.known.doomed(self.key).is_some() {
+        let joins = self.known.open && self.known.doomed(self.key).is_none();
+        if joins && self.known.goal == Goal::Publish {
+            // Cards that are to open the key some day are no reason to wait now.
+            self.deadline = Deadline::after(Duration::ZERO);
+        }
+        if self.profile.is_none() || joins || self.known.doomed(self.key).is_some() {
             self.store.check_writable(self.name)?;
             self.roots()?;
         }
@@ -264,27 +328,53 @@ impl Work<'_> {
         // The planner saw to it that a key that the card tells is the enrolled one.
         let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
         let x = self.key_agreement(params.peer_point())?;
+        let is_version_1 = self.profile.as_ref().is_some_and(|p| p.version() == Version::V1);
+        if is_version_1 && matches!(self.known.goal, Goal::Open(_)) {
+            self.prove_anew(index, &params)?;
+        }
         self.end_session();
-        self.shares.push((index, params.secret(&x)));
-        self.known.opened.insert(index);
+        // The next card has as much time.
+        self.deadline = Deadline::after(self.key.card_timeout);
+        self.add_share(index, params.secret(&x), is_told)
+    }
+
+    /// Takes the secret of a provider, which has to open its share; opens the profile once there are
+    /// enough. `is_told`: the card's key is known to be the enrolled one.
+    fn add_share(&mut self, index: usize, secret: ProviderSecret, is_told: bool) -> Attempt {
         let profile = self.profile.as_ref().ok_or_else(|| out_of_order(self.name))?;
-        if self.shares.len() >= usize::from(profile.threshold()) {
+        let file = match &self.key.profile {
+            Some(shipped) => shipped.clone(),
+            None => self.store.file(self.name),
+        };
+        let tried = format!("key {}: opening profile {}", self.name, file.display());
+        let wrong = |error: seal::OpenError| Failure::Final(error.into_error(&tried, is_told));
+        profile.check_share(index, &secret).map_err(wrong)?;
+        self.shares.push((index, secret));
+        if self.opened.is_none() && self.shares.len() >= usize::from(profile.threshold()) {
             let shares: Vec<_> = self.shares.iter().map(|(at, secret)| (*at, secret)).collect();
-            let file = match &self.key.profile {
-                Some(shipped) => shipped.clone(),
-                None => self.store.file(self.name),
-            };
-            let tried = format!("key {}: opening profile {}", self.name, file.display());
-            let opened =
-                seal::open(profile, &shares).map_err(|error| error.into_error(&tried, is_told))?;
-            self.opened = Some(opened);
-            self.known.open = true;
-            // They are wanted once more where the key of another provider is replaced.
-            if self.known.doomed(self.key).is_none() {
-                self.shares.clear();
+            match seal::open(profile, &shares) {
+                Ok(opened) => self.opened = Some(opened),
+                Err(error) => {
+                    // The file is not what was sealed: no other provider makes it so.
+                    self.known.failed.extend(0..profile.providers().len());
+                    self.known.opened.clear();
+                    return Err(wrong(error));
+                }
             }
         }
+        self.known.share_opened(index);
+        self.forget_shares();
         Ok(())
+    }
+
+    /// The shares are wanted once more only where the key is sealed to another card.
+    fn forget_shares(&mut self) {
+        let is_needed = self.known.goal != Goal::Publish
+            || self.known.doomed(self.key).is_some()
+            || !self.known.to_join(self.key).is_empty();
+        if self.known.open && !is_needed {
+            self.shares.clear();
+        }
     }
 
     /// The open session. That there is one is the planner's doing.

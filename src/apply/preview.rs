@@ -7,7 +7,7 @@ use crate::{
     card::{PinTries, Piv},
     error::{Class, Error, Result},
     observe::Turns,
-    plan::{self, Next, Step},
+    plan::{self, Next, Step, Way},
     spec::{Key, Spec},
     system::runtime_dir::RuntimeDir,
 };
@@ -56,6 +56,7 @@ impl Preview {
                 Next::Done => return Ok(()),
                 Next::Refuse(refusal) => return Err(refusal.error(name)),
             };
+            let way = work.known.at_stake(key, Some(step));
             let asked = match step {
                 Step::FindCard | Step::InspectSlot => work.step(step),
                 // Of a key that is yet to be made the card can't say anything.
@@ -77,6 +78,13 @@ impl Preview {
             };
             match asked {
                 Ok(()) => self.note(step, &work),
+                // The key is open by then, and a card that it could be sealed to is not there.
+                Err(_) if matches!(way, Way::Listed(_)) => {
+                    work.end_session();
+                    if !work.known.give_up(key, way) {
+                        return Ok(());
+                    }
+                }
                 Err(Failure::Final(error)) if error.class == Class::NoCard => {
                     self.facts.push(error.found);
                     self.steps.push(step.to_string());

@@ -1,6 +1,6 @@
 //! The PIN: counting its tries, getting it, presenting it once.
 
-use std::{env, path::Path, time::Duration};
+use std::{env, path::Path};
 
 use zeroize::Zeroizing;
 
@@ -10,11 +10,9 @@ use crate::{
     error::{Class, Error, Result},
     guard::{History, PinGuard},
     spec::PinSource,
-    system::{Deadline, ask, notify, secret_file::read_private},
+    system::{Deadline, notify, secret_file::read_private},
 };
 
-/// How long a person may take to type the PIN: systemd-ask-password's own default.
-const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 /// No PIN is longer, with its line ending; what is longer is another file.
 const LONGEST_FILE: usize = 64;
 
@@ -74,14 +72,7 @@ impl Work<'_> {
         }
         self.end_session();
         let prompt = format!("PIN of {card}, for {} (tries left: {tries}):", self.name);
-        notify::status(&format!("waiting for the PIN of {card}"));
-        notify::extend_timeout(ANSWER_LIMIT * 2);
-        tracing::info!(
-            "key {}: asking for the PIN of {card}, for {} s",
-            self.name,
-            ANSWER_LIMIT.as_secs()
-        );
-        let answer = ask::ask(&prompt, &format!("cryptkey:{}", self.name), ANSWER_LIMIT)?;
+        let answer = self.ask(&prompt, &format!("the PIN of {card}"))?;
         self.answers.push((card, answer));
         self.known.answered.push(card);
         self.deadline = Deadline::after(self.key.card_timeout);

@@ -1,5 +1,6 @@
 //! The command line: one file per command, each a function from its arguments to what it prints.
 
+mod admin;
 mod apply;
 mod cards;
 mod check;
@@ -48,7 +49,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card \
 busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged \
-or lost, 18 permission, 19 card failed, 20 not published. docs/exit-codes.md says what to do about each.";
+or lost, 18 permission, 19 card failed, 20 not published, 21 \
+wrong passphrase or recovery code. docs/exit-codes.md says what to do about each.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -101,15 +103,7 @@ impl SpecArgs {
         let spec = spec::load(&self.file.spec)?;
         match self.keys.iter().find(|name| !spec.keys.contains_key(name.as_str())) {
             None => Ok(spec),
-            Some(name) => {
-                let known: Vec<_> = spec.keys.keys().map(|name| &**name).collect();
-                Err(Error::new(
-                    Class::Spec,
-                    format!("looking for key {name}"),
-                    "the spec has none of that name",
-                    format!("It has: {}.", known.join(", ")),
-                ))
-            }
+            Some(name) => Err(unknown_key(name, &spec)),
         }
     }
 
@@ -118,6 +112,16 @@ impl SpecArgs {
         let all = self.keys.is_empty();
         spec.keys.iter().filter(move |(name, _)| all || self.keys.iter().any(|key| *key == ***name))
     }
+}
+
+fn unknown_key(name: &str, spec: &Spec) -> Error {
+    let known: Vec<_> = spec.keys.keys().map(|name| &**name).collect();
+    Error::new(
+        Class::Spec,
+        format!("looking for key {name}"),
+        "the spec has none of that name",
+        format!("It has: {}.", known.join(", ")),
+    )
 }
 
 /// How a command ended: well, or with failures that it has told already.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     card::{Fault, Pcsc},
     error::{Class, Error, Result},
-    plan::Known,
+    plan::{Known, Wanted},
     profile::plain_text,
     spec::Key,
     system::{Deadline, notify},
@@ -44,13 +44,15 @@ pub fn find(
     turns: Turns<'_>,
     deadline: &mut Deadline,
 ) -> Result<Held> {
+    let wanted = known.wanted(key);
     let search = Search {
         name,
         key,
         known,
         deadline,
         silent: Deadline::after(SILENT),
-        wanted: describe(key, known),
+        described: describe(&wanted),
+        wanted,
         pcsc: Pcsc::default(),
         queue: Queue::new(turns),
         mute: BTreeSet::new(),
@@ -66,8 +68,9 @@ struct Search<'a> {
     deadline: &'a mut Deadline,
     /// Until when waiting for the card is not worth a line.
     silent: Deadline,
+    wanted: Wanted<'a>,
     /// What is looked for, for people.
-    wanted: String,
+    described: String,
     pcsc: Pcsc,
     queue: Queue<'a>,
     /// The readers whose card gave no answer. The session that waits for it goes on, so that it is
@@ -129,11 +132,11 @@ impl Search<'_> {
     }
 
     fn tried(&self) -> String {
-        format!("key {}: looking for {}", self.name, self.wanted)
+        format!("key {}: looking for {}", self.name, self.described)
     }
 
     fn tell_wait(&self, first: bool) {
-        let Self { name, wanted, .. } = self;
+        let Self { name, described: wanted, .. } = self;
         notify::status(&format!("waiting for {wanted}"));
         notify::extend_timeout(LOOK * 3);
         if first {
@@ -178,16 +181,15 @@ impl Search<'_> {
 
     /// Whether the spec or the profile names the card, so that the first match is it.
     fn is_named(&self) -> bool {
-        self.known.profile.is_some() || !self.key.cards.is_empty()
+        !matches!(self.wanted, Wanted::Any)
     }
 
     /// The card, if it is in the reader that it was enrolled in: mostly it still is, and then
     /// nobody needs to ask what other readers there are. Whatever else there is, the looks see.
     fn usual_reader(&mut self) -> Result<Option<Held>> {
-        let Some((_, provider)) = self.known.candidates(self.key).next() else {
+        let Some(reader) = self.usual_readers().next().map(str::to_owned) else {
             return Ok(None);
         };
-        let reader = provider.card_name.clone();
         let mut turn = self.queue.take(&reader)?;
         if turn.is_none() {
             // Mostly they need it for a moment only.
@@ -198,6 +200,15 @@ impl Search<'_> {
         Ok(self.examine(&reader, FIRST_LOOK, turn).ok())
     }
 
+    /// The readers in which the cards were enrolled.
+    fn usual_readers(&self) -> impl Iterator<Item = &str> {
+        let providers = match &self.wanted {
+            Wanted::Providers(providers) => providers.as_slice(),
+            Wanted::Listed(_) | Wanted::Any => &[],
+        };
+        providers.iter().map(|(_, provider)| provider.card_name.as_str())
+    }
+
     /// Begins a session with the card in a reader, if it is the one.
     fn examine(
         &mut self,
@@ -205,7 +216,8 @@ impl Search<'_> {
         limit: Duration,
         turn: Turn,
     ) -> std::result::Result<Held, Why> {
-        let examined = examine(&mut self.pcsc, reader, self.key, self.known, limit, turn);
+        let examined =
+            examine(&mut self.pcsc, reader, self.key, self.known, &self.wanted, limit, turn);
         match examined {
             Err(Why::Held) if self.mute.contains(reader) => Err(Why::Fault(Fault::TimedOut)),
             Err(Why::Fault(Fault::TimedOut)) => {
@@ -231,8 +243,7 @@ impl Search<'_> {
         };
         // The one whose turn was waited for comes first, then those that a card was enrolled in.
         readers.sort_by_key(|(reader, _)| {
-            let is_usual =
-                self.known.candidates(self.key).any(|(_, p)| p.card_name == plain_text(reader));
+            let is_usual = self.usual_readers().any(|usual| usual == plain_text(reader));
             (!self.queue.has(reader), !is_usual)
         });
         let named = self.is_named();
@@ -337,10 +348,13 @@ impl Search<'_> {
 }
 
 /// What is looked for, for people.
-fn describe(key: &Key, known: &Known) -> String {
-    let names: Vec<_> = match &known.profile {
-        Some(_) => known.candidates(key).map(|(_, provider)| provider.card().to_string()).collect(),
-        None => key.cards.iter().map(|card| card.name().to_string()).collect(),
+fn describe(wanted: &Wanted) -> String {
+    let names: Vec<_> = match wanted {
+        Wanted::Providers(providers) => {
+            providers.iter().map(|(_, provider)| provider.card().to_string()).collect()
+        }
+        Wanted::Listed(cards) => cards.iter().map(|(_, card)| card.name().to_string()).collect(),
+        Wanted::Any => return "a card".into(),
     };
-    if names.is_empty() { "a card".into() } else { names.join(" or ") }
+    names.join(" or ")
 }

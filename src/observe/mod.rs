@@ -20,7 +20,7 @@ use crate::{
         Profile, ProviderKind, Version, piv,
         store::{Store, load_shipped},
     },
-    spec::{Key, Mode, Spec},
+    spec::{Card, Key, Mode, Spec},
 };
 
 /// A session with a card: the card itself, and what the planner knows of it.
@@ -48,15 +48,45 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
         Some(path) => Some(shipped(store, name, path, own)?),
         None => own,
     };
-    for (_, provider) in profile.iter().flat_map(Profile::piv_providers) {
+    if let Some(profile) = &profile {
+        report(name, key, profile);
+    }
+    Ok(profile)
+}
+
+/// Reports in what the profile differs from the spec, where only an admin's command changes it.
+fn report(name: &str, key: &Key, profile: &Profile) {
+    for (_, provider) in profile.piv_providers() {
         let card = provider.card();
         if !is_listed(key, &card) {
             tracing::warn!(
-                "key {name}: its profile is sealed to {card}, which `cards` does not list"
+                "key {name}: its profile is sealed to {card}, which `cards` does not list. It is not used; \
+                 `nixos-cryptkey provider remove` takes it out of the profile."
             );
         }
     }
-    Ok(profile)
+    let threshold = profile.threshold();
+    if let Some(declared) = key.threshold.filter(|declared| *declared != threshold) {
+        tracing::warn!(
+            "key {name}: its profile takes {threshold} of its providers to open, and the spec declares \
+             {declared}. `nixos-cryptkey reseal --key {name} --threshold {declared}` changes that."
+        );
+    }
+    let is_known =
+        |card: &Card| profile.piv_providers().any(|(_, p)| p.card().may_be(&card.name()));
+    let is_fixed = key.profile.is_some() || profile.version() == Version::V1;
+    for card in key.cards.iter().filter(|card| is_fixed && !is_known(card)) {
+        let card = card.name();
+        tracing::warn!(
+            "key {name}: {card} can't open it, and its profile {}",
+            match &key.profile {
+                Some(_) =>
+                    "comes with the configuration: ship one from `nixos-cryptkey provider add piv`.",
+                None =>
+                    "is of version 1: `nixos-cryptkey import` makes one that more cards can open.",
+            }
+        );
+    }
 }
 
 /// Whether the spec lets the card open the key.
@@ -92,19 +122,25 @@ fn shipped(store: &Store, name: &str, path: &Path, own: Option<Profile>) -> Resu
 pub fn sealed(profile: &Profile, key: &Key) -> Sealed {
     let (piv, unlisted): (Vec<_>, Vec<_>) =
         profile.piv_providers().partition(|(_, provider)| is_listed(key, &provider.card()));
-    let others = profile
-        .providers()
-        .iter()
-        .filter(|provider| !matches!(provider.kind(), ProviderKind::Piv(_)))
-        .map(|provider| provider.kind().type_name().to_owned())
-        .collect();
+    let providers = || profile.providers().iter().enumerate();
+    let typed = providers().filter(|(_, provider)| provider.kind().is_typed());
+    let mut typed: Vec<_> = typed.map(|(place, _)| place).collect();
+    // Passphrases come first: they are shorter.
+    typed.sort_by_key(|place| {
+        matches!(profile.providers()[*place].kind(), ProviderKind::Recovery(_))
+    });
+    let others = providers().filter_map(|(_, provider)| match provider.kind() {
+        ProviderKind::Unknown(name) => Some(name.clone()),
+        _ => None,
+    });
     Sealed {
         id: profile.id(),
         is_version_1: profile.version() == Version::V1,
         threshold: profile.threshold().into(),
         piv: piv.into_iter().map(|(index, params)| (index, params.clone())).collect(),
         unlisted: unlisted.into_iter().map(|(_, provider)| provider.card()).collect(),
-        others,
+        typed,
+        others: others.collect(),
     }
 }
 

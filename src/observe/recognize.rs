@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{Held, turn::Turn};
 use crate::{
     card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
-    plan::{Identity, Known, Session},
+    plan::{Identity, Known, Session, Wanted},
     profile::piv::{Params, same_key},
-    spec::Key,
+    spec::{Card, Key},
 };
 
 /// Why a reader's card is not the one.
@@ -45,6 +45,7 @@ pub(super) fn examine(
     reader: &str,
     key: &Key,
     known: &Known,
+    wanted: &Wanted,
     limit: Duration,
     turn: Turn,
 ) -> Result<Held, Why> {
@@ -52,16 +53,21 @@ pub(super) fn examine(
         Err(Fault::Status(_)) => return Err(Why::NoPiv),
         other => other?,
     };
-    if known.profile.is_none() {
-        let card = piv.name()?;
-        if !key.cards.is_empty() && !key.cards.iter().any(|declared| card.is(&declared.name())) {
-            return Err(Why::Other(card.to_string()));
+    let providers = match wanted {
+        Wanted::Providers(providers) => providers,
+        Wanted::Listed(_) | Wanted::Any => {
+            let card = piv.name()?;
+            let is_listed =
+                |cards: &[(usize, &Card)]| cards.iter().any(|(_, c)| card.is(&c.name()));
+            if matches!(wanted, Wanted::Listed(cards) if !is_listed(cards)) {
+                return Err(Why::Other(card.to_string()));
+            }
+            let facts = session(reader, key, card, None);
+            return Ok(Held { piv, facts, turn });
         }
-        let facts = session(reader, key, card, None);
-        return Ok(Held { piv, facts, turn });
-    }
+    };
     let mut why = Why::Other("a card that opens nothing more".into());
-    for (index, provider) in known.candidates(key) {
+    for &(index, provider) in providers {
         match recognize(&mut piv, key, provider) {
             Ok(slot) => {
                 // What is sealed to its new key has to name the very card.
@@ -161,12 +167,14 @@ fn session(
     card: CardName,
     provider: Option<(usize, SlotState)>,
 ) -> Session {
-    let declared = key.cards.iter().find(|declared| card.is(&declared.name()));
+    let listed = key.cards.iter().position(|declared| card.is(&declared.name()));
+    let declared = listed.map(|place| &key.cards[place]);
     let (provider, slot) = provider.unzip();
     Session {
         card,
         reader: reader.into(),
         provider,
+        listed,
         pin: key.pin_for(declared).cloned(),
         management_key: key.management_key_for(declared).cloned(),
         slot,

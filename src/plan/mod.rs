@@ -6,24 +6,25 @@
 
 mod attestation;
 mod hazard;
+mod known;
 mod overwrite;
 mod refusal;
 mod remembered;
 mod step;
 #[cfg(test)]
 mod tests;
-
-use std::collections::{BTreeMap, BTreeSet};
+mod ways;
 
 pub use attestation::Mistrust;
 pub use hazard::Hazard;
+pub use known::{Goal, Identity, Known, PinState, Presented, Sealed, Session};
 pub use refusal::Refusal;
 pub use step::{Sealing, Step};
+pub use ways::{Wanted, Way};
 
 use crate::{
-    card::{Attestation, CardName, Fingerprint, PinPolicy, SlotKey, SlotState},
+    card::{PinPolicy, SlotKey, SlotState},
     guard::History,
-    profile::{generating::Generating, piv},
     spec::{Enroll, Key, ManagementKeySource, PinSource},
 };
 
@@ -40,147 +41,6 @@ pub enum Next {
     Refuse(Refusal),
 }
 
-/// All that is known of a key, of the machine and of the card in hand.
-#[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "facts, each of which is so or not")]
-pub struct Known {
-    /// The profile, if there is one.
-    pub profile: Option<Sealed>,
-    /// Whether the state directory is on a RAM file system: a profile there is lost at power-off.
-    pub state_is_in_ram: bool,
-    /// The profile's providers that opened their share in this run.
-    pub opened: BTreeSet<usize>,
-    /// The session with a card, while there is one.
-    pub session: Option<Session>,
-    /// The PINs of this run that were presented and not accepted.
-    pub pins: Vec<Presented>,
-    /// The cards whose PIN a person gave.
-    pub answered: Vec<CardName>,
-    /// Whether the key is open: outputs can be derived.
-    pub open: bool,
-    /// Whether a profile was written in this run.
-    pub enrolled: bool,
-    /// A record of a key that was about to be generated, in this run or in one that was killed.
-    pub record: Option<Generating>,
-    /// Whether the declared secrets are published.
-    pub published: bool,
-}
-
-/// What the planner has to know of a profile.
-#[derive(Clone, Debug)]
-pub struct Sealed {
-    /// Its public id.
-    pub id: String,
-    /// Shares that open it.
-    pub threshold: usize,
-    /// Its PIV providers whose cards the spec lists, by index.
-    pub piv: BTreeMap<usize, piv::Params>,
-    /// The cards of its other PIV providers. They see no PIN of ours.
-    pub unlisted: Vec<CardName>,
-    /// The types of its other providers.
-    pub others: Vec<String>,
-    /// Whether it is of version 1, which whoever reads it can take apart and make anew.
-    pub is_version_1: bool,
-}
-
-/// A session with a card.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// The card, as far as it is known.
-    pub card: CardName,
-    /// The reader that it is in.
-    pub reader: String,
-    /// The provider that it opens; none to enroll.
-    pub provider: Option<usize>,
-    /// Where its PIN comes from.
-    pub pin: Option<PinSource>,
-    /// Where its management key comes from.
-    pub management_key: Option<ManagementKeySource>,
-    /// What is in the slot; none before it was asked for.
-    pub slot: Option<SlotState>,
-    /// What the card attests of the slot; none before it was asked for.
-    pub attestation: Option<Attestation>,
-    /// Who the card says it is; asked for only where its slot does not hold the key that it was
-    /// enrolled with.
-    pub identity: Option<Identity>,
-    /// Whether key agreements were tried to tell what is in the slot.
-    pub probed: bool,
-    /// Whether the card says that its management key is the maker's.
-    pub factory_management_key: Option<bool>,
-    /// A profile that the spec does not name, and that is sealed to this slot of this card.
-    pub orphan: Option<String>,
-    /// A profile of another key that is sealed to the very key that is in the slot.
-    pub dependent: Option<String>,
-    /// The tries that the PIN has left; none before they were asked for.
-    pub tries: Option<u8>,
-    /// What is known of the PIN; none before it was looked up.
-    pub history: Option<History>,
-    /// Whether the card accepted the PIN in this session.
-    pub verified: bool,
-}
-
-/// Who a card says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its serial and its GUID.
-    pub name: CardName,
-    /// The fingerprint of its attestation key; none where it has none, or nobody wanted to know.
-    pub attestation_key: Option<Fingerprint>,
-}
-
-/// A PIN that was presented, and that the card was not seen to accept: in this run, it gets no other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Presented {
-    /// What the card is known by. A card that holds an enrolled key goes by its provider's name.
-    pub card: CardName,
-    /// The reader that it was in: a card with a copy of another's key may go by both names.
-    pub reader: String,
-    /// What became of the PIN.
-    pub state: PinState,
-}
-
-/// What became of a PIN that was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PinState {
-    /// The card did not say what it made of it.
-    Unresolved,
-    /// The card rejected it, and so many tries are left.
-    Rejected(u8),
-}
-
-impl Known {
-    /// What became of a PIN that the session's card did not accept in this run, if there was one.
-    /// What is not surely another card counts as this one.
-    #[must_use]
-    pub fn pin_state(&self, session: &Session) -> Option<PinState> {
-        let mut pins = self.pins.iter().rev();
-        pins.find(|pin| pin.reader == session.reader || pin.card.may_be(&session.card))
-            .map(|pin| pin.state)
-    }
-
-    /// Notes that a PIN is about to be presented in the session: should the card vanish before it
-    /// answers, this is what is known.
-    pub fn pin_goes_out(&mut self) {
-        self.pins.extend(self.session.as_ref().map(|session| Presented {
-            card: session.card,
-            reader: session.reader.clone(),
-            state: PinState::Unresolved,
-        }));
-    }
-
-    /// Notes what the card said of the PIN that just went out: so many tries left, or nothing where
-    /// it accepted it.
-    pub fn pin_came_back(&mut self, rejected: Option<u8>) {
-        match (rejected, self.pins.last_mut()) {
-            (Some(left), Some(last)) => last.state = PinState::Rejected(left),
-            _ => drop(self.pins.pop()),
-        }
-        if let Some(session) = &mut self.session {
-            session.verified = rejected.is_none();
-        }
-    }
-}
-
 /// The next step for a key.
 #[must_use]
 pub fn next(key: &Key, known: &Known) -> Next {
@@ -190,20 +50,24 @@ pub fn next(key: &Key, known: &Known) -> Next {
 /// As [`next`], with refusals as errors.
 fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     let doomed = known.doomed(key);
-    if known.open && doomed.is_none() {
-        return Ok(match known.published {
-            true => Next::Done,
-            false if known.record_is_done() => Next::Step(Step::EndRecord),
-            false => Next::Step(Step::Publish),
-        });
+    if known.is_as_open_as_wanted(key) {
+        if known.record_is_done() {
+            return Ok(Next::Step(Step::EndRecord));
+        }
+        if known.goal == Goal::Publish && !known.published {
+            return Ok(Next::Step(Step::Publish));
+        }
+        if known.to_join(key).is_empty() {
+            return Ok(Next::Done);
+        }
     }
     match (&known.profile, doomed) {
         (Some(sealed), Some(place)) => check_replacement(key, known, sealed, place)?,
-        (Some(sealed), None) => check_profile(key, sealed)?,
+        (Some(sealed), None) => check_profile(key, known, sealed)?,
         (None, _) => check_enrollment(key, known)?,
     }
     let Some(session) = &known.session else {
-        return Ok(Next::Step(Step::FindCard));
+        return known.next_way(key).map(Next::Step);
     };
     let Some(slot) = &session.slot else {
         return Ok(Next::Step(Step::InspectSlot));
@@ -214,6 +78,10 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     let fate = match (&known.profile, session.provider, provider) {
         (None, None, _) => {
             check_orphan(key, session)?;
+            Some(fate(key, known, session, slot, None)?)
+        }
+        // It gets a share of an open key: no profile of another one is in danger.
+        (Some(_), None, _) if known.joins(key, session.listed) => {
             Some(fate(key, known, session, slot, None)?)
         }
         (Some(_), place, Some(provider)) if place == doomed => {
@@ -227,7 +95,7 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
             }
             None
         }
-        _ => return Ok(Next::Step(Step::FindCard)),
+        _ => return known.next_way(key).map(Next::Step),
     };
     let generates = matches!(fate, Some(Fate::Generate(_)));
     if let Some(fate) = fate {
@@ -250,6 +118,8 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
             Some(record) => Step::BeginRecord(record),
             None => Step::Generate(destroys),
         },
+        (Some(Fate::Use), None) if known.profile.is_some() => Step::Enroll(Sealing::Added),
+        (Some(Fate::Use), None) if known.settled.len() + 1 < new_threshold(key) => Step::Prepare,
         (Some(Fate::Use), None) => Step::Enroll(Sealing::New),
         (Some(Fate::Use), Some(_)) if known.open => Step::Enroll(Sealing::Same),
         (Some(Fate::Use), Some(_)) => Step::Enroll(Sealing::Renewed),
@@ -272,14 +142,10 @@ fn check_declared(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
 }
 
 /// What has to hold of a profile before a card is looked for.
-fn check_profile(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
+fn check_profile(key: &Key, known: &Known, sealed: &Sealed) -> Result<(), Refusal> {
     check_declared(key, sealed)?;
-    if sealed.piv.len() < sealed.threshold && !sealed.unlisted.is_empty() {
-        return Err(Refusal::Unlisted { cards: sealed.unlisted.clone() });
-    }
-    if sealed.piv.len() < sealed.threshold {
-        let (threshold, piv) = (sealed.threshold, sealed.piv.len());
-        return Err(Refusal::OutOfReach { threshold, piv, others: sealed.others.clone() });
+    if known.reach(key) < sealed.threshold {
+        return Err(known.out_of_reach(key));
     }
     match sealed.piv.values().find(|provider| provider.slot != key.slot) {
         Some(provider) => Err(Refusal::OtherSlot { declared: key.slot, sealed: provider.slot }),
@@ -298,7 +164,16 @@ fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     if known.state_is_in_ram {
         return Err(Refusal::StateInRam);
     }
+    let (threshold, listed) = (new_threshold(key), key.cards.len());
+    if threshold > listed.max(1) {
+        return Err(Refusal::TooFewCards { threshold, listed });
+    }
     Ok(())
+}
+
+/// How many cards a new key is sealed to at once: as many as have to come together to open it.
+fn new_threshold(key: &Key) -> usize {
+    key.threshold.unwrap_or(1).into()
 }
 
 /// Nothing is enrolled where the profile of a key that was renamed may be (rule 3).

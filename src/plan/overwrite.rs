@@ -43,22 +43,6 @@ impl Known {
         sealed.piv.iter().find(|(_, provider)| doomed(provider)).map(|(&place, _)| place)
     }
 
-    /// The providers whose card may be next.
-    pub fn candidates(&self, key: &Key) -> impl Iterator<Item = (usize, &piv::Params)> {
-        let doomed = self.doomed(key);
-        let sealed = self.profile.as_ref();
-        // Before a key is destroyed, the others have to open the profile, if they can.
-        let its_turn = |place| self.open || sealed.is_some_and(|s| !s.opens_without(place));
-        let only = doomed.filter(|&place| its_turn(place));
-        let providers = sealed.into_iter().flat_map(|sealed| &sealed.piv);
-        providers.map(|(&place, provider)| (place, provider)).filter(
-            move |&(place, _)| match only {
-                Some(only) => place == only,
-                None => !self.opened.contains(&place) && doomed != Some(place),
-            },
-        )
-    }
-
     /// Whether there is a record of a generation whose key the open profile is sealed to.
     pub(super) fn record_is_done(&self) -> bool {
         self.record.is_some_and(|record| {
@@ -93,11 +77,16 @@ impl Known {
 }
 
 impl Sealed {
-    /// Whether the cards that the spec lists open it without the provider at `place`, so that it can
-    /// be sealed again. A version 1 profile can't be.
-    pub(super) fn opens_without(&self, place: usize) -> bool {
-        let others = self.piv.keys().filter(|other| **other != place).count();
-        others >= self.threshold && !self.is_version_1
+    /// Whether the other providers open it without the one at `place`, so that it can be sealed again.
+    /// A version 1 profile can't be.
+    pub(super) fn opens_without(&self, key: &Key, place: usize) -> bool {
+        self.others(key, place) >= self.threshold && !self.is_version_1
+    }
+
+    /// How many other providers than the one at `place` may open it.
+    fn others(&self, key: &Key, place: usize) -> usize {
+        let cards = self.piv.keys().filter(|other| **other != place).count();
+        cards + if key.ask { self.typed.len() } else { 0 }
     }
 }
 
@@ -119,11 +108,11 @@ pub(super) fn check_replacement(
     if let Some(other) = sealed.piv.values().find(|provider| provider.slot != key.slot) {
         return Err(Refusal::OtherSlot { declared: key.slot, sealed: other.slot });
     }
-    if sealed.opens_without(place) {
+    if sealed.opens_without(key, place) {
         return Ok(());
     }
     if !key.overwrite.as_ref().is_some_and(|overwrite| overwrite.abandon_profile) {
-        let others = if sealed.is_version_1 { 0 } else { sealed.piv.len() - 1 };
+        let others = if sealed.is_version_1 { 0 } else { sealed.others(key, place) };
         return Err(Refusal::Overwrite(Hazard::LastOpener { threshold: sealed.threshold, others }));
     }
     // What is made in its place is another key (rule 3).
@@ -132,6 +121,10 @@ pub(super) fn check_replacement(
     }
     if key.enroll == Enroll::Never {
         return Err(Refusal::Overwrite(Hazard::AbandonForbidden { option: "enroll" }));
+    }
+    // It would be sealed to one card.
+    if key.threshold.is_some_and(|threshold| threshold > 1) {
+        return Err(Refusal::Overwrite(Hazard::AbandonForbidden { option: "threshold" }));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Why the planner goes no further, each with what to do next.
 
+use std::fmt::Write as _;
+
 use super::{
     Hazard, Mistrust,
     remembered::{other_card_parts, policies_parts},
@@ -31,14 +33,25 @@ pub enum Refusal {
     NotEnrolled,
     /// There is no profile, and one made now would be gone after the next power-off.
     StateInRam,
-    /// The profile's PIV providers don't reach its threshold.
+    /// The profile's providers don't reach its threshold.
     OutOfReach {
         /// Shares that open the profile.
         threshold: usize,
-        /// Its PIV providers.
-        piv: usize,
-        /// The types of its other providers.
+        /// Its cards.
+        cards: usize,
+        /// Its passphrases and recovery codes.
+        typed: usize,
+        /// The types of its other providers, which nothing here can open.
         others: Vec<String>,
+        /// Whether the spec lets people be asked.
+        asks: bool,
+    },
+    /// A new key would take more cards to open than the spec lists.
+    TooFewCards {
+        /// The declared threshold.
+        threshold: usize,
+        /// The cards.
+        listed: usize,
     },
     /// The profile is sealed to cards that the spec does not list.
     Unlisted {
@@ -201,17 +214,19 @@ impl Refusal {
                     option("enroll")
                 ),
             ),
-            Self::OutOfReach { threshold, piv, others } => (
-                Class::Profile,
-                "opening its profile",
+            Self::OutOfReach { threshold, cards, typed, others, asks } => {
+                out_of_reach(*threshold, *cards, (*typed, *asks), others, option)
+            }
+            Self::TooFewCards { threshold, listed } => (
+                Class::Spec,
+                "enrolling",
+                format!("its threshold is {threshold}, and the spec lists {listed} cards"),
                 format!(
-                    "it takes {threshold} shares, and {piv} of its providers are cards (the others: \
-                     {})",
-                    others.join(", ")
+                    "List as many cards in {}. Or set {} to 1, add a recovery code or a passphrase with \
+                     `nixos-cryptkey provider add`, and raise it with `nixos-cryptkey reseal`.",
+                    option("cards"),
+                    option("threshold")
                 ),
-                "This version opens cards only. Open the profile with a version that knows the \
-                 other providers."
-                    .into(),
             ),
             Self::Unlisted { cards } => (
                 Class::Spec,
@@ -385,4 +400,29 @@ impl Refusal {
             ),
         }
     }
+}
+
+/// The text of [`Refusal::OutOfReach`]. `typed` is how many there are, and whether they are asked for.
+fn out_of_reach(
+    threshold: usize,
+    cards: usize,
+    (typed, asks): (usize, bool),
+    others: &[String],
+    option: impl Fn(&str) -> String,
+) -> (Class, &'static str, String, String) {
+    let others = others.join(", ");
+    let mut found = format!(
+        "it takes {threshold} providers; there are: cards {cards}, passphrases and recovery codes {typed}"
+    );
+    if typed > 0 && !asks {
+        let advice = format!("Set {} = true, so that somebody is asked for them.", option("ask"));
+        return (Class::Spec, "opening its profile", found, advice);
+    }
+    if !others.is_empty() {
+        // Writing to a string never fails.
+        let _ = write!(found, ", of other types: {others}");
+    }
+    let advice = "It can't be opened here. Restore a profile that has more providers from a backup, or \
+                  open it with a program that knows the other ones.";
+    (Class::Profile, "opening its profile", found, advice.into())
 }

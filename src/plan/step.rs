@@ -34,12 +34,16 @@ pub enum Step {
     BeginRecord(Generating),
     /// Generate a key in the slot, which destroys this one.
     Generate(Option<Fingerprint>),
+    /// Have the card prove its key, so that a new key can be sealed to it and to others at once.
+    Prepare,
     /// Seal a key to the card, and write its profile.
     Enroll(Sealing),
     /// Remove the record of a generation whose key has its profile.
     EndRecord,
     /// Open the share of the provider with this index.
     OpenShare(usize),
+    /// Ask a person for the passphrase or the recovery code of the provider with this index.
+    AskShare(usize),
     /// Write the secrets to the RAM file system, if they are not there already.
     Publish,
 }
@@ -51,6 +55,8 @@ pub enum Sealing {
     New,
     /// The same key, in the place of the provider whose card key was destroyed.
     Same,
+    /// The same key, to one more provider.
+    Added,
     /// A new key, as a profile in the place of the one that is given up.
     Renewed,
 }
@@ -72,9 +78,15 @@ impl fmt::Display for Step {
             Self::Generate(Some(key)) => {
                 write!(f, "DESTROY {key} in the slot, for good, and generate a P-256 key there")
             }
+            Self::Prepare => f.write_str(
+                "have the card prove its key, so that a new key can be sealed to it and to others",
+            ),
             Self::Enroll(Sealing::New) => {
                 f.write_str("seal a new key to the card and write its profile")
             }
+            Self::Enroll(Sealing::Added) => f.write_str(
+                "seal the key to this card too, and write the profile; no secret changes",
+            ),
             Self::Enroll(Sealing::Same) => f.write_str(
                 "seal the same key to the card's new key, and write the profile; the old one is kept \
                  under a dated name, and no secret changes",
@@ -85,6 +97,9 @@ impl fmt::Display for Step {
             ),
             Self::EndRecord => f.write_str("remove the record of the generation"),
             Self::OpenShare(index) => write!(f, "open share {} with a key agreement", index + 1),
+            Self::AskShare(index) => {
+                write!(f, "ask a person for what opens share {}", index + 1)
+            }
             Self::Publish => f.write_str("publish the secrets, if anything changed"),
         }
     }
@@ -96,11 +111,13 @@ impl Step {
     #[must_use]
     pub fn assume(self, known: &mut Known) -> bool {
         let Some(session) = &mut known.session else {
-            known.published |= self == Self::Publish;
-            if self == Self::EndRecord {
-                known.record = None;
+            match self {
+                Self::Publish => known.published = true,
+                Self::EndRecord => known.record = None,
+                Self::AskShare(index) => known.share_opened(index),
+                _ => return false,
             }
-            return matches!(self, Self::Publish | Self::EndRecord);
+            return true;
         };
         match self {
             Self::FindCard
@@ -128,13 +145,20 @@ impl Step {
                     is_generated: true,
                 }));
             }
-            Self::Enroll(_) => (known.open, known.enrolled) = (true, true),
-            Self::OpenShare(index) => {
-                known.opened.insert(index);
+            Self::Prepare => {
+                known.settled.extend(session.listed);
                 known.session = None;
-                let threshold = known.profile.as_ref().map_or(0, |profile| profile.threshold);
-                known.open = known.opened.len() >= threshold;
             }
+            Self::Enroll(sealing) => {
+                known.open = true;
+                known.enrolled |= sealing != Sealing::Added;
+                known.settled.extend(session.listed);
+            }
+            Self::OpenShare(index) => {
+                known.session = None;
+                known.share_opened(index);
+            }
+            Self::AskShare(index) => known.share_opened(index),
             Self::Publish => known.published = true,
         }
         true

@@ -14,7 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Argon2Params, Profile, Provider, ProviderKind, Version, piv};
+use super::{Profile, Provider, ProviderKind, Version, kind::TYPES};
 
 /// The longest file that is read, in bytes. Real ones have a few thousand.
 pub const MAX_SIZE: usize = 1 << 18;
@@ -161,9 +161,10 @@ impl RawProfile {
             }
             providers.push(provider);
         }
+        word("name", &self.name)?;
         Ok(Profile {
             version,
-            name: word("name", self.name)?,
+            name: self.name,
             threshold: self.threshold,
             output_salt: unhex("output_salt", &self.output_salt)?,
             integrity: unhex("integrity", &self.integrity)?,
@@ -183,43 +184,25 @@ impl RawProvider {
                 return Err(format!("params.{key}: holds a control character"));
             }
         }
-        let (kind, known) = match self.r#type.as_str() {
-            "piv" => (
-                ProviderKind::Piv(Box::new(piv::Params::parse(version, &self.params)?)),
-                piv::Params::known(version),
-            ),
-            "passphrase" => {
-                (ProviderKind::Passphrase(Argon2Params::parse(&self.params)?), Argon2Params::KNOWN)
-            }
-            "recovery" => {
-                (ProviderKind::Recovery(Argon2Params::parse(&self.params)?), Argon2Params::KNOWN)
-            }
+        let name = self.r#type.as_str();
+        let kind = match ProviderKind::parse(name, version, &self.params) {
+            Some(kind) => kind?,
             // The type stands before a colon in what the share is bound to.
-            other if version == Version::V1 && !other.contains(':') => {
-                (ProviderKind::Unknown(word("type", other.into())?), &[][..])
+            None if version == Version::V1 && !name.contains(':') => {
+                word("type", name)?;
+                ProviderKind::Unknown(name.into())
             }
-            other => {
-                return Err(format!(
-                    "type: found {other:?}; allowed are piv, passphrase, recovery"
-                ));
+            None => {
+                return Err(format!("type: found {name:?}; allowed are {}", TYPES.join(", ")));
             }
         };
         let share_index = match version {
-            // In version 1 more than we know is let pass, but not what would mean something in
-            // version 2.
-            Version::V1 => {
-                let newer =
-                    ["scheme", "share_index", "key_source", "attestation", "attestation_key"];
-                let found = newer.iter().find(|key| self.params.contains_key(**key));
-                match (&kind, found) {
-                    (ProviderKind::Unknown(_), _) | (_, None) => None,
-                    (_, Some(key)) => {
-                        return Err(format!("params.{key}: version 1 has no such param"));
-                    }
-                }
-            }
+            Version::V1 => match kind {
+                ProviderKind::Unknown(_) => None,
+                _ => not_in_version_1(&self.params, &["share_index"]).map(|()| None)?,
+            },
             Version::V2 => {
-                let is_known = |key: &str| key == "share_index" || known.contains(&key);
+                let is_known = |key: &str| key == "share_index" || kind.known().contains(&key);
                 if let Some(key) = self.params.keys().find(|key| !is_known(key)) {
                     return Err(format!("params.{key}: version 2 has no such param"));
                 }
@@ -229,9 +212,10 @@ impl RawProvider {
                 }
             }
         };
+        word("id", &self.id)?;
         Ok(Provider {
             kind,
-            id: word("id", self.id)?,
+            id: self.id,
             encrypted_share: unhex("encrypted_share", &self.encrypted_share)?,
             nonce: unhex("nonce", &self.nonce)?,
             share_salt: unhex("share_salt", &self.share_salt)?,
@@ -241,36 +225,11 @@ impl RawProvider {
     }
 }
 
-impl Argon2Params {
-    const KNOWN: &[&str] = &["salt", "argon_time", "argon_memory", "argon_threads"];
-
-    fn parse(params: &Params) -> Result<Self, String> {
-        let number = |key: &str, default: u32, floor: u32| match params.get(key) {
-            None => Ok(default),
-            Some(text) => decimal::<u32>(key, text).map(|value| value.max(floor)),
-        };
-        Ok(Self {
-            salt: hex_param(params, "salt")?,
-            time: number("argon_time", 3, 2)?,
-            memory_kib: number("argon_memory", 65536, 19456)?,
-            threads: number("argon_threads", 4, 1)?,
-        })
-    }
-}
-
-impl ProviderKind {
-    /// The params as version 2 writes them, without `share_index`; none for what is never written.
-    pub(super) fn to_params(&self) -> Option<Params> {
-        match self {
-            Self::Piv(params) => params.to_raw(),
-            Self::Passphrase(argon2) | Self::Recovery(argon2) => Some(BTreeMap::from([
-                ("salt".into(), hex(&argon2.salt)),
-                ("argon_time".into(), argon2.time.to_string()),
-                ("argon_memory".into(), argon2.memory_kib.to_string()),
-                ("argon_threads".into(), argon2.threads.to_string()),
-            ])),
-            Self::Unknown(_) => None,
-        }
+/// Refuses params that mean something in version 2. Else a file of version 1 may have more than we know.
+pub(super) fn not_in_version_1(params: &Params, newer: &[&str]) -> Result<(), String> {
+    match newer.iter().find(|key| params.contains_key(**key)) {
+        Some(key) => Err(format!("params.{key}: version 1 has no such param")),
+        None => Ok(()),
     }
 }
 
@@ -302,17 +261,17 @@ fn unhex<const N: usize>(field: &str, text: &str) -> Result<[u8; N], String> {
 }
 
 /// A number in the one form that it is written in: no sign, no leading zero.
-fn decimal<T: std::str::FromStr + ToString>(key: &str, text: &str) -> Result<T, String> {
+pub(super) fn decimal<T: std::str::FromStr + ToString>(key: &str, text: &str) -> Result<T, String> {
     let number = text.parse().ok().filter(|number: &T| number.to_string() == text);
     number.ok_or_else(|| format!("params.{key}: found {text:?}; allowed is a decimal number"))
 }
 
-/// A text that is not empty and holds no control character.
-fn word(field: &str, text: String) -> Result<String, String> {
+/// Refuses a text that is empty or holds a control character.
+pub(super) fn word(field: &str, text: &str) -> Result<(), String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{field}: is empty or holds a control character"));
     }
-    Ok(text)
+    Ok(())
 }
 
 /// A TOML basic string. Control characters, which would need more escapes, are in no field.

@@ -7,10 +7,11 @@
 //! | file | |
 //! | --- | --- |
 //! | `format` | the TOML file, read strictly and written |
+//! | `kind` | what a kind of provider is, and the list of them |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
-//! | `recovery`, `stretch` | the recovery code; what is typed is stretched to a provider's secret |
+//! | `passphrase`, `recovery`, `stretch` | what a person types, and how it is stretched to a secret |
 //! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
-//! | `reseal` | another card key in the place of a provider's |
+//! | `change` | every change of a sealed profile |
 //! | `store`, `save`, `replace` | the state directory, read and written |
 //! | `generating` | the record of a key that is about to be generated |
 
@@ -21,14 +22,16 @@ use crate::{
     kdf,
 };
 
+pub mod change;
 mod format;
 pub mod generating;
+mod kind;
 mod open;
+mod passphrase;
 pub mod piv;
 pub mod proof;
 pub mod recovery;
 mod replace;
-pub mod reseal;
 mod save;
 pub mod seal;
 mod shamir;
@@ -36,6 +39,8 @@ pub mod store;
 mod stretch;
 
 pub use format::MAX_SIZE;
+pub use kind::{ProviderKind, Wrong};
+pub use stretch::Argon2Params;
 
 /// Who wrote the file, and by which rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +52,8 @@ pub enum Version {
     V2 = 2,
 }
 
-/// A key, sealed. Only [`Profile::parse`], [`seal::seal`] and [`reseal::reseal`] make one, so it keeps every rule of
-/// the format; whether it is whole shows when it is opened.
+/// A key, sealed. Only [`Profile::parse`], [`seal::seal`] and [`change`] make one, so it keeps every
+/// rule of the format; whether it is whole shows when it is opened.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Profile {
     version: Version,
@@ -70,32 +75,6 @@ pub struct Provider {
     /// As they stand in the file: the integrity is over these. `kind` is what they mean.
     params: format::Params,
     share_index: Option<u8>,
-}
-
-/// What a provider is, and what its params say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProviderKind {
-    /// A PIV card.
-    Piv(Box<piv::Params>),
-    /// A passphrase, through Argon2id.
-    Passphrase(Argon2Params),
-    /// A recovery code, through Argon2id.
-    Recovery(Argon2Params),
-    /// A type that only cryptkey knows, by its name (version 1 files only).
-    Unknown(String),
-}
-
-/// The params of an Argon2id v1.3 provider. Values below the floor of the format are raised to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Argon2Params {
-    /// The salt, 32 bytes.
-    pub salt: [u8; 32],
-    /// Passes, at least 2.
-    pub time: u32,
-    /// Memory in KiB, at least 19456.
-    pub memory_kib: u32,
-    /// Lanes, at least 1.
-    pub threads: u32,
 }
 
 impl Profile {
@@ -131,6 +110,19 @@ impl Profile {
         })
     }
 
+    /// An id that no provider has: `prefix`, a dash and the lowest number that is free ("card-2").
+    #[must_use]
+    pub fn unused_id(&self, prefix: &str) -> String {
+        let mut number = 1;
+        loop {
+            let id = format!("{prefix}-{number}");
+            if self.providers.iter().all(|provider| provider.id != id) {
+                return id;
+            }
+            number += 1;
+        }
+    }
+
     /// The public id: 32 lower-case hex digits that last for as long as the outputs do, through
     /// every resealing.
     #[must_use]
@@ -162,19 +154,6 @@ impl Provider {
     /// What its sealed share is bound to.
     fn associated_data(&self) -> String {
         format!("{}:{}", self.kind.type_name(), self.id)
-    }
-}
-
-impl ProviderKind {
-    /// The type's name in the file.
-    #[must_use]
-    pub fn type_name(&self) -> &str {
-        match self {
-            Self::Piv(_) => "piv",
-            Self::Passphrase(_) => "passphrase",
-            Self::Recovery(_) => "recovery",
-            Self::Unknown(name) => name,
-        }
     }
 }
 

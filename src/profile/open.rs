@@ -134,18 +134,41 @@ pub fn open(profile: &Profile, secrets: &[(usize, &ProviderSecret)]) -> Result<O
     if secrets.len() < profile.threshold.into() {
         return Err(OpenError::TooFew { given: secrets.len(), threshold: profile.threshold });
     }
+    opened_by(profile, &open_shares(profile, secrets)?)
+}
+
+/// The shares that the secrets open.
+pub(super) fn open_shares(
+    profile: &Profile,
+    secrets: &[(usize, &ProviderSecret)],
+) -> Result<Vec<Share>, OpenError> {
     let mut shares = Vec::with_capacity(secrets.len());
     for (place, secret) in secrets {
         let wrong = || OpenError::WrongSecret { provider: format!("number {place}") };
         shares.push(open_share(profile.providers.get(*place).ok_or_else(wrong)?, secret)?);
     }
+    Ok(shares)
+}
+
+/// What enough shares of a profile give; its integrity is checked.
+pub(super) fn opened_by(profile: &Profile, shares: &[Share]) -> Result<Opened, OpenError> {
     // Two shares at one place: the file or the caller names one provider twice.
-    let master = shamir::combine(&shares).ok_or(OpenError::Integrity)?;
+    let master = shamir::combine(shares).ok_or(OpenError::Integrity)?;
     let intact = integrity(profile, &master).ct_eq(&profile.integrity);
     if !bool::from(intact) {
         return Err(OpenError::Integrity);
     }
     Ok(Opened { master: MasterKey::new(&master), output_salt: profile.output_salt })
+}
+
+impl Profile {
+    /// Whether a secret opens the share of the provider at `place`.
+    ///
+    /// # Errors
+    /// It does not, or the share is not the one that the file names.
+    pub fn check_share(&self, place: usize, secret: &ProviderSecret) -> Result<(), OpenError> {
+        open_shares(self, &[(place, secret)]).map(drop)
+    }
 }
 
 /// Opens a provider's share: AES-256-GCM over `x ‖ y`, 33 bytes and a tag of 16.
@@ -164,7 +187,7 @@ pub(super) fn open_share(provider: &Provider, secret: &ProviderSecret) -> Result
             &whole_tag.into(),
         )
         .map_err(wrong)?;
-    let mut share = Share { x: plain[0], y: Zeroizing::new([0; 32]) };
+    let mut share = Share::empty(plain[0]);
     share.y.copy_from_slice(&plain[1..]);
     // Version 1 has no index outside the share.
     if provider.share_index.is_some_and(|index| index != share.x) {

@@ -26,6 +26,7 @@ use sha2::Sha256;
 use super::{
     Version,
     format::{self, Params as RawParams},
+    kind::Kind,
     seal::ProviderSecret,
 };
 use crate::{
@@ -143,11 +144,65 @@ pub struct Params {
 }
 
 impl Params {
-    /// Reads the params of a file of `version`. The error says which param is wrong, and how.
-    pub(super) fn parse(version: Version, raw: &RawParams) -> Result<Self, String> {
+    /// What its card is known by.
+    #[must_use]
+    pub fn card(&self) -> CardName {
+        CardName { serial: self.serial, guid: self.guid }
+    }
+
+    /// The point P that the card multiplies.
+    #[must_use]
+    pub fn peer_point(&self) -> &PublicKey {
+        &self.peer.point
+    }
+
+    /// The provider's secret, from the card's answer to [`Self::peer_point`].
+    #[must_use]
+    #[inline(never)]
+    pub fn secret(&self, x: &SharedX) -> ProviderSecret {
+        let (x, salt) = (x.as_bytes(), &self.peer.salt);
+        let secret = match self.peer.scheme {
+            Scheme::HashToCurve => kdf::piv_hash_to_curve_secret(
+                x,
+                salt,
+                &uncompressed(&self.peer.point),
+                &uncompressed(&self.public_key),
+            ),
+            Scheme::SaltDerived => kdf::piv_salt_derived_secret(x, salt),
+        };
+        ProviderSecret::new(&secret)
+    }
+}
+
+/// The kind of provider.
+pub(super) struct Piv;
+
+impl Kind for Piv {
+    type Params = Box<Params>;
+    const TYPE: &'static str = "piv";
+    const KNOWN: &'static [&'static str] = &[
+        "scheme",
+        "salt",
+        "public_key",
+        "slot",
+        "serial",
+        "guid",
+        "card_name",
+        "touch_policy",
+        "pin_policy",
+        "key_source",
+        "attestation",
+        "attestation_key",
+    ];
+
+    fn parse(version: Version, raw: &RawParams) -> Result<Self::Params, String> {
         let text = |key| format::required(raw, key);
         let scheme = match version {
-            Version::V1 => Scheme::SaltDerived,
+            Version::V1 => {
+                let newer = ["scheme", "key_source", "attestation", "attestation_key"];
+                format::not_in_version_1(raw, &newer)?;
+                Scheme::SaltDerived
+            }
             Version::V2 => match text("scheme")? {
                 "hash-to-curve" => Scheme::HashToCurve,
                 _ => return Err("params.scheme: allowed is hash-to-curve".into()),
@@ -177,7 +232,7 @@ impl Params {
             Version::V2 => Some(parsed("pin_policy", text("pin_policy")?, word_of)?),
         };
         let key_source = raw.get("key_source");
-        Ok(Self {
+        Ok(Box::new(Params {
             peer,
             public_key,
             slot,
@@ -190,34 +245,11 @@ impl Params {
                 .map(|word| parsed("key_source", word, str::parse))
                 .transpose()?,
             attestation: attestation(raw)?,
-        })
+        }))
     }
 
-    /// The params that a PIV provider of `version` may have, beside `share_index`.
-    pub(super) fn known(version: Version) -> &'static [&'static str] {
-        match version {
-            Version::V1 => &["salt", "slot", "serial", "public_key", "card_name", "touch_policy"],
-            Version::V2 => &[
-                "scheme",
-                "salt",
-                "public_key",
-                "slot",
-                "serial",
-                "guid",
-                "card_name",
-                "touch_policy",
-                "pin_policy",
-                "key_source",
-                "attestation",
-                "attestation_key",
-            ],
-        }
-    }
-
-    /// The params as version 2 writes them, without `share_index`; none for the scheme of
-    /// version 1, which is never written.
-    pub(super) fn to_raw(&self) -> Option<RawParams> {
-        if self.peer.scheme != Scheme::HashToCurve {
+    fn to_raw(params: &Self::Params) -> Option<RawParams> {
+        if params.peer.scheme != Scheme::HashToCurve {
             return None;
         }
         let mut raw = BTreeMap::new();
@@ -225,47 +257,18 @@ impl Params {
             raw.extend(value.map(|value| (key.to_owned(), value)));
         };
         put("scheme", Some("hash-to-curve".into()));
-        put("salt", Some(format::hex(&self.peer.salt)));
-        put("public_key", Some(format::hex(&uncompressed(&self.public_key))));
-        put("slot", Some(self.slot.to_string()));
-        put("serial", self.serial.map(|serial| serial.to_string()));
-        put("guid", self.guid.map(|guid| guid.to_string()));
-        put("card_name", Some(self.card_name.clone()));
-        put("touch_policy", Some(self.touch_policy.to_string()));
-        put("pin_policy", self.pin_policy.map(|policy| policy.to_string()));
-        put("key_source", self.key_source.map(|source| source.to_string()));
-        put("attestation", self.attestation.map(|trust| trust.root.to_string()));
-        put("attestation_key", self.attestation.map(|trust| trust.card_key.to_string()));
+        put("salt", Some(format::hex(&params.peer.salt)));
+        put("public_key", Some(format::hex(&uncompressed(&params.public_key))));
+        put("slot", Some(params.slot.to_string()));
+        put("serial", params.serial.map(|serial| serial.to_string()));
+        put("guid", params.guid.map(|guid| guid.to_string()));
+        put("card_name", Some(params.card_name.clone()));
+        put("touch_policy", Some(params.touch_policy.to_string()));
+        put("pin_policy", params.pin_policy.map(|policy| policy.to_string()));
+        put("key_source", params.key_source.map(|source| source.to_string()));
+        put("attestation", params.attestation.map(|trust| trust.root.to_string()));
+        put("attestation_key", params.attestation.map(|trust| trust.card_key.to_string()));
         Some(raw)
-    }
-
-    /// What its card is known by.
-    #[must_use]
-    pub fn card(&self) -> CardName {
-        CardName { serial: self.serial, guid: self.guid }
-    }
-
-    /// The point P that the card multiplies.
-    #[must_use]
-    pub fn peer_point(&self) -> &PublicKey {
-        &self.peer.point
-    }
-
-    /// The provider's secret, from the card's answer to [`Self::peer_point`].
-    #[must_use]
-    #[inline(never)]
-    pub fn secret(&self, x: &SharedX) -> ProviderSecret {
-        let (x, salt) = (x.as_bytes(), &self.peer.salt);
-        let secret = match self.peer.scheme {
-            Scheme::HashToCurve => kdf::piv_hash_to_curve_secret(
-                x,
-                salt,
-                &uncompressed(&self.peer.point),
-                &uncompressed(&self.public_key),
-            ),
-            Scheme::SaltDerived => kdf::piv_salt_derived_secret(x, salt),
-        };
-        ProviderSecret::new(&secret)
     }
 }
 

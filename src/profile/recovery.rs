@@ -4,7 +4,33 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use super::{
+    Argon2Params, Version,
+    format::Params as RawParams,
+    kind::{Kind, Typed, Wrong},
+};
 use crate::error::Result;
+
+/// The kind of provider.
+pub(super) struct Recovery;
+
+impl Kind for Recovery {
+    type Params = Argon2Params;
+    const TYPE: &'static str = "recovery";
+    const KNOWN: &'static [&'static str] = Argon2Params::KNOWN;
+    const TYPED: Option<Typed<Argon2Params>> = Some(|params, typed| {
+        let code = RecoveryCode::read(typed).map_err(Wrong::Malformed)?;
+        params.secret(code.as_bytes()).map_err(Wrong::Fault)
+    });
+
+    fn parse(_: Version, raw: &RawParams) -> std::result::Result<Argon2Params, String> {
+        Argon2Params::parse(raw)
+    }
+
+    fn to_raw(params: &Argon2Params) -> Option<RawParams> {
+        Some(params.to_raw())
+    }
+}
 
 /// Its characters: no I, L, O, 0 and 1, which look alike.
 const ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
@@ -106,6 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::profile::ProviderKind;
 
     #[test]
     fn a_code_is_shown_in_groups_and_read_again() {
@@ -120,6 +147,19 @@ mod tests {
         assert_eq!(code.group(6).unwrap(), &code.as_bytes()[36..]);
         assert_eq!(code.group(7), None);
         assert_ne!(code.as_bytes(), RecoveryCode::random().unwrap().as_bytes());
+    }
+
+    #[test]
+    fn a_provider_of_the_kind_takes_it_as_it_was_typed() {
+        let params = Argon2Params { salt: [7; 32], time: 2, memory_kib: 19456, threads: 1 };
+        let kind = ProviderKind::Recovery(params.clone());
+        let code = RecoveryCode::random().unwrap();
+        let typed = format!(" {}\n", code.shown().to_lowercase());
+        let secret = kind.typed(typed.as_bytes()).unwrap().unwrap();
+        assert_eq!(secret.as_bytes(), params.secret(code.as_bytes()).unwrap().as_bytes());
+        assert!(matches!(kind.typed(b"ABC"), Some(Err(Wrong::Malformed(_)))));
+        assert!(kind.is_typed());
+        assert!(ProviderKind::Unknown("fido2".into()).typed(b"x").is_none());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Sealing a new master key into a profile.
 
+use std::collections::BTreeSet;
+
 use aes_gcm::aead::AeadInOut as _;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 pub use super::open::{OpenError, Opened, ProviderSecret, open};
 use super::{
-    Profile, Provider, ProviderKind, Version,
-    open::{cipher, integrity},
+    Profile, Provider, ProviderKind, Version, format,
+    open::{cipher, integrity, open_shares, opened_by},
     shamir::{self, Share},
 };
 use crate::error::{self, Class, Error};
@@ -22,11 +24,37 @@ pub struct NewProvider {
     pub secret: ProviderSecret,
 }
 
+impl Provider {
+    /// It once more, as a provider to seal to: the same id, params and secret. Its share, the salt of
+    /// that and the nonce are fresh.
+    #[must_use]
+    pub fn again(&self, secret: &ProviderSecret) -> NewProvider {
+        let secret = ProviderSecret::new(secret.as_bytes());
+        NewProvider { id: self.id.clone(), kind: self.kind.clone(), secret }
+    }
+}
+
+/// What is being done to a profile, for the errors.
+pub(super) struct Task {
+    /// As a phrase ("sealing profile vault").
+    pub tried: String,
+    /// What is left after a failure, as a sentence.
+    pub left: &'static str,
+}
+
+/// Where the random bytes come from.
+pub(super) trait Random: FnMut(&mut [u8]) -> error::Result<()> {}
+impl<F: FnMut(&mut [u8]) -> error::Result<()>> Random for F {}
+
 /// Seals a new random master key to the providers, any `threshold` of which open it, as a version
 /// 2 profile. The providers' share indexes are 1, 2, … in their order.
 ///
 /// The profile was opened again, with every provider's secret, before this returns: a profile
 /// that can't be is the one fault that nobody could mend later.
+///
+/// # Errors
+/// `bad-spec` for a threshold that the providers can't meet, for a name or an id that is empty or
+/// holds a control character, and for ids that are not distinct.
 #[inline(never)]
 pub fn seal(
     name: &str,
@@ -36,39 +64,19 @@ pub fn seal(
     seal_with(name, threshold, providers, super::random)
 }
 
-/// [`seal`] with the random bytes from `random`: master key, output salt, coefficients of the
-/// sharing, then share salt and nonce of each provider.
+/// [`seal`] with the random bytes from `random`: master key, output salt, then as [`seal_key`].
 fn seal_with(
     name: &str,
     threshold: u8,
     providers: Vec<NewProvider>,
-    mut random: impl FnMut(&mut [u8]) -> error::Result<()>,
+    mut random: impl Random,
 ) -> error::Result<(Profile, Opened)> {
-    let fault = |found: String| {
-        Error::new(
-            Class::Internal,
-            format!("sealing profile {name}"),
-            found,
-            "Nothing was written. This is a fault of the program: report it.",
-        )
-    };
-    if providers.len() > 255 {
-        return Err(fault(format!("{} providers; 255 have an index", providers.len())));
-    }
+    let task = Task { tried: format!("sealing profile {name}"), left: "Nothing was written." };
     let mut master = Zeroizing::new([0; 32]);
     random(&mut *master)?;
     let mut output_salt = [0; 32];
     random(&mut output_salt)?;
-    let mut coefficients = Vec::with_capacity(threshold.into());
-    for _ in 1..threshold {
-        let mut row = Zeroizing::new([0; 32]);
-        random(&mut *row)?;
-        coefficients.push(row);
-    }
-    let indexes: Vec<u8> = (1..=255).take(providers.len()).collect();
-    let shares = shamir::split(&master, &coefficients, &indexes);
-
-    let mut profile = Profile {
+    let frame = Profile {
         version: Version::V2,
         name: name.into(),
         threshold,
@@ -76,69 +84,152 @@ fn seal_with(
         integrity: [0; 32],
         providers: Vec::with_capacity(providers.len()),
     };
-    let mut secrets = Vec::with_capacity(providers.len());
+    seal_key(&task, frame, &master, providers, random)
+}
+
+/// Seals a master key to exactly these providers, with a fresh polynomial; `profile` has the rest.
+/// Draws the coefficients, then share salt and nonce of each provider.
+pub(super) fn seal_key(
+    task: &Task,
+    mut profile: Profile,
+    master: &[u8; 32],
+    providers: Vec<NewProvider>,
+    mut random: impl Random,
+) -> error::Result<(Profile, Opened)> {
+    let (count, threshold) = (providers.len(), profile.threshold);
+    if count > 255 || threshold == 0 || usize::from(threshold) > count {
+        return Err(task.refused(
+            format!("{count} providers, of which {threshold} are to open it"),
+            "Allowed are 1 to 255 providers, and a threshold of 1 to their number.",
+        ));
+    }
+    task.check_word("name", &profile.name)?;
+    let mut ids = BTreeSet::new();
+    for NewProvider { id, .. } in &providers {
+        task.check_word("id", id)?;
+        if !ids.insert(id) {
+            return Err(task.in_use(id));
+        }
+    }
+
+    let mut coefficients = Vec::with_capacity(threshold.into());
+    for _ in 1..threshold {
+        let mut row = Zeroizing::new([0; 32]);
+        random(&mut *row)?;
+        coefficients.push(row);
+    }
+    let indexes: Vec<u8> = (1..=255).take(count).collect();
+    let shares = shamir::split(master, &coefficients, &indexes);
+
+    profile.providers.clear();
+    let mut secrets = Vec::with_capacity(count);
     for (new, share) in providers.into_iter().zip(&shares) {
-        let (provider, secret) = provider(new, share, &mut random, &fault)?;
+        let (provider, secret) = task.provider(new, share, &mut random)?;
         profile.providers.push(provider);
         secrets.push(secret);
     }
-    profile.integrity = integrity(&profile, &master);
-
-    let given: Vec<_> = secrets.iter().enumerate().collect();
-    let opened = checked(&profile, &given, &fault)?;
-    if !bool::from(opened.master.as_bytes().ct_eq(&*master)) {
-        return Err(fault("it opens to another key".into()));
-    }
-    Ok((profile, opened))
+    let new: Vec<_> = secrets.iter().enumerate().collect();
+    task.finish(profile, master, &[], &new, Vec::new())
 }
 
-/// A provider with its share sealed to it, and its secret. Draws share salt and nonce.
-pub(super) fn provider(
-    new: NewProvider,
-    share: &Share,
-    random: &mut impl FnMut(&mut [u8]) -> error::Result<()>,
-    fault: &impl Fn(String) -> Error,
-) -> error::Result<(Provider, ProviderSecret)> {
-    let NewProvider { id, kind, secret } = new;
-    let Some(mut params) = kind.to_params() else {
-        return Err(fault(format!("provider {id} is of a kind that is read only")));
-    };
-    params.insert("share_index".into(), share.x.to_string());
-    let mut provider = Provider {
-        kind,
-        id,
-        encrypted_share: [0; 49],
-        nonce: [0; 12],
-        share_salt: [0; 32],
-        params,
-        share_index: Some(share.x),
-    };
-    random(&mut provider.share_salt)?;
-    random(&mut provider.nonce)?;
-    seal_share(&mut provider, share, &secret).ok_or_else(|| fault("AES-GCM failed".into()))?;
-    Ok((provider, secret))
-}
-
-/// Opens a profile that is about to be written, as it will be read.
-pub(super) fn checked(
-    profile: &Profile,
-    secrets: &[(usize, &ProviderSecret)],
-    fault: &impl Fn(String) -> Error,
-) -> error::Result<Opened> {
-    // Every rule of the format is in the parser, and only there.
-    match Profile::parse(&profile.to_toml()) {
-        Ok(read) if read == *profile => {}
-        Ok(_) => return Err(fault("it reads back as another profile".into())),
-        Err(reason) => return Err(fault(reason)),
+impl Task {
+    /// A fault of the program.
+    pub(super) fn fault(&self, found: impl Into<String>) -> Error {
+        let advice = format!("{} This is a fault of the program: report it.", self.left);
+        Error::new(Class::Internal, &*self.tried, found, advice)
     }
-    open(profile, secrets).map_err(|error| fault(error.to_string()))
+
+    /// What was asked for can't be.
+    pub(super) fn refused(&self, found: impl Into<String>, advice: &str) -> Error {
+        Error::new(Class::Spec, &*self.tried, found, format!("{} {advice}", self.left))
+    }
+
+    /// Refuses a provider whose id another one has.
+    pub(super) fn in_use(&self, id: &str) -> Error {
+        self.refused(
+            format!("there is a provider {id} already"),
+            "Give the new one another id, or remove the old one first.",
+        )
+    }
+
+    /// Refuses a name or id that the format has no place for.
+    pub(super) fn check_word(&self, what: &str, text: &str) -> error::Result<()> {
+        format::word(what, text)
+            .map_err(|found| self.refused(found, "Give it letters, digits and dashes."))
+    }
+
+    /// A provider with its share sealed to it, and its secret. Draws share salt and nonce.
+    pub(super) fn provider(
+        &self,
+        new: NewProvider,
+        share: &Share,
+        random: &mut impl Random,
+    ) -> error::Result<(Provider, ProviderSecret)> {
+        let NewProvider { id, kind, secret } = new;
+        let Some(mut params) = kind.to_raw() else {
+            return Err(self.fault(format!("provider {id} is of a kind that is read only")));
+        };
+        params.insert("share_index".into(), share.x.to_string());
+        let mut provider = Provider {
+            kind,
+            id,
+            encrypted_share: [0; 49],
+            nonce: [0; 12],
+            share_salt: [0; 32],
+            params,
+            share_index: Some(share.x),
+        };
+        random(&mut provider.share_salt)?;
+        random(&mut provider.nonce)?;
+        seal_share(&mut provider, share, &secret).ok_or_else(|| self.fault("AES-GCM failed"))?;
+        Ok((provider, secret))
+    }
+
+    /// Writes the integrity of a profile that is about to be written, and proves that it will be read
+    /// and opened: by all the secrets that are known, and with each new one, by as few as it takes.
+    ///
+    /// `kept` and `new` are the secrets of providers, with their places in the profile. Where they are
+    /// fewer than its threshold, `spare` shares of the same polynomial make up for it.
+    pub(super) fn finish(
+        &self,
+        mut profile: Profile,
+        master: &[u8; 32],
+        kept: &[(usize, &ProviderSecret)],
+        new: &[(usize, &ProviderSecret)],
+        mut spare: Vec<Share>,
+    ) -> error::Result<(Profile, Opened)> {
+        profile.integrity = integrity(&profile, master);
+        // Every rule of the format is in the parser, and only there.
+        match Profile::parse(&profile.to_toml()) {
+            Ok(read) if read == profile => {}
+            Ok(_) => return Err(self.fault("it reads back as another profile")),
+            Err(reason) => return Err(self.fault(reason)),
+        }
+        let unopened = |error: OpenError| self.fault(error.to_string());
+        let same = |opened: Opened| {
+            let same = opened.master.as_bytes().ct_eq(master);
+            bool::from(same).then_some(opened).ok_or_else(|| self.fault("it opens to another key"))
+        };
+        let threshold = usize::from(profile.threshold);
+        let all = [kept, new].concat();
+        let mut shares = open_shares(&profile, &all).map_err(unopened)?;
+        spare.truncate(threshold.saturating_sub(shares.len()));
+        shares.append(&mut spare);
+        let opened = same(opened_by(&profile, &shares).map_err(unopened)?)?;
+        for one in new {
+            let others = all.iter().filter(|other| other.0 != one.0).take(threshold - 1);
+            let few: Vec<_> = others.chain([one]).copied().collect();
+            same(open(&profile, &few).map_err(unopened)?)?;
+        }
+        Ok((profile, opened))
+    }
 }
 
 /// Seals a share into its provider, whose nonce and share salt are drawn already.
 fn seal_share(provider: &mut Provider, share: &Share, secret: &ProviderSecret) -> Option<()> {
     let mut plain = Zeroizing::new([0; 33]);
     plain[0] = share.x;
-    plain[1..].copy_from_slice(&*share.y);
+    plain[1..].copy_from_slice(&**share.y);
     let tag = cipher(provider, secret).encrypt_inout_detached(
         &provider.nonce.into(),
         provider.associated_data().as_bytes(),

@@ -12,8 +12,16 @@ use zeroize::Zeroizing;
 pub struct Share {
     /// Where the polynomial was taken; never zero.
     pub x: u8,
-    /// The polynomial's values there, one per byte of the secret.
-    pub y: Zeroizing<[u8; 32]>,
+    /// The polynomial's values there, one per byte of the secret. They are where they are: a share that
+    /// moves leaves no copy behind.
+    pub y: Box<Zeroizing<[u8; 32]>>,
+}
+
+impl Share {
+    /// A share whose values are still to come.
+    pub fn empty(x: u8) -> Self {
+        Self { x, y: Box::new(Zeroizing::new([0; 32])) }
+    }
 }
 
 /// Splits `secret` into one share for each of `indexes`, of which any `coefficients.len() + 1`
@@ -28,14 +36,14 @@ pub fn split(
     indexes
         .iter()
         .map(|&x| {
-            let mut y = Zeroizing::new([0; 32]);
+            let mut share = Share::empty(x);
             // Horner's rule, from the highest power down to the secret.
             for row in coefficients.iter().rev().map(|row| &**row).chain([secret]) {
-                for (value, coefficient) in y.iter_mut().zip(row) {
+                for (value, coefficient) in share.y.iter_mut().zip(row) {
                     *value = multiply(*value, x) ^ coefficient;
                 }
             }
-            Share { x, y }
+            share
         })
         .collect()
 }
@@ -49,17 +57,22 @@ pub fn combine(shares: &[Share]) -> Option<Zeroizing<[u8; 32]>> {
         && shares.iter().enumerate().all(|(i, share)| {
             share.x != 0 && shares[..i].iter().all(|earlier| earlier.x != share.x)
         });
-    usable.then(|| interpolate(shares, 0))
+    usable.then(|| {
+        let mut secret = Zeroizing::new([0; 32]);
+        interpolate(shares, 0, &mut secret);
+        secret
+    })
 }
 
 /// The share at the index `x`, from shares that are enough to give the secret.
 pub fn share_at(shares: &[Share], x: u8) -> Share {
-    Share { x, y: interpolate(shares, x) }
+    let mut share = Share::empty(x);
+    interpolate(shares, x, &mut share.y);
+    share
 }
 
-/// The polynomial's values at `at`, by Lagrange's formula.
-fn interpolate(shares: &[Share], at: u8) -> Zeroizing<[u8; 32]> {
-    let mut out = Zeroizing::new([0; 32]);
+/// Adds the polynomial's values at `at` to `out`, by Lagrange's formula.
+fn interpolate(shares: &[Share], at: u8, out: &mut [u8; 32]) {
     for (i, share) in shares.iter().enumerate() {
         let mut numerator = 1;
         let mut denominator = 1;
@@ -72,7 +85,6 @@ fn interpolate(shares: &[Share], at: u8) -> Zeroizing<[u8; 32]> {
             *sum ^= multiply(weight, *value);
         }
     }
-    out
 }
 
 /// The product in GF(2^8).
@@ -208,10 +220,10 @@ mod tests {
             shares.truncate(coefficients.len());
             let known: Vec<u8> = shares.iter().map(|share| share.x).collect();
             let free = (1..=255).find(|x| !known.contains(x)).unwrap();
-            shares.push(Share { x: 0, y: Zeroizing::new(other) });
-            let y = interpolate(&shares, free);
+            shares.push(Share { x: 0, y: Box::new(Zeroizing::new(other)) });
+            let fits = share_at(&shares, free);
             shares.pop();
-            shares.push(Share { x: free, y });
+            shares.push(fits);
             prop_assert_eq!(*combine(&shares).unwrap(), other);
         }
 
@@ -219,13 +231,13 @@ mod tests {
         fn a_share_at_an_unused_index_fits((secret, coefficients, indexes) in sharings(), at in 1u8..) {
             let shares = split(&secret, &rows(&coefficients), &indexes);
             let expected = split(&secret, &rows(&coefficients), &[at]);
-            prop_assert_eq!(*interpolate(&shares, at), *expected[0].y);
+            prop_assert_eq!(**share_at(&shares, at).y, **expected[0].y);
         }
     }
 
     #[test]
     fn shares_that_cannot_be_are_refused() {
-        let share = |x| Share { x, y: Zeroizing::new([9; 32]) };
+        let share = |x| Share { x, y: Box::new(Zeroizing::new([9; 32])) };
         assert!(combine(&[]).is_none());
         assert!(combine(&[share(0)]).is_none());
         assert!(combine(&[share(3), share(3)]).is_none());

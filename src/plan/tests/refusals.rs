@@ -92,12 +92,12 @@ fn before_a_card_is_looked_for() {
     );
     let others = vec!["passphrase".into(), "recovery".into()];
     check(
-        &Refusal::OutOfReach { threshold: 2, piv: 1, others },
+        &Refusal::OutOfReach { threshold: 2, cards: 1, typed: 0, others, asks: true },
         Class::Profile,
         &expect![[r#"
             tried: key vault: opening its profile
-            found: it takes 2 shares, and 1 of its providers are cards (the others: passphrase, recovery)
-            advice: This version opens cards only. Open the profile with a version that knows the other providers.
+            found: it takes 2 providers; there are: cards 1, passphrases and recovery codes 0, of other types: passphrase, recovery
+            advice: It can't be opened here. Restore a profile that has more providers from a backup, or open it with a program that knows the other ones.
         "#]],
     );
     let sealed = "82".parse().expect("a slot");

@@ -165,6 +165,7 @@ impl Run<'_> {
             card: name,
             reader: format!("reader {card}"),
             provider,
+            listed: None,
             pin: job.key.pin.clone(),
             management_key: job.key.management_key.clone(),
             slot,

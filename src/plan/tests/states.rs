@@ -4,7 +4,7 @@ use p256::PublicKey;
 use proptest::{option, prelude::*, sample::select};
 
 use super::{
-    super::{Known, Next, PinState, Presented, Sealed, Sealing, Session, Step, next},
+    super::{Goal, Known, Next, PinState, Presented, Sealed, Sealing, Session, Step, next},
     generate,
     world::{self, DECLARED, KEYS, SEALED_SLOT, either_sign},
 };
@@ -43,6 +43,7 @@ fn session() -> impl Strategy<Value = Session> {
                     card,
                     reader: "reader".into(),
                     provider,
+                    listed: None,
                     pin,
                     management_key,
                     slot,
@@ -68,6 +69,7 @@ fn known() -> impl Strategy<Value = Known> {
             unlisted: Vec::new(),
             is_version_1: old,
             piv: (0..piv).map(|i| (i, world::params(CardName::default(), i, true, None))).collect(),
+            typed: Vec::new(),
             others: Vec::new(),
         },
     );
@@ -97,6 +99,10 @@ fn known() -> impl Strategy<Value = Known> {
                 profile,
                 state_is_in_ram: in_ram,
                 opened: [].into(),
+                failed: [].into(),
+                settled: [].into(),
+                goal: Goal::Publish,
+                unanswered: false,
                 session,
                 pins: presented.into_iter().collect(),
                 answered: Vec::new(),
@@ -237,8 +243,8 @@ proptest! {
         // While a key is still to be destroyed, the end has not come.
         let open = known.open && known.doomed(&key).is_none();
         let expected = match (open, known.published) {
+            (true, _) if known.record_is_done() => Some(Next::Step(Step::EndRecord)),
             (true, true) => Some(Next::Done),
-            (true, false) if known.record_is_done() => Some(Next::Step(Step::EndRecord)),
             (true, false) => Some(Next::Step(Step::Publish)),
             (false, _) => None,
         };

@@ -142,6 +142,7 @@ fn session(slot: SlotState) -> Session {
         card: CardName { serial: Serial::new(1), guid: None },
         reader: "reader".into(),
         provider: None,
+        listed: None,
         pin: Some(spec::PinSource::File("/run/pin".into())),
         management_key: Some(spec::ManagementKeySource::FactoryDefault),
         slot: Some(slot),
@@ -253,6 +254,7 @@ fn verifying(params: Params, slot: SlotState, identity: Option<Identity>) -> Nex
         unlisted: Vec::new(),
         is_version_1: false,
         piv: [(0, params)].into(),
+        typed: Vec::new(),
         others: Vec::new(),
     });
     let session = Session { provider: Some(0), identity, ..session(slot) };

@@ -234,6 +234,7 @@ impl Run<'_> {
                     (i, params(self.cards[card].name, key, profile.knows_source, profile.policies))
                 })
                 .collect(),
+            typed: Vec::new(),
             others: Vec::new(),
         })
     }

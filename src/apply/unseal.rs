@@ -1,0 +1,111 @@
+//! Opening a key for an admin's command: the same steps, with another goal.
+
+use zeroize::Zeroizing;
+
+use super::{Run, SIBLING_LIMIT, Work};
+use crate::{
+    error::{Class, Error, Result},
+    observe::{self, Turns},
+    plan::Goal,
+    profile::{
+        Profile,
+        seal::{NewProvider, ProviderSecret},
+        store::Store,
+    },
+    spec::{Key, Mode, PinSource, Spec},
+    system::lock::{self, Guard},
+};
+
+/// A key that is open, with the secrets of the providers that opened it. No other run for the key
+/// begins while there is one.
+pub struct Unsealed<'a> {
+    work: Work<'a>,
+    _sibling: Guard,
+}
+
+impl Key {
+    /// The key as a command at a terminal wants it: nothing is destroyed, nothing is forgiven, and a
+    /// person is asked for what only a unit has.
+    #[must_use]
+    pub fn for_admin(&self) -> Self {
+        let asked = |source: &PinSource| match source {
+            PinSource::Credential(_) => PinSource::Ask,
+            other => other.clone(),
+        };
+        let mut key = self.clone();
+        key.pin = self.pin.as_ref().map(asked);
+        for card in &mut key.cards {
+            card.pin = card.pin.as_ref().map(asked);
+        }
+        Self { mode: Mode::UseExisting, overwrite: None, ask: true, soft_fail: false, ..key }
+    }
+}
+
+/// Opens a key for what `goal` makes of its profile: its own, or this one, which is read from elsewhere.
+///
+/// # Errors
+/// As [`super::apply`], but that nothing is published; and whatever `goal` says.
+#[inline(never)]
+pub fn unseal<'a>(
+    run: &'a mut Run,
+    spec: &'a Spec,
+    name: &'a str,
+    key: &'a Key,
+    profile: Option<Profile>,
+    goal: impl FnOnce(&Profile) -> Result<Goal>,
+) -> Result<Unsealed<'a>> {
+    let sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
+    let turns = Turns::among(&spec.runtime_dir, super::TURN_LIMIT);
+    let mut work = Work::new(run, spec, name, key, turns)?;
+    if let Some(profile) = profile {
+        work.known.profile = Some(observe::sealed(&profile, key));
+        work.profile = Some(profile);
+    }
+    let profile = work.profile.as_ref().ok_or_else(|| {
+        Error::new(
+            Class::Profile,
+            format!("key {name}: looking for its profile"),
+            "there is none",
+            "`nixos-cryptkey apply` makes one; `nixos-cryptkey import` takes one from elsewhere.",
+        )
+    })?;
+    work.known.goal = goal(profile)?;
+    work.carry_out()?;
+    Ok(Unsealed { work, _sibling: sibling })
+}
+
+impl Unsealed<'_> {
+    /// The profile, as it is by now: with goal [`Goal::Join`], sealed to the new cards too, which no
+    /// file knows yet.
+    #[must_use]
+    pub fn profile(&self) -> Option<&Profile> {
+        self.work.profile.as_ref()
+    }
+
+    /// The secrets of the providers that opened, with their places in the profile.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(usize, &ProviderSecret)> {
+        self.work.shares.iter().map(|(place, secret)| (*place, secret)).collect()
+    }
+
+    /// The cards of a version 1 profile that opened, with the proof that version 2 wants of them: by the
+    /// ids of their providers.
+    pub fn proven(&mut self) -> Vec<NewProvider> {
+        std::mem::take(&mut self.work.prepared)
+    }
+
+    /// Derives an output: `length` bytes.
+    ///
+    /// # Errors
+    /// `bad-spec` for a length that no output has.
+    pub fn output(&self, use_label: &str, length: usize) -> Result<Zeroizing<Vec<u8>>> {
+        let opened =
+            self.work.opened.as_ref().ok_or_else(|| super::out_of_order(self.work.name).error())?;
+        opened.output(use_label, length)
+    }
+
+    /// The state directory.
+    pub fn store(&mut self) -> &mut Store {
+        &mut self.work.store
+    }
+}

@@ -1,0 +1,107 @@
+//! What the commands that open a key at a terminal have in common.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use super::SpecFile;
+use crate::{
+    apply::{Run, Unsealed, unseal},
+    error::{Class, Error, Result},
+    plan::Goal,
+    profile::Profile,
+    spec::{self, Key, Spec},
+};
+
+/// Which key.
+#[derive(Args)]
+pub(super) struct KeyArgs {
+    #[command(flatten)]
+    file: SpecFile,
+    /// The key
+    #[arg(long, value_name = "NAME")]
+    pub key: String,
+}
+
+/// Which key, and where its changed profile goes.
+#[derive(Args)]
+pub(super) struct ChangeArgs {
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// Writes the changed profile to this new file, and leaves the key's own as it is. Needed where the
+    /// configuration ships the profile, which nothing here can change
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+impl KeyArgs {
+    /// The spec, and the key in it as a command at a terminal wants it.
+    pub fn load(&self) -> Result<(Spec, Key)> {
+        let spec = spec::load(&self.file.spec)?;
+        let key = spec.keys.get(self.key.as_str()).map(Key::for_admin);
+        let key = key.ok_or_else(|| super::unknown_key(&self.key, &spec))?;
+        Ok((spec, key))
+    }
+
+    /// Opens the key, for what `goal` makes of its profile, and runs `work` on it.
+    pub fn with_open<T>(
+        &self,
+        goal: impl FnOnce(&Profile) -> Result<Goal>,
+        work: impl FnOnce(&mut Unsealed) -> Result<T>,
+    ) -> Result<T> {
+        let (spec, key) = self.load()?;
+        let mut run = Run::default();
+        let mut unsealed = unseal(&mut run, &spec, &self.key, &key, None, goal)?;
+        work(&mut unsealed)
+    }
+}
+
+impl ChangeArgs {
+    /// Refuses what could not be written in the end, before anybody is asked for anything.
+    pub fn check(&self, key: &Key) -> Result<()> {
+        match (&self.output, &key.profile) {
+            (None, Some(shipped)) => Err(Error::new(
+                Class::Spec,
+                format!("key {}: changing its profile", self.key.key),
+                format!("{} comes with the configuration", shipped.display()),
+                "Give --output FILE for the changed one, and ship that instead.",
+            )),
+            (Some(output), _) if output.exists() => Err(Error::new(
+                Class::Spec,
+                format!("writing {}", output.display()),
+                "it is there already",
+                "Give the name of a new file.",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the changed profile, and says where the one before is kept, if it is.
+    pub fn write(&self, unsealed: &mut Unsealed, changed: &Profile) -> Result<Option<PathBuf>> {
+        let Some(output) = &self.output else {
+            return unsealed.store().replace(changed).map(Some);
+        };
+        write_new(output, changed)?;
+        Ok(None)
+    }
+}
+
+/// Writes a profile to a new file.
+pub(super) fn write_new(path: &Path, profile: &Profile) -> Result<()> {
+    let written = File::create_new(path).and_then(|mut file| {
+        file.write_all(profile.to_toml().as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| {
+        Error::new(
+            Class::Permission,
+            format!("writing {}", path.display()),
+            error.to_string(),
+            "Give the name of a new file in a directory that can be written to.",
+        )
+    })
+}

@@ -1,0 +1,189 @@
+//! The ways in: which of a profile's providers comes next, and what is done without those that fail.
+//!
+//! Cards come first. People are asked only where the cards that are there are not enough. A provider
+//! that fails is not tried again in the run, and the others go on, as long as they are enough.
+
+use std::collections::BTreeSet;
+
+use super::{Goal, Known, Refusal, Step};
+use crate::{
+    profile::piv,
+    spec::{Card, Key},
+};
+
+/// The cards that are looked for.
+#[derive(Clone, Debug)]
+pub enum Wanted<'a> {
+    /// Those of these providers, by their places in the profile.
+    Providers(Vec<(usize, &'a piv::Params)>),
+    /// These of the spec's list, by their places there, to seal the key to.
+    Listed(Vec<(usize, &'a Card)>),
+    /// The only one that is there, whichever it is, to seal the key to.
+    Any,
+}
+
+/// What a step is about, and what is done without if it fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// These providers, by their places in the profile.
+    Providers(Vec<usize>),
+    /// Sealing the key to these cards of the spec's list, by their places there.
+    Listed(Vec<usize>),
+    /// All of it: nothing can be done without.
+    Run,
+}
+
+impl Known {
+    /// The cards that are looked for next.
+    #[must_use]
+    pub fn wanted<'a>(&'a self, key: &'a Key) -> Wanted<'a> {
+        let unsettled = |(place, _): &(usize, &Card)| !self.settled.contains(place);
+        if self.profile.is_none() {
+            let listed = key.cards.iter().enumerate().filter(unsettled).collect();
+            return if key.cards.is_empty() { Wanted::Any } else { Wanted::Listed(listed) };
+        }
+        if self.is_as_open_as_wanted(key) {
+            return Wanted::Listed(self.to_join(key));
+        }
+        Wanted::Providers(self.candidates(key).collect())
+    }
+
+    /// The providers whose card may be next.
+    pub(super) fn candidates(&self, key: &Key) -> impl Iterator<Item = (usize, &piv::Params)> {
+        let doomed = self.doomed(key);
+        let sealed = self.profile.as_ref();
+        // Before a key is destroyed, the others have to open the profile, if they can.
+        let its_turn = |place| self.open || sealed.is_some_and(|s| !s.opens_without(key, place));
+        let only = doomed.filter(|&place| its_turn(place));
+        let providers = sealed.into_iter().flat_map(|sealed| &sealed.piv);
+        providers.map(|(&place, provider)| (place, provider)).filter(
+            move |&(place, _)| match only {
+                Some(only) => place == only,
+                None => doomed != Some(place) && self.is_to_be_opened(place),
+            },
+        )
+    }
+
+    /// Whether the provider at `place` is one that is still to be opened.
+    fn is_to_be_opened(&self, place: usize) -> bool {
+        let is_wanted = match &self.goal {
+            Goal::Open(wanted) => !self.open || wanted.contains(&place),
+            Goal::Publish | Goal::Join => !self.open,
+        };
+        is_wanted && !self.opened.contains(&place) && !self.failed.contains(&place)
+    }
+
+    /// The provider that a person is asked for next.
+    fn to_ask(&self, key: &Key) -> Option<usize> {
+        let typed = self.profile.iter().flat_map(|sealed| &sealed.typed).copied();
+        let may_ask = key.ask && !self.unanswered;
+        typed.filter(|_| may_ask).find(|&place| self.is_to_be_opened(place))
+    }
+
+    /// Whether all is open that the run wants to be open, and no key is to be destroyed any more.
+    pub(super) fn is_as_open_as_wanted(&self, key: &Key) -> bool {
+        let has_all = match &self.goal {
+            Goal::Open(wanted) => wanted.is_subset(&self.opened),
+            Goal::Publish | Goal::Join => true,
+        };
+        self.open && has_all && self.doomed(key).is_none()
+    }
+
+    /// The cards of the spec's list to which the open key is still to be sealed. A profile of version 1
+    /// never is, nor, at boot, a shipped one.
+    #[must_use]
+    pub fn to_join<'a>(&self, key: &'a Key) -> Vec<(usize, &'a Card)> {
+        let may_be_sealed = match self.goal {
+            Goal::Publish => key.profile.is_none(),
+            Goal::Open(_) => false,
+            Goal::Join => true,
+        };
+        let sealed = self.profile.as_ref().filter(|sealed| may_be_sealed && !sealed.is_version_1);
+        let Some(sealed) = sealed else { return Vec::new() };
+        let is_known = |card: &Card| sealed.piv.values().any(|p| p.card().may_be(&card.name()));
+        let cards = key.cards.iter().enumerate();
+        cards.filter(|(at, card)| !self.settled.contains(at) && !is_known(card)).collect()
+    }
+
+    /// Whether the session is with one of those.
+    pub(super) fn joins(&self, key: &Key, listed: Option<usize>) -> bool {
+        self.is_as_open_as_wanted(key)
+            && self.to_join(key).iter().any(|(at, _)| listed == Some(*at))
+    }
+
+    /// What comes next while there is no session.
+    pub(super) fn next_way(&self, key: &Key) -> Result<Step, Refusal> {
+        match self.wanted(key) {
+            Wanted::Providers(providers) if providers.is_empty() => {
+                self.to_ask(key).map(Step::AskShare).ok_or_else(|| self.out_of_reach(key))
+            }
+            _ => Ok(Step::FindCard),
+        }
+    }
+
+    /// How many providers have opened their share, or may still do so in this run.
+    pub(super) fn reach(&self, key: &Key) -> usize {
+        let Some(sealed) = &self.profile else { return 0 };
+        let may_ask = key.ask && !self.unanswered;
+        let doomed = self.doomed(key);
+        let cards = sealed.piv.keys().filter(|place| doomed != Some(**place));
+        let typed = sealed.typed.iter().filter(|_| may_ask);
+        let left = cards.chain(typed).filter(|place| !self.failed.contains(place));
+        left.filter(|place| !self.opened.contains(place)).count() + self.opened.len()
+    }
+
+    /// The refusal of a profile whose providers can't meet its threshold.
+    pub(super) fn out_of_reach(&self, key: &Key) -> Refusal {
+        let Some(sealed) = &self.profile else { return Refusal::NotEnrolled };
+        if !sealed.unlisted.is_empty() {
+            return Refusal::Unlisted { cards: sealed.unlisted.clone() };
+        }
+        Refusal::OutOfReach {
+            threshold: sealed.threshold,
+            cards: sealed.piv.len(),
+            typed: sealed.typed.len(),
+            others: sealed.others.clone(),
+            asks: key.ask,
+        }
+    }
+
+    /// What is given up if `step` fails, or if the planner refuses to go on with the session.
+    #[must_use]
+    pub fn at_stake(&self, key: &Key, step: Option<Step>) -> Way {
+        if self.profile.is_none() {
+            return Way::Run;
+        }
+        if self.is_as_open_as_wanted(key) {
+            let is_joining = self.goal == Goal::Publish && self.published;
+            let session = self.session.as_ref();
+            return match session.and_then(|session| session.listed) {
+                Some(listed) if is_joining => Way::Listed(vec![listed]),
+                None if is_joining => Way::Listed((0..key.cards.len()).collect()),
+                _ => Way::Run,
+            };
+        }
+        let places = match (self.session.as_ref().map(|session| session.provider), step) {
+            (Some(Some(place)), _) | (None, Some(Step::AskShare(place))) => vec![place],
+            (None, Some(Step::FindCard)) => self.candidates(key).map(|(place, _)| place).collect(),
+            _ => return Way::Run,
+        };
+        match self.doomed(key) {
+            Some(doomed) if places.contains(&doomed) => Way::Run,
+            _ => Way::Providers(places),
+        }
+    }
+
+    /// Goes on without what failed. Returns false where the run can't get any further then.
+    #[must_use]
+    pub fn give_up(&mut self, key: &Key, way: Way) -> bool {
+        self.session = None;
+        match way {
+            Way::Run => return false,
+            Way::Listed(places) => self.settled.extend(places),
+            Way::Providers(places) => self.failed.extend(places),
+        }
+        let is_lost = |wanted: &BTreeSet<usize>| !wanted.is_disjoint(&self.failed);
+        let threshold = self.profile.as_ref().map_or(0, |sealed| sealed.threshold);
+        !matches!(&self.goal, Goal::Open(wanted) if is_lost(wanted)) && self.reach(key) >= threshold
+    }
+}
