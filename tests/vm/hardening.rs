@@ -1,6 +1,6 @@
 //! What the units may do is little, and enough for all that they have to do.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -90,9 +90,35 @@ fn a_touch_is_waited_for_while_shut_in() {
         let of = |pid: &str| machine.run(&["readlink", &format!("/proc/{pid}/ns/{namespace}")]);
         assert_ne!(of(&pid).exits(0).stdout, of("1").exits(0).stdout, "{namespace}");
     }
+    let mounts = machine.run(&["cat", &format!("/proc/{pid}/mountinfo")]).stdout;
+    assert_eq!(writable(&mounts), WRITABLE);
     card.tell("touch give");
     machine.booted();
     machine.expect(UNIT, "active");
+}
+
+/// What a unit may write to: its own temporary files, and what its work is.
+const WRITABLE: [&str; 5] =
+    ["/run/cryptkey", "/run/systemd/ask-password", "/tmp", "/var/lib/cryptkey", "/var/tmp"];
+
+/// The mount points that can be written to, in a `mountinfo` (proc(5)), but for those of the kernel and
+/// of the container's manager.
+fn writable(mounts: &str) -> Vec<&str> {
+    let mut writable = BTreeSet::new();
+    for mount in mounts.lines() {
+        let fields: Vec<_> = mount.split(' ').collect();
+        let (at, options) = (fields[4], fields[5]);
+        if ["/dev", "/proc", "/sys", "/run/host"].iter().any(|other| at.starts_with(other)) {
+            continue;
+        }
+        // A later one hides the one before.
+        if options.split(',').any(|option| option == "rw") {
+            writable.insert(at);
+        } else {
+            writable.remove(at);
+        }
+    }
+    writable.into_iter().collect()
 }
 
 #[test]
