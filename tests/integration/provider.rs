@@ -11,10 +11,12 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::prints,
+    cli::{KEY, prints},
     support::{
-        Machine, Output, Running, TestCard, Yubikey, agent::Agent, published::traces,
-        terminal::Terminal,
+        Machine, Running, TestCard, Yubikey,
+        agent::Agent,
+        published::traces,
+        terminal::{add_code, provider},
     },
 };
 
@@ -33,12 +35,6 @@ fn declare(machine: &Machine, card: &Yubikey, name: &str, extra: Value) {
     machine.spec(json!({ name: key }));
 }
 
-/// A command at a terminal.
-fn at_terminal(machine: &Machine, name: &str, args: &[&str]) -> Terminal {
-    let args = [&["provider"], args, &["--key", name]].concat();
-    Terminal::start(&machine.command(&args))
-}
-
 /// The profile's text, and the files that are kept of it from before.
 fn files(machine: &Machine, name: &str) -> (String, Vec<PathBuf>) {
     let paths = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
@@ -53,36 +49,6 @@ fn ids(profile: &str) -> Vec<String> {
     let profile: toml::Table = profile.parse().unwrap();
     let providers = profile["providers"].as_array().unwrap();
     providers.iter().map(|provider| provider["id"].as_str().unwrap().to_owned()).collect()
-}
-
-/// Reads the new code from the terminal; from now on it must be nowhere else.
-fn code_shown(machine: &Machine, terminal: &mut Terminal) -> String {
-    terminal.wait_for("Recovery code");
-    let shown = terminal.wait_for("Press Enter");
-    let code = shown.split_whitespace().find(|word| word.len() == 48).unwrap().to_owned();
-    assert_eq!(code.split('-').map(str::len).collect::<Vec<_>>(), [6; 7], "{code}");
-    machine.keep_secret("the code", code.as_bytes());
-    machine.keep_secret("the code without dashes", code.replace('-', "").as_bytes());
-    code
-}
-
-/// Waits for the question for a group; that group.
-fn group_asked<'a>(terminal: &mut Terminal, code: &'a str) -> &'a str {
-    terminal.wait_for("Type group ");
-    let question = terminal.wait_for(" of the code");
-    let number: usize = question.split(' ').next().unwrap().parse().unwrap();
-    code.split('-').nth(number - 1).unwrap()
-}
-
-/// Adds a recovery code, as a person who writes it down right.
-fn add_code(machine: &Machine, name: &str, args: &[&str]) -> (String, Output, String) {
-    let mut terminal = at_terminal(machine, name, &[&["add", "recovery"], args].concat());
-    let code = code_shown(machine, &mut terminal);
-    terminal.type_line("");
-    let group = group_asked(&mut terminal, &code).to_lowercase();
-    terminal.type_line(&group);
-    let (output, screen) = terminal.end(machine);
-    (code, output, screen)
 }
 
 fn nothing_of_it_is_kept(machine: &Machine) {
@@ -143,11 +109,11 @@ fn a_code_that_was_written_down_wrong_is_not_stored() {
     let name = "provider-wrong";
     let (machine, _card) = enrolled(name);
     let before = traces(&machine.state);
-    let mut terminal = at_terminal(&machine, name, &["add", "recovery"]);
-    let code = code_shown(&machine, &mut terminal);
+    let mut terminal = provider(&machine, name, &["add", "recovery"]);
+    let code = terminal.code(&machine);
     terminal.type_line("");
     for wrong in ["", "AAAAAA", &code[..20]] {
-        group_asked(&mut terminal, &code);
+        terminal.group(&code);
         terminal.type_line(wrong);
     }
     let (output, screen) = terminal.end(&machine);
@@ -157,11 +123,11 @@ fn a_code_that_was_written_down_wrong_is_not_stored() {
 
     // ^C, wherever, leaves the terminal as it was.
     for at_the_group in [false, true] {
-        let mut terminal = at_terminal(&machine, name, &["add", "recovery"]);
-        let code = code_shown(&machine, &mut terminal);
+        let mut terminal = provider(&machine, name, &["add", "recovery"]);
+        let code = terminal.code(&machine);
         if at_the_group {
             terminal.type_line("");
-            let group = group_asked(&mut terminal, &code);
+            let group = terminal.group(&code);
             terminal.press(group.as_bytes());
         }
         terminal.press(b"\x03");
@@ -174,22 +140,22 @@ fn a_code_that_was_written_down_wrong_is_not_stored() {
     }
 
     // Killed while the code is shown.
-    let mut terminal = at_terminal(&machine, name, &["add", "recovery"]);
-    code_shown(&machine, &mut terminal);
+    let mut terminal = provider(&machine, name, &["add", "recovery"]);
+    terminal.code(&machine);
     terminal.running().kill();
     assert_eq!(terminal.end(&machine).0.code, None);
     assert_eq!(traces(&machine.state), before);
 
     // The third answer counts, too; another code by now, and an id of its own.
-    let mut terminal = at_terminal(&machine, name, &["add", "recovery", "--id", "paper"]);
-    let other = code_shown(&machine, &mut terminal);
+    let mut terminal = provider(&machine, name, &["add", "recovery", "--id", "paper"]);
+    let other = terminal.code(&machine);
     assert_ne!(other, code);
     terminal.type_line("");
     for _ in 0..2 {
-        group_asked(&mut terminal, &other);
+        terminal.group(&other);
         terminal.type_line("WRONG");
     }
-    let group = group_asked(&mut terminal, &other).to_owned();
+    let group = terminal.group(&other).to_owned();
     terminal.type_line(&group);
     terminal.end(&machine).0.exits(0);
     assert_eq!(ids(&files(&machine, name).0), ["card-1", "paper"]);
@@ -204,8 +170,11 @@ fn a_passphrase_is_typed_twice_and_opens_the_key() {
     let published = machine.secret(name, "backup");
     let passphrase = "walnut zephyr oboe quiche";
     machine.keep_secret("the passphrase", passphrase.as_bytes());
-    let mut terminal = at_terminal(&machine, name, &["add", "passphrase"]);
-    terminal.wait_for("At least");
+    // What only the unit has is asked for, at the same terminal.
+    declare(&machine, &card, name, json!({ "pin": { "credential": "vault.pin" } }));
+    let mut terminal = provider(&machine, name, &["add", "passphrase"]);
+    terminal.answer("PIN", Yubikey::PIN);
+    terminal.wait_for("words that dice chose");
     terminal.answer("Passphrase passphrase-1 of key", "too short");
     terminal.wait_for("it has 9 characters");
     terminal.answer("Passphrase passphrase-1 of key", passphrase);
@@ -251,7 +220,7 @@ fn a_card_is_added_in_the_only_reader() {
     machine.apply().exits(0);
     let published = machine.secret(name, "backup");
 
-    let mut terminal = at_terminal(&machine, name, &["add", "piv", "--card", "90210002", "--json"]);
+    let mut terminal = provider(&machine, name, &["add", "piv", "--card", "90210002", "--json"]);
     terminal.running().wait_for("Insert card 90210002");
     let first = card.retire();
     let other = Yubikey::with(&machine, 0, &["--serial", "90210002"]);
@@ -375,19 +344,25 @@ fn a_profile_of_cryptkey_v1_is_brought_over_first() {
     let name = "vault";
     declare(&machine, &card, name, json!({}));
     let vectors = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/profiles");
-    fs::copy(vectors.join("piv-only.toml"), machine.profile(name)).unwrap();
+    fs::copy(vectors.join("piv-recovery.toml"), machine.profile(name)).unwrap();
     fs::set_permissions(machine.profile(name), Permissions::from_mode(0o600)).unwrap();
     let add = machine.run(&["provider", "add", "piv", "--key", name, "--card", "7"]).exits(17);
     add.says(&["version 1", "nixos-cryptkey import"]);
-    let remove = machine.run(&["provider", "remove", "--key", name, "--", "x"]);
-    remove.exits(10);
+    let profile = files(&machine, name).0;
+    let remove = machine.run(&["provider", "remove", "--key", name, &ids(&profile)[0]]).exits(17);
+    remove.says(&["version 1", "nixos-cryptkey import"]);
+    let status = machine.run(&["provider", "list", "--key", name]).exits(0);
+    assert!(status.stdout.contains("version 1, opened by 2 of 2"), "{status}");
     assert_eq!(card.log(), []);
 }
 
 #[test]
 fn list_says_what_status_says_and_more() {
     let name = "vault";
-    let (machine, card) = enrolled(name);
+    let machine = Machine::new(2);
+    let card = Yubikey::with(&machine, 0, &["--slot-key", &format!("9d={KEY}")]);
+    declare(&machine, &card, name, json!({}));
+    machine.apply().exits(0);
     let other = Yubikey::with(&machine, 1, &["--serial", "90210002"]);
     add_code(&machine, name, &[]).1.exits(0);
     machine.run(&["provider", "add", "piv", "--key", name, "--card", "90210002"]).exits(0);
@@ -396,10 +371,42 @@ fn list_says_what_status_says_and_more() {
     declare(&machine, &card, name, json!({ "cards": cards, "threshold": 2 }));
     let log = card.log().len();
     let list = machine.run(&["provider", "list", "--key", name]).exits(0);
-    prints(&machine, &list, &expect![""]);
+    prints(
+        &machine,
+        &list,
+        &expect![[r#"
+        exit code 0
+        vault:
+          profile: ID, version 2, opened by 1 of 3
+          threshold: the spec declares 2; `nixos-cryptkey reseal` changes the profile's
+          provider card-1: piv, card 90210001, slot 9d, GUID ID, PIN once, touch never, enrolled in "Yubico YubiKey CCID 0 00 00", share 1
+          provider recovery-1: recovery, share 2
+          provider card-2: piv, card 90210002, slot 9d, GUID ID, PIN once, touch never, enrolled in "Yubico YubiKey CCID 1 00 00", share 3; not used, as `cards` does not list it
+          not enrolled: card 90210003; the next start at which it is there enrolls it
+    "#]],
+    );
     assert_eq!(card.log_since(log), []);
     let status = machine.run(&["status"]).exits(0);
-    prints(&machine, &status, &expect![""]);
+    prints(
+        &machine,
+        &status,
+        &expect![[r#"
+        exit code 0
+        vault:
+          profile: ID, version 2, opened by 1 of 3
+          threshold: the spec declares 2; `nixos-cryptkey reseal` changes the profile's
+          provider card-1: piv, card 90210001, slot 9d, present
+          provider recovery-1: recovery
+          provider card-2: piv, card 90210002, slot 9d, absent; not used, as `cards` does not list it
+          not enrolled: card 90210003; the next start at which it is there enrolls it
+          published: backup (root:root 0400, 64 bytes)
+        Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
+          9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
+        Yubico YubiKey CCID 0 00 01: empty
+        Yubico YubiKey CCID 1 00 00: empty
+        Yubico YubiKey CCID 1 00 01: empty
+    "#]],
+    );
 
     let list = machine.run(&["provider", "list", "--key", name, "--json"]).exits(0).json();
     let mut status = machine.run(&["status", "--json"]).exits(0).json();

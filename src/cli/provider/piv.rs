@@ -37,6 +37,8 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
     change.check(&declared)?;
     let key = only_with(&declared, &read(&spec, name, &declared)?, add, card);
     let goal = |profile: &Profile| {
+        let unused = profile.unused_id("card");
+        change::check_added(profile, &unused)?;
         let mut alike = profile.piv_providers().filter(|(_, known)| known.card().may_be(card));
         if let Some((place, _)) = alike.next() {
             let id = profile.providers()[place].id();
@@ -47,8 +49,7 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
             ));
         }
         let id = key.cards.last().and_then(|card| card.id.as_deref());
-        let id = id.map_or_else(|| profile.unused_id("card"), str::to_owned);
-        change::check_added(profile, &id)?;
+        change::check_added(profile, id.unwrap_or(&unused))?;
         Ok(Goal::Join)
     };
     let mut run = Run::default();

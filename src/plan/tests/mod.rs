@@ -1,10 +1,13 @@
 //! The planner against a small world of cards, and the words of its refusals.
 
 mod generate;
+mod open;
 mod overwriting;
 mod properties;
 mod refusals;
 mod run;
 mod states;
+mod tells;
 mod trust;
+mod ways;
 mod world;

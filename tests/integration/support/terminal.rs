@@ -18,6 +18,9 @@ use nix::{
 
 use super::{Machine, Output, Running};
 
+/// How long the program may say nothing that is waited for.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// A run at a terminal. Standard output and standard error are no part of that: they are pipes, so that
 /// it shows what went where. Ended when dropped.
 pub struct Terminal {
@@ -70,10 +73,11 @@ impl Terminal {
                 self.seen += until;
                 return text;
             }
-            let Ok(piece) = self.pieces.recv() else {
+            let Ok(piece) = self.pieces.recv_timeout(LIMIT) else {
                 let shown = String::from_utf8_lossy(&self.shown).into_owned();
-                self.running.says("no line that it says");
-                panic!("it ended without {part:?}: {shown}\n{}", self.running.said());
+                self.running.kill();
+                self.running.says("a line that it does not say");
+                panic!("it ended, or waits, without {part:?}: {shown}\n{}", self.running.said());
             };
             self.shown.extend(piece);
         }
@@ -122,6 +126,45 @@ impl Terminal {
         let output = machine.finish(self.running);
         self.shown.extend(self.pieces.iter().flatten());
         (output, String::from_utf8_lossy(&self.shown).into_owned())
+    }
+}
+
+/// A `provider` command for a key, at a terminal.
+pub fn provider(machine: &Machine, key: &str, args: &[&str]) -> Terminal {
+    let args = [&["provider"], args, &["--key", key]].concat();
+    Terminal::start(&machine.command(&args))
+}
+
+/// Adds a recovery code to a key, as a person does who writes it down right: the code, how the command
+/// ended, and all that the terminal has shown.
+pub fn add_code(machine: &Machine, key: &str, args: &[&str]) -> (String, Output, String) {
+    let mut terminal = provider(machine, key, &[&["add", "recovery"], args].concat());
+    let code = terminal.code(machine);
+    terminal.type_line("");
+    let group = terminal.group(&code).to_lowercase();
+    terminal.type_line(&group);
+    let (output, screen) = terminal.end(machine);
+    (code, output, screen)
+}
+
+impl Terminal {
+    /// Reads the new code that is shown; from now on it must be nowhere else.
+    pub fn code(&mut self, machine: &Machine) -> String {
+        self.wait_for("Recovery code");
+        let shown = self.wait_for("Press Enter");
+        let code = shown.split_whitespace().find(|word| word.len() == 48).unwrap().to_owned();
+        assert_eq!(code.split('-').map(str::len).collect::<Vec<_>>(), [6; 7], "{code}");
+        machine.keep_secret("the code", code.as_bytes());
+        machine.keep_secret("the code without dashes", code.replace('-', "").as_bytes());
+        code
+    }
+
+    /// Waits for the question for a group of the code; that group.
+    pub fn group<'a>(&mut self, code: &'a str) -> &'a str {
+        self.wait_for("Type group ");
+        let question = self.wait_for(" of the code");
+        let number: usize = question.split(' ').next().unwrap().parse().unwrap();
+        code.split('-').nth(number - 1).unwrap()
     }
 }
 
