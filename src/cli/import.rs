@@ -180,9 +180,10 @@ impl ImportArgs {
 
     /// What is to be done about a version 1 file; it may be gone already, as the new one has its place.
     fn exposed(&self, is_gone: bool) -> String {
-        let what = match is_gone {
-            true => "The old profile is replaced and not kept. Destroy".into(),
-            false => format!("Destroy {} and", self.file.display()),
+        let what = if is_gone {
+            "The old profile is replaced and not kept. Destroy".into()
+        } else {
+            format!("Destroy {} and", self.file.display())
         };
         format!(
             "  {what} every copy of it, in backups too: whoever reads one can compute what its\n  cards would \
