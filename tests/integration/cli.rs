@@ -87,8 +87,8 @@ fn help() {
 
             Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card
             busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged
-            or lost, 18 permission, 19 card failed, 20 not published. docs/exit-codes.md says what to do about
-            each.
+            or lost, 18 permission, 19 card failed, 20 not published, 21 wrong passphrase or recovery code.
+            docs/exit-codes.md says what to do about each.
         "#]],
     );
 }
