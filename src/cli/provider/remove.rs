@@ -64,8 +64,7 @@ pub(super) fn remove(args: &RemoveArgs) -> Result<Changed> {
     Ok(Changed {
         key: name.clone(),
         done: format!(
-            "{all} removed; {threshold} of {} opens the key: {}",
-            left.len(),
+            "{all} removed; the key opens with {threshold} of these: {}",
             left.join(", ")
         ),
         added: Vec::new(),
