@@ -20,6 +20,7 @@ mod pin;
 mod policies;
 mod profiles;
 mod provider;
+mod provider_cards;
 mod publishing;
 mod readers;
 mod removal;
