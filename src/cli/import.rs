@@ -125,7 +125,20 @@ impl ImportArgs {
             ));
         }
         if self.change.output.is_none() {
-            self.has_predecessor(&Store::open(&spec.state_dir)?, profile)?;
+            let store = Store::open(&spec.state_dir)?;
+            if store.is_in_ram() {
+                let dir = spec.state_dir.display();
+                return Err(Error::new(
+                    Class::Profile,
+                    tried(),
+                    format!(
+                        "the state directory {dir} is on a RAM file system: the profile would be gone \
+                             after the next power-off"
+                    ),
+                    "Set stateDir to a directory that keeps its contents.",
+                ));
+            }
+            self.has_predecessor(&store, profile)?;
         }
         Ok(())
     }

@@ -54,8 +54,8 @@ fn help() {
 
             A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
             card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
-            file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `pin forget` and
-            `polkit` change anything.
+            file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `reseal`, `rotate`,
+            `rename`, `import`, `pin forget` and `polkit` change anything.
 
             Usage: nixos-cryptkey [OPTIONS] <COMMAND>
 

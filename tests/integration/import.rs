@@ -256,6 +256,21 @@ fn a_shipped_profile_is_not_touched() {
     assert_eq!(machine.profiles(), [""; 0]);
 }
 
+/// The old file is destroyed next: the new one has to be there for good.
+#[test]
+fn nothing_is_imported_to_ram() {
+    let mut machine = Machine::new(2);
+    let ram = Ram::tmpfs("size=64k,mode=700");
+    machine.state = ram.path().to_owned();
+    let known = Vector::copy(&machine, "piv-piv-recovery");
+    let cards = known.cards(&machine);
+    known.spec(&machine, "vault", &cards[0], json!({}));
+    let import = ["import", known.path(), "--key", "vault", "--without", "recovery-1"];
+    machine.run(&import).exits(17).says(&["RAM file system"]);
+    assert_eq!(cards[0].presented() + cards[1].presented(), 0);
+    assert_eq!(machine.profiles(), [""; 0]);
+}
+
 #[test]
 fn what_is_no_profile_is_refused() {
     let machine = Machine::new(1);
