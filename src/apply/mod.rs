@@ -74,6 +74,7 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
     let keys = u32::try_from(spec.keys.len() + spec.other_keys.len()).unwrap_or(u32::MAX);
     let turns = Turns::among(&spec.runtime_dir, TURN_LIMIT.saturating_mul(keys));
     let mut work = Work::new(run, spec, name, key, turns)?;
+    work.report();
     let result = work.carry_out();
     work.run.pins.clone_from(&work.known.pins);
     result
@@ -183,6 +184,13 @@ impl<'a> Work<'a> {
 }
 
 impl Work<'_> {
+    /// Says in what the profile differs from the spec.
+    fn report(&self) {
+        if let Some(profile) = &self.profile {
+            observe::report(self.name, self.key, profile);
+        }
+    }
+
     fn carry_out(&mut self) -> Result<Report> {
         let mut restarts = 0;
         loop {

@@ -46,6 +46,7 @@ impl Preview {
         }
         let mut run = Run::default();
         let mut work = Work::new(&mut run, spec, name, key, Turns::none())?;
+        work.report();
         self.facts.push(match &work.profile {
             Some(profile) => format!("profile {}", profile.id()),
             None => "no profile".into(),

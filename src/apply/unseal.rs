@@ -1,5 +1,7 @@
 //! Opening a key for an admin's command: the same steps, with another goal.
 
+use std::time::Duration;
+
 use zeroize::Zeroizing;
 
 use super::{Run, SIBLING_LIMIT, Work};
@@ -15,6 +17,9 @@ use crate::{
     spec::{Key, Mode, PinSource, Spec},
     system::lock::{self, Guard},
 };
+
+/// How long a person may take at least to put another card in.
+const SWAP: Duration = Duration::from_secs(60);
 
 /// A key that is open, with the secrets of the providers that opened it. No other run for the key
 /// begins while there is one.
@@ -37,7 +42,15 @@ impl Key {
         for card in &mut key.cards {
             card.pin = card.pin.as_ref().map(asked);
         }
-        Self { mode: Mode::UseExisting, overwrite: None, ask: true, soft_fail: false, ..key }
+        let card_timeout = key.card_timeout.max(SWAP);
+        Self {
+            mode: Mode::UseExisting,
+            overwrite: None,
+            ask: true,
+            soft_fail: false,
+            card_timeout,
+            ..key
+        }
     }
 }
 

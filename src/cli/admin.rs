@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -92,7 +93,8 @@ impl ChangeArgs {
 
 /// Writes a profile to a new file.
 pub(super) fn write_new(path: &Path, profile: &Profile) -> Result<()> {
-    let written = File::create_new(path).and_then(|mut file| {
+    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
+    let written = created.and_then(|mut file| {
         file.write_all(profile.to_toml().as_bytes())?;
         file.sync_all()
     });

@@ -7,9 +7,11 @@ mod check;
 mod pin;
 mod plan;
 mod polkit;
+mod provider;
 mod schema;
 mod scrub;
 mod status;
+mod view;
 
 use std::{
     fmt,
@@ -31,8 +33,8 @@ use crate::{
 ///
 /// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
 /// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
-/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `pin forget` and
-/// `polkit` change anything.
+/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `pin
+/// forget` and `polkit` change anything.
 #[derive(Parser)]
 #[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -69,6 +71,9 @@ enum Command {
     Cards,
     /// Remove the published secrets of the spec's keys
     Scrub(SpecArgs),
+    /// The ways in of a key: cards, recovery codes, passphrases
+    #[command(subcommand)]
+    Provider(provider::ProviderCommand),
     /// What is remembered of cards' PINs
     #[command(subcommand)]
     Pin(pin::PinCommand),
@@ -142,6 +147,7 @@ pub fn run(cli: &Cli) -> std::result::Result<(), Class> {
             Command::Status(args) => status::run(args, cli.json),
             Command::Cards => cards::run(cli.json),
             Command::Scrub(args) => scrub::run(args, cli.json),
+            Command::Provider(command) => provider::run(command, cli.json),
             Command::Pin(command) => pin::run(command, cli.json),
             Command::Polkit(args) => polkit::run(args, cli.json),
             Command::Schema => schema::run(),

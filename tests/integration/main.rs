@@ -19,6 +19,8 @@ mod overwrite;
 mod pin;
 mod policies;
 mod profiles;
+mod provider;
+mod provider_cards;
 mod publishing;
 mod readers;
 mod removal;
