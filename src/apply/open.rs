@@ -23,7 +23,9 @@ impl Work<'_> {
         let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
         let x = self.key_agreement(params.peer_point())?;
         let is_version_1 = self.profile.as_ref().is_some_and(|p| p.version() == Version::V1);
-        if is_version_1 && matches!(self.known.goal, Goal::Open(_)) {
+        // What stays is sealed to once more; for that it proves its key.
+        let stays = matches!(&self.known.goal, Goal::Open(places) if places.contains(&index));
+        if is_version_1 && stays {
             self.prove_anew(index, &params)?;
         }
         self.end_session();
@@ -41,11 +43,7 @@ impl Work<'_> {
         is_told: bool,
     ) -> Attempt {
         let profile = self.profile.as_ref().ok_or_else(|| out_of_order(self.name))?;
-        let file = match &self.key.profile {
-            Some(shipped) => shipped.clone(),
-            None => self.store.file(self.name),
-        };
-        let tried = format!("key {}: opening profile {}", self.name, file.display());
+        let tried = format!("key {}: opening profile {}", self.name, self.file.display());
         let wrong = |error: seal::OpenError| Failure::Final(error.into_error(&tried, is_told));
         profile.check_share(index, &secret).map_err(wrong)?;
         self.shares.push((index, secret));

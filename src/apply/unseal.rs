@@ -1,13 +1,13 @@
 //! Opening a key for an admin's command: the same steps, with another goal.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
 use super::{Run, SIBLING_LIMIT, Work};
 use crate::{
     error::{Class, Error, Result},
-    observe::{self, Turns},
+    observe::Turns,
     plan::Goal,
     profile::{
         Profile,
@@ -54,7 +54,7 @@ impl Key {
     }
 }
 
-/// Opens a key for what `goal` makes of its profile: its own, or this one, which is read from elsewhere.
+/// Opens a key for what `goal` makes of its profile: its own, or one from elsewhere, with its file.
 ///
 /// # Errors
 /// As [`super::apply`], but that nothing is published; and whatever `goal` says.
@@ -64,16 +64,12 @@ pub fn unseal<'a>(
     spec: &'a Spec,
     name: &'a str,
     key: &'a Key,
-    profile: Option<Profile>,
+    elsewhere: Option<(PathBuf, Profile)>,
     goal: impl FnOnce(&Profile) -> Result<Goal>,
 ) -> Result<Unsealed<'a>> {
     let sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
     let turns = Turns::among(&spec.runtime_dir, super::TURN_LIMIT);
-    let mut work = Work::new(run, spec, name, key, turns)?;
-    if let Some(profile) = profile {
-        work.known.profile = Some(observe::sealed(&profile, key));
-        work.profile = Some(profile);
-    }
+    let mut work = Work::new(run, spec, name, key, turns, elsewhere)?;
     let profile = work.profile.as_ref().ok_or_else(|| {
         Error::new(
             Class::Profile,
@@ -83,8 +79,33 @@ pub fn unseal<'a>(
         )
     })?;
     work.known.goal = goal(profile)?;
-    work.carry_out()?;
+    work.carry_out().map_err(|error| work.name_unopened(error))?;
     Ok(Unsealed { work, _sibling: sibling })
+}
+
+impl Work<'_> {
+    /// The error of a run that did not open all that it was to open, with the providers that failed.
+    fn name_unopened(&self, error: Error) -> Error {
+        let (Goal::Open(wanted), Some(profile)) = (&self.known.goal, &self.profile) else {
+            return error;
+        };
+        let failed = wanted.intersection(&self.known.failed);
+        let failed: Vec<_> =
+            failed.filter_map(|&at| Some(profile.providers().get(at)?.id())).collect();
+        // A damaged file is no provider's fault.
+        if failed.is_empty() || error.class == Class::Profile {
+            return error;
+        }
+        let (what, without) = (failed.join(", "), failed.join(" --without "));
+        Error {
+            found: format!("{}. Not opened: {what}", error.found),
+            advice: format!(
+                "{} Or give up for good what can't be opened any more: `--without {without}`.",
+                error.advice
+            ),
+            ..error
+        }
+    }
 }
 
 impl Unsealed<'_> {

@@ -11,8 +11,10 @@
 mod ask;
 mod attestation;
 mod cli;
+mod derive;
 mod enroll;
 mod guard;
+mod import;
 mod management;
 mod messages;
 mod overwrite;
@@ -24,6 +26,7 @@ mod provider_cards;
 mod publishing;
 mod readers;
 mod removal;
+mod reseal;
 mod secrecy;
 mod siblings;
 mod support;

@@ -5,10 +5,7 @@ mod passphrase;
 mod piv;
 mod remove;
 
-use std::{
-    fmt::{self, Write as _},
-    path::PathBuf,
-};
+use std::fmt::{self, Write as _};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -16,6 +13,7 @@ use serde::Serialize;
 use super::{
     Ended,
     admin::{ChangeArgs, KeyArgs},
+    changed::Changed,
     print,
     view::ProfileView,
 };
@@ -114,44 +112,6 @@ fn read(spec: &Spec, name: &str, key: &Key) -> Result<Profile> {
             "`nixos-cryptkey apply` makes one; `nixos-cryptkey import` takes one from elsewhere.",
         )
     })
-}
-
-/// What became of a profile.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Changed {
-    key: String,
-    /// What was done, as a sentence without its end.
-    #[serde(skip)]
-    done: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    added: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    removed: Vec<String>,
-    profile: ProfileView,
-    /// The new file, where the key's own was left as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<PathBuf>,
-    /// The profile before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<PathBuf>,
-    /// What to know about it, and to do next: lines.
-    #[serde(skip)]
-    notes: String,
-}
-
-impl fmt::Display for Changed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, done, output, kept, notes, .. } = self;
-        writeln!(f, "{key}: {done}")?;
-        if let Some(kept) = kept {
-            writeln!(f, "  The profile before is kept as {}.", kept.display())?;
-        }
-        if let Some(output) = output {
-            writeln!(f, "  It is in {}; the key's own profile is as it was.", output.display())?;
-        }
-        f.write_str(notes)
-    }
 }
 
 /// Opens the key and adds the provider that `make` makes, with a person at the terminal; it is called

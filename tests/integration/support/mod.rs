@@ -14,6 +14,7 @@ pub mod published;
 pub mod ram;
 pub mod run;
 pub mod terminal;
+pub mod vectors;
 
 pub use cards::{Nitrokey, TestCard, Yubikey};
 pub use client::Client;

@@ -126,6 +126,13 @@ impl Terminal {
         tcgetattr(&self.master).unwrap().local_flags.contains(LocalFlags::ECHO)
     }
 
+    /// Waits for its end; how it ended, and all that the terminal has shown, which may be secrets.
+    pub fn running_to_its_end(mut self) -> (Output, String) {
+        let output = self.running.output();
+        self.shown.extend(self.pieces.iter().flatten());
+        (output, String::from_utf8_lossy(&self.shown).into_owned())
+    }
+
     /// Waits for its end, as [`Machine::finish`]; how it ended, and all that the terminal has shown.
     pub fn end(mut self, machine: &Machine) -> (Output, String) {
         let output = machine.finish(self.running);
