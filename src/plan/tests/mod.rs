@@ -1,5 +1,6 @@
 //! The planner against a small world of cards, and the words of its refusals.
 
+mod destroying;
 mod generate;
 mod overwriting;
 mod properties;

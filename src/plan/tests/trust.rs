@@ -128,7 +128,7 @@ proptest! {
     }
 }
 
-fn slot_key(key: usize) -> SlotKey {
+pub fn slot_key(key: usize) -> SlotKey {
     SlotKey {
         public: Ok(KEYS[key]),
         policies: Some(POLICIES),
@@ -137,7 +137,7 @@ fn slot_key(key: usize) -> SlotKey {
     }
 }
 
-fn session(slot: SlotState) -> Session {
+pub fn session(slot: SlotState) -> Session {
     Session {
         card: CardName { serial: Serial::new(1), guid: None },
         reader: "reader".into(),
