@@ -222,8 +222,19 @@ fn a_certificate_names_no_key_that_is_destroyed() {
         let shown = SlotKey { source: KeySource::Certificate, ..slot_key(0) };
         on_card(known).slot = Some(SlotState::Key(shown));
     };
+    // Nor is it what an attestation is held against.
+    let attested: Change = |(key, known)| {
+        key.attestation.policy = AttestationPolicy::Required;
+        let shown = SlotKey { source: KeySource::Certificate, ..slot_key(1) };
+        let policies = Some((PinPolicy::Once, TouchPolicy::Never));
+        let statement = Statement { public: Ok(KEYS[0]), serial: Serial::new(1), policies };
+        let session = on_card(known);
+        session.slot = Some(SlotState::Key(shown));
+        session.attestation = Some(Attestation::Made(TRUST, statement));
+    };
     for given in [named, sealed, given_up] {
         assert_eq!(after(given, shows), Next::Step(Step::ProbeSlot));
+        assert_eq!(after(given, attested), Next::Step(Step::ProbeSlot));
     }
 }
 

@@ -6,6 +6,7 @@ mod overwriting;
 mod properties;
 mod refusals;
 mod run;
+mod singly;
 mod states;
 mod trust;
 mod world;
