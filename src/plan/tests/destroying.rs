@@ -219,17 +219,17 @@ fn what_is_attested_of_the_key_is_nothing_to_its_end() {
 #[test]
 fn a_certificate_names_no_key_that_is_destroyed() {
     let shows: Change = |(_, known)| {
-        let shown = SlotKey { source: KeySource::Certificate, ..slot_key(0) };
-        on_card(known).slot = Some(SlotState::Key(shown));
+        let certificate = SlotKey { source: KeySource::Certificate, ..slot_key(0) };
+        on_card(known).slot = Some(SlotState::Key(certificate));
     };
     // Nor is it what an attestation is held against.
     let attested: Change = |(key, known)| {
         key.attestation.policy = AttestationPolicy::Required;
-        let shown = SlotKey { source: KeySource::Certificate, ..slot_key(1) };
+        let other = SlotKey { source: KeySource::Certificate, ..slot_key(1) };
         let policies = Some((PinPolicy::Once, TouchPolicy::Never));
         let statement = Statement { public: Ok(KEYS[0]), serial: Serial::new(1), policies };
         let session = on_card(known);
-        session.slot = Some(SlotState::Key(shown));
+        session.slot = Some(SlotState::Key(other));
         session.attestation = Some(Attestation::Made(TRUST, statement));
     };
     for given in [named, sealed, given_up] {
