@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    bench::Bench,
     extent::tell,
-    flows::{Bench, CHANGE, ENROLL, Flow, PUBLISH, TYPED_PIN, VERIFY, WRONG, WRONG_PIN},
+    flows::{CHANGE, ENROLL, Flow, PUBLISH, TYPED_PIN, VERIFY, WRONG, WRONG_PIN},
     support::{TestCard, Yubikey, agent::Agent, cards::virtual_card, machine::merge},
     tracer::{Stop, Then, trace},
 };

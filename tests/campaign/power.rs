@@ -8,9 +8,10 @@ use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use crate::{
+    bench::Bench,
     disk::{Disk, Event, Image, Mounted, after_cut, formatted},
     extent::{amount, seed, tell},
-    flows::{Bench, ENROLL, Flow, NEW_PIN, WRONG, WRONG_PIN},
+    flows::{ENROLL, Flow, NEW_PIN, WRONG, WRONG_PIN},
     support::{TestCard, Yubikey},
     tracer::{Then, trace},
 };

@@ -13,6 +13,7 @@ pub mod published;
 #[path = "../../support/ram.rs"]
 pub mod ram;
 pub mod run;
+pub mod shared;
 
 pub use cards::{Nitrokey, TestCard, Yubikey};
 pub use client::Client;
