@@ -249,6 +249,8 @@ impl Bench {
             paths.iter().map(line).collect::<Vec<_>>()
         };
         let mut lines = [below(&self.machine.state), below(&self.machine.runtime)].concat();
+        // Which readers a run looks at hangs on where it begins.
+        lines.retain(|line| !line.contains("/.locks/card@"));
         lines.sort();
         lines
     }

@@ -18,18 +18,17 @@ use super::{Machine, TestCard, Yubikey};
 
 /// Seals key `vault` to the keys in this slot of the cards, of which any opens it.
 pub fn save(machine: &Machine, cards: &[&Yubikey], slot: &str) {
-    let providers = cards.iter().enumerate().map(|(place, card)| {
-        let serial = card.memory()["serial"].to_string();
-        provider(&format!("card-{}", place + 1), &card.private_key(slot), &serial, slot)
-    });
+    let providers = cards
+        .iter()
+        .enumerate()
+        .map(|(place, card)| provider(&format!("card-{}", place + 1), card, slot));
     let (profile, _) = seal("vault", 1, providers.collect()).unwrap();
     Store::open(&machine.state).unwrap().save(&profile).unwrap();
 }
 
-/// A card with this private key as a provider.
-fn provider(id: &str, private_key: &str, serial: &str, slot: &str) -> NewProvider {
+fn provider(id: &str, card: &Yubikey, slot: &str) -> NewProvider {
     let mut bytes = [0; 32];
-    base16ct::lower::decode(private_key, &mut bytes).unwrap();
+    base16ct::lower::decode(card.private_key(slot), &mut bytes).unwrap();
     let scalar = p256::Scalar::from_repr(bytes.into()).unwrap();
     let secret = NonZeroScalar::new(scalar).unwrap();
     let peer = Peer::random().unwrap();
@@ -38,9 +37,9 @@ fn provider(id: &str, private_key: &str, serial: &str, slot: &str) -> NewProvide
         peer,
         public_key: PublicKey::from_secret_scalar(&secret),
         slot: slot.parse().unwrap(),
-        serial: Some(serial.parse().unwrap()),
+        serial: Some(card.memory()["serial"].to_string().parse().unwrap()),
         guid: None,
-        card_name: "Virtual PCD 00 00".into(),
+        card_name: card.reader(),
         touch_policy: TouchPolicy::Never,
         pin_policy: Some(PinPolicy::Once),
         key_source: Some(KeySource::Metadata),
