@@ -156,6 +156,20 @@ impl Bench {
         self.card.tell("reload");
     }
 
+    /// Gives the slot a key that is no secret, until it is mended.
+    pub fn change_key(&mut self) {
+        let slot = self.slot();
+        self.damage(self.card.dir().join("card.json"), |text| {
+            let secret = p256::SecretKey::from_slice(&[0x11; 32]).unwrap();
+            let hex = base16ct::lower::encode_string;
+            let public = hex(&secret.public_key().to_sec1_bytes());
+            let keys = json!({ "private_key": hex(&secret.to_bytes()), "public_key": public });
+            let mut memory: Value = serde_json::from_str(text).unwrap();
+            merge(&mut memory["slots"][slot], keys);
+            memory.to_string()
+        });
+    }
+
     /// Undoes all damage.
     pub fn mend(&mut self) {
         for (path, text) in self.aside.drain(..) {

@@ -1,8 +1,13 @@
 //! What the campaign disturbs: the flows, from where each begins to what must stand at its end.
 
+use std::fs;
+
 use serde_json::json;
 
-use crate::{bench::Bench, support::Yubikey};
+use crate::{
+    bench::Bench,
+    support::{TestCard, Yubikey},
+};
 
 /// What a flow is.
 pub struct Flow {
@@ -88,6 +93,9 @@ pub const CHANGE: Flow = Flow {
 pub const SCRUB: Flow =
     Flow { name: "scrub", prepare: |bench| bench.enrolled(OLD), args: &["scrub"], ..QUIET };
 
+pub const STATUS: Flow =
+    Flow { name: "status", prepare: |bench| bench.enrolled(OLD), args: &["status"], ..QUIET };
+
 /// The card and the file have a new PIN: it is recorded before it is presented.
 pub const NEW_PIN: Flow = Flow {
     name: "a new PIN",
@@ -124,6 +132,57 @@ pub const TYPED_PIN: Flow = Flow {
         bench.extra["pin"] = json!({ "ask": true });
         bench.declare(OLD);
     },
+    ..QUIET
+};
+
+/// Somebody made another key in the slot: it is seen before the PIN is presented.
+pub const CHANGED_KEY: Flow = Flow {
+    name: "another key in the slot",
+    prepare: |bench| {
+        bench.enrolled(OLD);
+        bench.change_key();
+    },
+    codes: [16, 16],
+    ..QUIET
+};
+
+/// The card's answer to the key agreement is not the one that it gave at enrollment.
+pub const WRONG_ANSWER: Flow = Flow {
+    name: "a wrong answer of the card",
+    prepare: |bench| {
+        bench.enrolled(OLD);
+        bench.card.tell("fault ins 87 nth 1 flip 10 01");
+    },
+    codes: [17, 0],
+    ..QUIET
+};
+
+/// The profile opens, and then is not what was sealed.
+pub const DAMAGED: Flow = Flow {
+    name: "a damaged profile",
+    prepare: |bench| {
+        bench.enrolled(OLD);
+        bench.damage(bench.machine.profile("vault"), |text| {
+            let (before, after) = text.split_once("integrity = \"").unwrap();
+            let digit = if after.starts_with('0') { "1" } else { "0" };
+            format!("{before}integrity = \"{digit}{}", &after[1..])
+        });
+    },
+    codes: [17, 17],
+    ..QUIET
+};
+
+/// Something is in the way of the secrets; the last flow of its bench.
+pub const REFUSED: Flow = Flow {
+    name: "a refused publish",
+    prepare: |bench| {
+        bench.enrolled(OLD);
+        let path = bench.machine.runtime.join("vault");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("file"), "mine").unwrap();
+    },
+    codes: [20, 20],
     ..QUIET
 };
 

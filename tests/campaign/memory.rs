@@ -18,8 +18,12 @@ use tempfile::TempDir;
 
 use crate::{
     bench::Bench,
+    cards::protect,
     extent::tell,
-    flows::{CHANGE, ENROLL, Flow, PUBLISH, TYPED_PIN, VERIFY, WRONG, WRONG_PIN},
+    flows::{
+        ABANDON, ATTESTED, CHANGE, CHANGED_KEY, DAMAGED, ENROLL, Flow, OVERWRITE, PUBLISH, REFUSED,
+        RESEAL, TYPED_PIN, VERIFY, WRONG, WRONG_ANSWER, WRONG_PIN,
+    },
     support::{TestCard, Yubikey, agent::Agent, cards::virtual_card, machine::merge},
     tracer::{Stop, Then, trace},
 };
@@ -170,12 +174,14 @@ fn found(bench: &mut Bench, flow: &Flow) -> BTreeMap<Moment, BTreeSet<String>> {
         Then::GoOn
     });
     assert_eq!(ended.code(), Some(flow.codes[0]), "{ended:?}");
+    bench.mend();
     let mut needles = Needles::default();
     needles.add("the PIN", Yubikey::PIN.as_bytes());
     needles.add("a wrong PIN", WRONG.as_bytes());
-    needles.add("the management key", &hex(&json!(MANAGEMENT_KEY)));
+    needles.add("the management key", &hex(&bench.card.memory()["management_key"]["key"]));
     let secrets = bench.secrets().clone();
-    for of in [&secrets["outputs"], &secrets["providers"][0], &secrets] {
+    let providers = secrets["providers"].as_array().unwrap();
+    for of in [&secrets["outputs"], &secrets].into_iter().chain(providers) {
         for (what, value) in of.as_object().unwrap().iter().filter(|(_, value)| value.is_string()) {
             needles.add(what, &hex(value));
         }
@@ -197,21 +203,12 @@ fn hex(value: &Value) -> Vec<u8> {
     base16ct::mixed::decode_vec(value.as_str().unwrap()).unwrap()
 }
 
-#[test]
-fn no_secret_is_left() {
-    let mut bench = bench();
-    let _person = Agent::answer("cryptkey:vault", Yubikey::PIN);
-    let mut looked = 0;
-    for (flow, in_use) in [
-        (ENROLL, &["the PIN", "the management key", "shared_x", "one in hex", "three in hex"][..]),
-        (VERIFY, &["the PIN", "shared_x"]),
-        (PUBLISH, &["the PIN", "shared_x", "one in hex", "two in hex"]),
-        (CHANGE, &["the PIN", "shared_x", "one in hex", "five in hex"]),
-        (WRONG_PIN, &["a wrong PIN"]),
-        (TYPED_PIN, &["the PIN", "shared_x", "one in hex", "two in hex"]),
-    ] {
-        let found = found(&mut bench, &flow);
-        for what in in_use {
+/// Runs flows one after the other, and looks at the memory of each: what has to be in it while it is
+/// in use, and at the end must not. How often it was looked at.
+fn look_at(bench: &mut Bench, flows: &[(Flow, &[&str])]) -> usize {
+    for (flow, in_use) in flows {
+        let found = found(bench, flow);
+        for what in *in_use {
             let working = &found[&Moment::Working];
             let is_found = working.iter().any(|found| found.starts_with(what));
             assert!(is_found, "{}: {what} was in use, and not found: {working:?}", flow.name);
@@ -222,14 +219,46 @@ fn no_secret_is_left() {
         assert_eq!(more.next(), None, "{}: after the rename", flow.name);
         for moment in [Moment::Telling, Moment::Exit] {
             assert_eq!(found[&moment], BTreeSet::new(), "{}: {moment:?}", flow.name);
-            looked += 1;
         }
     }
+    2 * flows.len()
+}
+
+#[test]
+fn no_secret_is_left() {
+    const ALL: &[&str] = &["the PIN", "the management key", "shared_x", "one in hex"];
+    let _person = Agent::answer("cryptkey:vault", Yubikey::PIN);
+    let mut looked = look_at(
+        &mut bench(),
+        &[
+            (ENROLL, ALL),
+            (VERIFY, &["the PIN", "shared_x"]),
+            (PUBLISH, &["the PIN", "shared_x", "one in hex", "two in hex"]),
+            (CHANGE, &["the PIN", "shared_x", "one in hex", "five in hex"]),
+            (WRONG_PIN, &["a wrong PIN"]),
+            (TYPED_PIN, &["the PIN", "shared_x", "one in hex", "two in hex"]),
+        ],
+    );
+    looked += look_at(&mut bench(), &[(ATTESTED, ALL)]);
+    looked += look_at(&mut bench(), &[(OVERWRITE, ALL), (ABANDON, ALL), (RESEAL, ALL)]);
+    let mut protected = Bench::new();
+    protect(&protected.machine, &protected.card);
+    protected.extra["managementKey"] = json!({ "protected": true });
+    looked += look_at(&mut protected, &[(ENROLL, ALL)]);
+    let errors: [(_, &[_]); 4] = [
+        (CHANGED_KEY, &[]),
+        (WRONG_ANSWER, &["the PIN"]),
+        (DAMAGED, &["the PIN", "shared_x"]),
+        (REFUSED, &["the PIN", "shared_x", "one in hex"]),
+    ];
+    looked += look_at(&mut bench(), &errors);
     tell(&format!(
         "memory: looked at {looked} times, when the result is told and at exit, in all that the process \
-         can read, for the PIN, the management key and every key, share and output on the way, as they \
+         can read, of runs that enroll, verify, publish and overwrite and of {} that end with an error, \
+         for the PIN, the management key and every key, share and output on the way, as they \
          are, in hex, as HMAC, SHA-256 and big integers keep them, in fragments of {FRAGMENT} bytes: \
-         nothing found; while in use they were found"
+         nothing found; while in use they were found",
+        errors.len() + 1
     ));
 }
 

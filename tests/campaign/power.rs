@@ -79,6 +79,9 @@ fn boot(run: &mut Recorded, flow: &Flow, cut: usize, image: &Image, case: &str) 
     let has = |mark| happened.contains(&Event::Mark(mark));
     let made = flow.generates == 0 || has(GENERATED);
     let file = run.bench.machine.dir().join("cut.img");
+    // A new file each time. `mount` would take the old one's loop device where another program still
+    // looks at that, with what it had cached of the last image.
+    let _ = fs::remove_file(&file);
     fs::write(&file, image).unwrap();
     let mounted = Mounted::new(&file, &run.disk_at);
     let bench = &mut run.bench;

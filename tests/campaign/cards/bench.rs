@@ -264,7 +264,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// As `ykman piv access change-management-key --protect` makes it.
-fn protect(machine: &Machine, card: &Yubikey) {
+pub fn protect(machine: &Machine, card: &Yubikey) {
     let output = machine
         .pcscd
         .command("ykman")
