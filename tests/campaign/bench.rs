@@ -219,7 +219,7 @@ impl Bench {
 
     /// The public id of the profile, as hex.
     pub fn profile_id(&self) -> String {
-        let status = self.machine.run(&["status", "--json"]).exits(0).json();
+        let status = self.machine.run(&["status", "--json"]).json();
         status["keys"]["vault"]["profile"]["id"].as_str().unwrap().into()
     }
 

@@ -13,7 +13,7 @@ use crate::{
         WRONG_PIN,
     },
     outcome::{Outcome, judge},
-    support::{Output, TestCard},
+    support::Output,
     trace::{Call, calls, failing},
 };
 
