@@ -320,6 +320,20 @@ fn killed_between_generation_and_resealing_the_secrets_stay() {
     }
 }
 
+/// The record of a generation names the card: a name that was read wrong would hide the new key from
+/// the next run.
+#[test]
+fn a_name_that_is_read_wrong_destroys_nothing() {
+    let (machine, card) = about_to_overwrite::<Yubikey>();
+    // A bit of the GUID in the CHUID.
+    card.tell("fault ins cb nth 1 flip 34 01");
+    machine.apply().exits(19).says(&["asked again, the card tells another GUID"]);
+    assert_eq!(card.generated(), 1);
+    machine.apply().exits(0);
+    assert_eq!((card.generated(), files(&machine)), (2, vec!["vault.toml".to_owned()]));
+    settled(&machine, &card);
+}
+
 /// A certificate is only a hint: what is destroyed is what the card itself answers with.
 #[test]
 fn a_card_that_shows_only_a_certificate_is_asked_itself() {
