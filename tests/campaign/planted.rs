@@ -329,11 +329,10 @@ fn dated(machine: &Machine) -> Vec<PathBuf> {
 
 #[test]
 fn what_stands_in_the_way_of_an_overwriting_is_refused_or_replaced() {
-    let places: [fn(&Machine) -> Vec<PathBuf>; 5] = [
+    let places: [fn(&Machine) -> Vec<PathBuf>; 4] = [
         |machine| vec![machine.state.join("vault.generating")],
         |machine| vec![machine.state.join(".vault.generating.new")],
         |machine| vec![machine.state.join(".vault.toml.new")],
-        |machine| vec![machine.state.join(".pin-guard.new")],
         dated,
     ];
     let (mut refused, mut replaced) = (0, 0);
