@@ -38,8 +38,7 @@ fn all<F: Clone + std::fmt::Debug + Send>(
     cases: impl Fn(&Bench) -> Vec<Case<F>> + Sync,
     carry_out: impl Fn(&mut Bench, &Case<F>) + Sync,
 ) -> usize {
-    let only = std::env::var("CG_ONLY").unwrap_or_default();
-    let flows = Mutex::new(FLOWS.iter().filter(|f| f.name.contains(&only)));
+    let flows = Mutex::new(FLOWS.iter());
     let (failures, count) = (Mutex::new(Vec::new()), Mutex::new(0));
     thread::scope(|scope| {
         for _ in 0..WORKERS {
