@@ -2,23 +2,10 @@
 
 use std::fs;
 
-use cryptkey::{
-    card::{KeySource, PinPolicy, TouchPolicy},
-    profile::{
-        ProviderKind,
-        piv::{Params, Peer, SharedX},
-        seal::{NewProvider, seal},
-        store::Store,
-    },
-};
-use p256::{
-    NonZeroScalar, ProjectivePoint, PublicKey,
-    elliptic_curve::{PrimeField, point::AffineCoordinates},
-};
 use serde_json::{Value, json};
 
 use super::enroll::on_both_cards;
-use crate::support::{Machine, Nitrokey, Output, TestCard, Yubikey, published::traces};
+use crate::support::{Machine, Nitrokey, Output, TestCard, Yubikey, published::traces, shared};
 
 on_both_cards!(
     an_empty_slot_gets_a_key_and_the_next_run_does_nothing,
@@ -249,30 +236,6 @@ fn killed_after_generating<C: TestCard>() {
     settled(&machine, &card);
 }
 
-/// A card with this private key as a provider.
-fn provider(id: &str, private_key: &str, serial: &str) -> NewProvider {
-    let mut bytes = [0; 32];
-    base16ct::lower::decode(private_key, &mut bytes).unwrap();
-    let scalar = p256::Scalar::from_repr(bytes.into()).unwrap();
-    let secret = NonZeroScalar::new(scalar).unwrap();
-    let peer = Peer::random().unwrap();
-    let x = (ProjectivePoint::from(peer.point()) * *secret).to_affine().x();
-    let params = Params {
-        peer,
-        public_key: PublicKey::from_secret_scalar(&secret),
-        slot: "9d".parse().unwrap(),
-        serial: Some(serial.parse().unwrap()),
-        guid: None,
-        card_name: "Virtual PCD 00 00".into(),
-        touch_policy: TouchPolicy::Never,
-        pin_policy: Some(PinPolicy::Once),
-        key_source: Some(KeySource::Metadata),
-        attestation: None,
-    };
-    let secret = params.secret(&SharedX::new(&x.into()));
-    NewProvider { id: id.into(), kind: ProviderKind::Piv(Box::new(params)), secret }
-}
-
 /// Two cards of which one opens the profile.
 struct Two {
     machine: Machine,
@@ -289,18 +252,10 @@ impl Two {
             let serial = format!("9021000{reader}");
             Yubikey::with(&machine, reader, &["--serial", &serial, "--slot-key", "9d=generate"])
         });
-        let keys = [0, 1].map(|card| cards[card].private_key("9d"));
-        let providers = [0, 1].map(|card| {
-            provider(&format!("card-{}", card + 1), &keys[card], &format!("9021000{card}"))
-        });
-        let (profile, _) = seal("vault", 1, providers.into()).unwrap();
-        Store::open(&machine.state).unwrap().save(&profile).unwrap();
+        shared::save(&machine, &[&cards[0], &cards[1]], "9d");
         machine.vault(&cards[0], json!({}));
         machine.apply().exits(0);
-        let shown = machine.run(&["cards", "--json"]).exits(0).json();
-        let slots = shown["readers"][0]["card"]["slots"].as_array().unwrap().clone();
-        let slot = slots.iter().find(|slot| slot["slot"] == "9d").unwrap();
-        let fingerprint = slot["state"].as_str().unwrap().replace("P-256 key ", "");
+        let fingerprint = cards[0].fingerprint("9d");
         let profile = fs::read(machine.profile("vault")).unwrap();
         let secret = machine.secret("vault", "backup");
         named(&machine, &cards[0], &fingerprint);
@@ -363,6 +318,20 @@ fn killed_between_generation_and_resealing_the_secrets_stay() {
         two.machine.apply().exits(0);
         two.settled();
     }
+}
+
+/// The record of a generation names the card: a name that was read wrong would hide the new key from
+/// the next run.
+#[test]
+fn a_name_that_is_read_wrong_destroys_nothing() {
+    let (machine, card) = about_to_overwrite::<Yubikey>();
+    // A bit of the GUID in the CHUID.
+    card.tell("fault ins cb nth 1 flip 34 01");
+    machine.apply().exits(19).says(&["asked again, the card tells another GUID"]);
+    assert_eq!(card.generated(), 1);
+    machine.apply().exits(0);
+    assert_eq!((card.generated(), files(&machine)), (2, vec!["vault.toml".to_owned()]));
+    settled(&machine, &card);
 }
 
 /// A certificate is only a hint: what is destroyed is what the card itself answers with.

@@ -13,6 +13,7 @@ pub mod published;
 #[path = "../../support/ram.rs"]
 pub mod ram;
 pub mod run;
+pub mod shared;
 pub mod terminal;
 pub mod vectors;
 
