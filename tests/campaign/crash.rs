@@ -7,8 +7,8 @@ use crate::{
     bench::Bench,
     extent::{is_whole, tell},
     flows::{
-        ABANDON, ATTESTED, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, REMOVE, RESEAL, RESHARE, SCRUB,
-        VERIFY, WRONG_PIN,
+        ABANDON, ATTESTED, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, REMOVE, RESEAL,
+        RESHARE, SCRUB, VERIFY, WRONG_PIN,
     },
     outcome::{Outcome, check_end, judge},
     support::{Running, TestCard, Yubikey},
