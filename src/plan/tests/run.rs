@@ -104,6 +104,10 @@ impl Run<'_> {
                 }
                 (Step::AskShare(place), _) => self.ask(index, place, known),
                 (_, None) => Outcome::Fault("a step without a card"),
+                (Step::AskPin, Some(_)) if !self.world.answers_pins => {
+                    (known.session, known.unanswered) = (None, true);
+                    Outcome::Failed("no answer")
+                }
                 (Step::AskPin, Some(_)) => {
                     let asked = known.session.take().map(|session| session.card);
                     known.answered.extend(asked);
