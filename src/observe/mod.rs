@@ -20,7 +20,7 @@ use crate::{
         Profile, ProviderKind, Version, piv,
         store::{Store, load_shipped},
     },
-    spec::{Card, Key, Mode, Spec},
+    spec::{Key, Mode, Spec},
 };
 
 /// A session with a card: the card itself, and what the planner knows of it.
@@ -72,10 +72,9 @@ fn report(name: &str, key: &Key, profile: &Profile) {
              {declared}. `nixos-cryptkey reseal --key {name} --threshold {declared}` changes that."
         );
     }
-    let is_known =
-        |card: &Card| profile.piv_providers().any(|(_, p)| p.card().may_be(&card.name()));
+    let sealed = sealed(profile, key);
     let is_fixed = key.profile.is_some() || profile.version() == Version::V1;
-    for card in key.cards.iter().filter(|card| is_fixed && !is_known(card)) {
+    for card in key.cards.iter().filter(|card| is_fixed && !sealed.knows(key, card)) {
         let card = card.name();
         tracing::warn!(
             "key {name}: {card} can't open it, and its profile {}",
