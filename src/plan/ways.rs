@@ -24,6 +24,15 @@ pub enum Wanted<'a> {
     Any,
 }
 
+impl Wanted<'_> {
+    /// The place in the spec's list of the entry that is wanted and that names this card.
+    #[must_use]
+    pub fn place_of(&self, card: &CardName) -> Option<usize> {
+        let Self::Listed(cards) = self else { return None };
+        cards.iter().find(|(_, listed)| card.is(&listed.name())).map(|(place, _)| *place)
+    }
+}
+
 /// What a step is about, and what is done without if it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {

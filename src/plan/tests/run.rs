@@ -158,7 +158,8 @@ impl Run<'_> {
     fn find(&self, index: usize, known: &mut Known, in_hand: &mut Option<usize>) -> Outcome {
         let job = &self.world.jobs[index];
         let mut inserted = (0..self.cards.len()).filter(|&card| self.cards[card].inserted);
-        let found = match known.wanted(&job.key) {
+        let wanted = known.wanted(&job.key);
+        let found = match &wanted {
             Wanted::Providers(providers) => inserted.find_map(|card| {
                 let (index, provider) =
                     providers.iter().find(|(_, provider)| self.is(card, provider))?;
@@ -166,12 +167,9 @@ impl Run<'_> {
                 let name = if is_replaced { self.cards[card].name } else { provider.card() };
                 Some((card, name, Some(*index)))
             }),
-            Wanted::Listed(cards) => inserted.find_map(|card| {
+            Wanted::Listed(_) => inserted.find_map(|card| {
                 let name = self.cards[card].name;
-                cards
-                    .iter()
-                    .any(|(_, listed)| name.is(&listed.name()))
-                    .then_some((card, name, None))
+                wanted.place_of(&name).map(|_| (card, name, None))
             }),
             Wanted::Any => inserted.next().map(|card| (card, self.cards[card].name, None)),
         };
@@ -183,12 +181,16 @@ impl Run<'_> {
             SlotState::Key(SlotKey { source: KeySource::Certificate, .. }) => SlotState::Unknown,
             told => told,
         });
+        let listed = match provider {
+            Some(_) => job.key.cards.iter().position(|listed| name.is(&listed.name())),
+            None => wanted.place_of(&name),
+        };
         *in_hand = Some(card);
         known.session = Some(Session {
             card: name,
             reader: format!("reader {card}"),
             provider,
-            listed: job.key.cards.iter().position(|listed| name.is(&listed.name())),
+            listed,
             pin: job.key.pin.clone(),
             management_key: job.key.management_key.clone(),
             slot,
