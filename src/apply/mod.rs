@@ -155,6 +155,8 @@ impl<'a> Work<'a> {
                 && store.is_in_ram(),
             record: store.generating(name)?,
             pins: run.pins.clone(),
+            // What was typed for another key need not be asked for again.
+            answered: run.accepted.iter().map(|(card, _)| *card).collect(),
             ..Known::default()
         };
         Ok(Self {
