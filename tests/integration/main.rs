@@ -23,6 +23,7 @@ mod publishing;
 mod readers;
 mod removal;
 mod secrecy;
+mod several;
 mod siblings;
 mod support;
 mod waiting;
