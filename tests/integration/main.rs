@@ -26,3 +26,4 @@ mod secrecy;
 mod siblings;
 mod support;
 mod waiting;
+mod ways_in;

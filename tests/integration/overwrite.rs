@@ -2,23 +2,13 @@
 
 use std::fs;
 
-use cryptkey::{
-    card::{KeySource, PinPolicy, TouchPolicy},
-    profile::{
-        ProviderKind,
-        piv::{Params, Peer, SharedX},
-        seal::{NewProvider, seal},
-        store::Store,
-    },
-};
-use p256::{
-    NonZeroScalar, ProjectivePoint, PublicKey,
-    elliptic_curve::{PrimeField, point::AffineCoordinates},
-};
+use cryptkey::profile::{seal::seal, store::Store};
 use serde_json::{Value, json};
 
 use super::enroll::on_both_cards;
-use crate::support::{Machine, Nitrokey, Output, TestCard, Yubikey, published::traces};
+use crate::support::{
+    Machine, Nitrokey, Output, TestCard, Yubikey, published::traces, sealed::provider,
+};
 
 on_both_cards!(
     an_empty_slot_gets_a_key_and_the_next_run_does_nothing,
@@ -249,30 +239,6 @@ fn killed_after_generating<C: TestCard>() {
     settled(&machine, &card);
 }
 
-/// A card with this private key as a provider.
-fn provider(id: &str, private_key: &str, serial: &str) -> NewProvider {
-    let mut bytes = [0; 32];
-    base16ct::lower::decode(private_key, &mut bytes).unwrap();
-    let scalar = p256::Scalar::from_repr(bytes.into()).unwrap();
-    let secret = NonZeroScalar::new(scalar).unwrap();
-    let peer = Peer::random().unwrap();
-    let x = (ProjectivePoint::from(peer.point()) * *secret).to_affine().x();
-    let params = Params {
-        peer,
-        public_key: PublicKey::from_secret_scalar(&secret),
-        slot: "9d".parse().unwrap(),
-        serial: Some(serial.parse().unwrap()),
-        guid: None,
-        card_name: "Virtual PCD 00 00".into(),
-        touch_policy: TouchPolicy::Never,
-        pin_policy: Some(PinPolicy::Once),
-        key_source: Some(KeySource::Metadata),
-        attestation: None,
-    };
-    let secret = params.secret(&SharedX::new(&x.into()));
-    NewProvider { id: id.into(), kind: ProviderKind::Piv(Box::new(params)), secret }
-}
-
 /// Two cards of which one opens the profile.
 struct Two {
     machine: Machine,
@@ -289,10 +255,8 @@ impl Two {
             let serial = format!("9021000{reader}");
             Yubikey::with(&machine, reader, &["--serial", &serial, "--slot-key", "9d=generate"])
         });
-        let keys = [0, 1].map(|card| cards[card].private_key("9d"));
-        let providers = [0, 1].map(|card| {
-            provider(&format!("card-{}", card + 1), &keys[card], &format!("9021000{card}"))
-        });
+        let providers =
+            [0, 1].map(|card| provider(&format!("card-{}", card + 1), &cards[card]));
         let (profile, _) = seal("vault", 1, providers.into()).unwrap();
         Store::open(&machine.state).unwrap().save(&profile).unwrap();
         machine.vault(&cards[0], json!({}));

@@ -1,0 +1,202 @@
+//! People are asked where the cards that are there do not open the key, and only there.
+
+use serde_json::json;
+
+use crate::support::{
+    TestCard,
+    agent::Agent,
+    sealed::{PASSPHRASE, Sealed},
+};
+
+/// A code that opens nothing.
+const OTHER_CODE: &str = "AAAAAA-BBBBBB-CCCCCC-DDDDDD-EEEEEE-FFFFFF-GGGGGG";
+
+/// Two of: two cards and a recovery code.
+fn two_of_three(name: &'static str) -> Sealed {
+    let sealed = Sealed::new(name, 2, 2, &["recovery-1"]);
+    sealed.declare(json!({ "cardTimeoutSec": 0 }));
+    sealed
+}
+
+#[test]
+fn which_cards_are_there_decides_whether_somebody_is_asked() {
+    let sealed = two_of_three("ways-decides");
+    let bystander = sealed.bystander();
+    sealed.boot().exits(0);
+    sealed.is_open();
+    assert!(bystander.asked().is_none());
+    drop(bystander);
+    for away in [0, 1] {
+        sealed.cards[away].remove();
+        let presented = sealed.cards[1 - away].presented();
+        let person = sealed.person(&[&sealed.code.to_lowercase()]);
+        let output = sealed.boot().exits(0);
+        assert_eq!(output.result(sealed.name), "verified");
+        sealed.is_open();
+        let question = person.question();
+        assert_eq!(question["Message"], "Key ways-decides, recovery code recovery-1:");
+        // The card comes first, so that nobody is asked for nothing.
+        assert_eq!(sealed.cards[1 - away].presented(), presented + 1);
+        let (card, asked) = (output.stderr.find("open share"), output.stderr.find("asking for"));
+        assert!(card.unwrap() < asked.unwrap(), "{output}");
+        sealed.cards[away].insert();
+    }
+    // No card at all: the code alone is too little, and is asked for all the same, as a card may
+    // come while it is typed.
+    for card in &sealed.cards {
+        card.remove();
+    }
+    let bystander = sealed.bystander();
+    sealed.boot().exits(11);
+    assert!(bystander.asked().is_none());
+}
+
+/// With a threshold of 1 the code is enough.
+#[test]
+fn a_code_alone_opens_and_no_try_of_a_card_is_spent() {
+    let sealed = Sealed::new("ways-code", 1, 2, &["recovery-1"]);
+    sealed.pin(0, "583920");
+    sealed.cards[1].remove();
+    sealed.declare(json!({ "cardTimeoutSec": 0 }));
+    let person = sealed.person(&[OTHER_CODE, "ABC", &sealed.code]);
+    let output = sealed.boot().exits(0);
+    let output = output.says(&[
+        "the card rejected it",
+        "Going on with what else opens the key",
+        "it does not open the key; tries left: 2",
+        "it has 3 characters, and a recovery code has 42; tries left: 1",
+    ]);
+    assert_eq!(output.result(sealed.name), "verified");
+    sealed.is_open();
+    let asked: Vec<_> = (0..3).map(|_| person.question()["Message"].clone()).collect();
+    assert_eq!(
+        asked,
+        [
+            "Key ways-code, recovery code recovery-1:",
+            "Wrong: it does not open the key. Key ways-code, recovery code recovery-1:",
+            "Wrong: it has 3 characters, and a recovery code has 42. Key ways-code, recovery code \
+             recovery-1:",
+        ]
+    );
+    assert_eq!((sealed.cards[0].presented(), sealed.cards[0].tries()), (1, 2));
+}
+
+#[test]
+fn after_three_wrong_answers_it_ends_and_the_next_run_asks_again() {
+    let sealed = Sealed::new("ways-three", 1, 1, &["recovery-1"]);
+    sealed.cards[0].remove();
+    sealed.declare(json!({ "cardTimeoutSec": 0, "softFail": true }));
+    // What a person mistypes is as secret as what is right.
+    sealed.machine.keep_secret("a mistyped code", OTHER_CODE.as_bytes());
+    let person = sealed.person(&[OTHER_CODE, OTHER_CODE, OTHER_CODE, &sealed.code]);
+    let output = sealed.boot();
+    let class = output.json()["keys"][sealed.name]["error"]["class"].clone();
+    assert_eq!(class, "wrong-answer", "{output}");
+    assert_ne!(output.code, Some(0), "softFail forgives no wrong answer: {output}");
+    output.says(&["3 answers did not open it", "No try of a card was spent"]);
+    assert!(sealed.machine.published().is_empty());
+    sealed.machine.apply().exits(0);
+    sealed.is_open();
+    assert_eq!((0..4).map(|_| person.question()).count(), 4);
+    assert_eq!(sealed.cards[0].log(), []);
+}
+
+#[test]
+fn nobody_answers() {
+    let sealed = Sealed::new("ways-nobody", 1, 1, &["recovery-1", "passphrase-1"]);
+    sealed.cards[0].remove();
+    for (answer, soft) in [("", false), ("", true), ("-", false), ("-", true), ("…", true)] {
+        let timeout = if answer == "…" { 1 } else { 60 };
+        let id = "cryptkey:ways-nobody";
+        sealed.declare(
+            json!({ "cardTimeoutSec": 0, "softFail": soft, "askTimeoutSec": timeout }),
+        );
+        let person = match answer {
+            "" => Agent::answer(id, ""),
+            "-" => Agent::decline(id),
+            _ => Agent::ignore(id),
+        };
+        let output = sealed.boot();
+        assert_eq!(output.result(sealed.name), if soft { "skipped" } else { "failed" });
+        let output = output.exits(if soft { 0 } else { 13 });
+        // The passphrase is asked for first. Who is not there for one question is not there for the
+        // next.
+        assert!(person.question()["Message"].contains("passphrase-1"));
+        assert!(!output.stderr.contains("asking for recovery code"), "{output}");
+        assert!(sealed.machine.published().is_empty());
+    }
+}
+
+/// A question that nobody answered comes too late for a card that has come meanwhile.
+#[test]
+fn nobody_is_asked_where_that_is_not_wanted() {
+    // The code is not needed: the cards are waited for.
+    let sealed = Sealed::new("ways-never", 1, 1, &["recovery-1"]);
+    sealed.cards[0].remove();
+    sealed.declare(json!({ "ask": false, "cardTimeoutSec": 0 }));
+    let bystander = sealed.bystander();
+    sealed.boot().exits(11);
+    assert!(bystander.asked().is_none());
+    drop(bystander);
+    // It is needed.
+    let sealed = Sealed::new("ways-never-needed", 2, 1, &["recovery-1"]);
+    sealed.declare(json!({ "ask": false, "cardTimeoutSec": 0 }));
+    let bystander = sealed.bystander();
+    let output = sealed.boot().exits(10);
+    output.says(&[
+        "it takes 2 providers; there are: cards 1, passphrases and recovery codes 1",
+        "Set security.cryptkey.keys.ways-never-needed.ask = true",
+    ]);
+    assert!(bystander.asked().is_none());
+    assert_eq!(sealed.cards[0].log(), []);
+}
+
+#[test]
+fn two_that_are_typed() {
+    let sealed = Sealed::new("ways-typed", 2, 1, &["recovery-1", "passphrase-1"]);
+    sealed.cards[0].remove();
+    sealed.declare(json!({ "cardTimeoutSec": 0 }));
+    let person = sealed.person(&[PASSPHRASE, &sealed.code]);
+    sealed.boot().exits(0);
+    sealed.is_open();
+    let asked = [person.question(), person.question()];
+    assert!(asked[0]["Message"].ends_with("passphrase passphrase-1:"), "{asked:?}");
+    assert!(asked[1]["Message"].ends_with("recovery code recovery-1:"), "{asked:?}");
+}
+
+/// Of two passphrases a person knows one: the other one's three tries are wasted, and it opens.
+#[test]
+fn who_knows_only_the_second_one() {
+    let sealed = Sealed::new("ways-second", 1, 1, &["recovery-1", "passphrase-1"]);
+    sealed.cards[0].remove();
+    sealed.declare(json!({ "cardTimeoutSec": 0 }));
+    let person = sealed.person(&["1", "2", "3", &sealed.code]);
+    sealed.boot().exits(0).says(&["3 answers did not open it"]);
+    sealed.is_open();
+    assert_eq!((0..4).map(|_| person.question()).count(), 4);
+}
+
+/// A card and what somebody knows: both, always.
+#[test]
+fn a_card_and_a_passphrase() {
+    let sealed = Sealed::new("ways-both", 2, 1, &["passphrase-1"]);
+    let person = sealed.person(&["wrong", PASSPHRASE]);
+    sealed.boot().exits(0);
+    sealed.is_open();
+    assert_eq!((0..2).map(|_| person.question()).count(), 2);
+    assert_eq!(sealed.cards[0].presented(), 1);
+    drop(person);
+
+    let bystander = sealed.bystander();
+    sealed.boot().exits(13);
+    bystander.question();
+    drop(bystander);
+
+    // Without the card, nobody is asked for what would not do.
+    sealed.cards[0].remove();
+    sealed.declare(json!({ "cardTimeoutSec": 0 }));
+    let bystander = sealed.bystander();
+    sealed.boot().exits(11);
+    assert!(bystander.asked().is_none());
+    assert!(sealed.machine.published().is_empty());
+}
