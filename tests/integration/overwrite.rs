@@ -255,8 +255,7 @@ impl Two {
             let serial = format!("9021000{reader}");
             Yubikey::with(&machine, reader, &["--serial", &serial, "--slot-key", "9d=generate"])
         });
-        let providers =
-            [0, 1].map(|card| provider(&format!("card-{}", card + 1), &cards[card]));
+        let providers = [0, 1].map(|card| provider(&format!("card-{}", card + 1), &cards[card]));
         let (profile, _) = seal("vault", 1, providers.into()).unwrap();
         Store::open(&machine.state).unwrap().save(&profile).unwrap();
         machine.vault(&cards[0], json!({}));

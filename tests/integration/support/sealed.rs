@@ -140,12 +140,8 @@ fn pin_file(at: usize) -> String {
 
 /// A passphrase, or a recovery code where the id says so. Stretching it costs as little as may be.
 fn typed_provider(id: &str, code: &str) -> NewProvider {
-    let params = Argon2Params {
-        time: 2,
-        memory_kib: 19456,
-        threads: 1,
-        ..Argon2Params::random().unwrap()
-    };
+    let params =
+        Argon2Params { time: 2, memory_kib: 19456, threads: 1, ..Argon2Params::random().unwrap() };
     let (kind, typed) = if id.starts_with("recovery") {
         (ProviderKind::Recovery(params), code)
     } else {

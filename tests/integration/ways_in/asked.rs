@@ -41,8 +41,7 @@ fn which_cards_are_there_decides_whether_somebody_is_asked() {
         assert!(card.unwrap() < asked.unwrap(), "{output}");
         sealed.cards[away].insert();
     }
-    // No card at all: the code alone is too little, and is asked for all the same, as a card may
-    // come while it is typed.
+    // No card at all: nobody is asked for what would be too little.
     for card in &sealed.cards {
         card.remove();
     }
@@ -105,29 +104,42 @@ fn after_three_wrong_answers_it_ends_and_the_next_run_asks_again() {
 fn nobody_answers() {
     let sealed = Sealed::new("ways-nobody", 1, 1, &["recovery-1", "passphrase-1"]);
     sealed.cards[0].remove();
-    for (answer, soft) in [("", false), ("", true), ("-", false), ("-", true), ("…", true)] {
-        let timeout = if answer == "…" { 1 } else { 60 };
-        let id = "cryptkey:ways-nobody";
-        sealed.declare(
-            json!({ "cardTimeoutSec": 0, "softFail": soft, "askTimeoutSec": timeout }),
-        );
-        let person = match answer {
-            "" => Agent::answer(id, ""),
-            "-" => Agent::decline(id),
-            _ => Agent::ignore(id),
-        };
+    let id = "cryptkey:ways-nobody";
+    for (is_declined, soft) in [(true, false), (true, true), (false, true)] {
+        let limit = if is_declined { 60 } else { 1 };
+        sealed.declare(json!({ "cardTimeoutSec": 0, "softFail": soft, "askTimeoutSec": limit }));
+        let person = if is_declined { Agent::decline(id) } else { Agent::ignore(id) };
         let output = sealed.boot();
         assert_eq!(output.result(sealed.name), if soft { "skipped" } else { "failed" });
-        let output = output.exits(if soft { 0 } else { 13 });
-        // The passphrase is asked for first. Who is not there for one question is not there for the
-        // next.
-        assert!(person.question()["Message"].contains("passphrase-1"));
+        // The card is what it came to first.
+        let output = output.exits(if soft { 0 } else { 11 });
+        let output =
+            output.says(&["it was not there", "; and asking", "passphrase-1:”: no answer"]);
+        // Who is not there for one question is not there for the next.
+        assert!(person.question()["Message"].ends_with("passphrase passphrase-1:"));
         assert!(!output.stderr.contains("asking for recovery code"), "{output}");
         assert!(sealed.machine.published().is_empty());
     }
 }
 
-/// A question that nobody answered comes too late for a card that has come meanwhile.
+/// Whoever types nothing is there, and knows it not.
+#[test]
+fn an_empty_answer_leads_to_the_next_question() {
+    let sealed = Sealed::new("ways-empty", 1, 1, &["recovery-1", "passphrase-1"]);
+    sealed.cards[0].remove();
+    sealed.declare(json!({ "cardTimeoutSec": 0 }));
+    let person = sealed.person(&["", &sealed.code]);
+    sealed.boot().exits(0).says(&["passphrase-1: nothing was typed"]);
+    sealed.is_open();
+    assert_eq!((0..2).map(|_| person.question()).count(), 2);
+    drop(person);
+    for soft in [false, true] {
+        sealed.declare(json!({ "cardTimeoutSec": 0, "softFail": soft }));
+        let _person = sealed.person(&["", ""]);
+        sealed.boot().exits(if soft { 0 } else { 11 }).says(&["recovery-1: nothing was typed"]);
+    }
+}
+
 #[test]
 fn nobody_is_asked_where_that_is_not_wanted() {
     // The code is not needed: the cards are waited for.
@@ -187,10 +199,13 @@ fn a_card_and_a_passphrase() {
     assert_eq!(sealed.cards[0].presented(), 1);
     drop(person);
 
-    let bystander = sealed.bystander();
-    sealed.boot().exits(13);
-    bystander.question();
-    drop(bystander);
+    for soft in [false, true] {
+        sealed.declare(json!({ "softFail": soft }));
+        let bystander = sealed.bystander();
+        let output = sealed.boot().exits(if soft { 0 } else { 13 }).says(&["no answer"]);
+        assert_eq!(output.result(sealed.name), if soft { "skipped" } else { "failed" });
+        bystander.question();
+    }
 
     // Without the card, nobody is asked for what would not do.
     sealed.cards[0].remove();

@@ -23,7 +23,8 @@ fn another_threshold() {
     let sealed = Sealed::new("ways-threshold", 2, 2, &[]);
     for threshold in [1, 3] {
         let command = format!("nixos-cryptkey reseal --key ways-threshold --threshold {threshold}");
-        let declares = format!("takes 2 of its providers to open, and the spec declares {threshold}");
+        let declares =
+            format!("takes 2 of its providers to open, and the spec declares {threshold}");
         reported(&sealed, json!({ "threshold": threshold }), &[&declares, &command]);
     }
     // The profile's counts.

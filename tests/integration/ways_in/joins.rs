@@ -78,7 +78,8 @@ fn it_is_enrolled_once_the_secrets_are_published_and_opens_alone_from_then_on() 
     // Its key is being made: nobody waits for that.
     two.is_open();
     two.new.tell("release");
-    let output = two.machine.finish(running).exits(0).says(&["sealed to card 90210002 too, as spare"]);
+    let output =
+        two.machine.finish(running).exits(0).says(&["sealed to card 90210002 too, as spare"]);
     assert_eq!(output.result("vault"), "verified");
     two.is_open();
     assert_eq!(two.providers(), [("card-1".into(), "1".into()), ("spare".into(), "2".into())]);
@@ -179,8 +180,8 @@ fn what_fails_at_it_is_a_warning() {
         two.is_open();
         assert!(two.new.tries() >= 2, "{fault}");
         two.new.insert();
-        two.boot().exits(0);
-        assert_eq!(two.providers().len(), 2, "{fault}");
+        let output = two.boot().exits(0);
+        assert_eq!(two.providers().len(), 2, "{fault}: {output}");
         two.is_open();
     }
 }
@@ -192,7 +193,8 @@ fn a_state_directory_that_takes_no_profile_is_a_warning() {
     two.new.insert();
     read_only(&ram, &two.machine.state);
     let output = two.boot().exits(0);
-    let output = output.says(&["warning: ", "Read-only file system", "not sealed to that card yet"]);
+    let output =
+        output.says(&["warning: ", "Read-only file system", "not sealed to that card yet"]);
     assert_eq!(output.result("vault"), "verified");
     two.is_open();
     assert_eq!((two.new.presented(), two.new.generated()), (0, 0));
