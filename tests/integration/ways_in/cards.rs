@@ -85,6 +85,7 @@ const EMPTIED: Wrong = Wrong {
 const VANISHED: Wrong = Wrong {
     name: "ways-vanished",
     make: |sealed| {
+        sealed.cards[0].remove();
         sealed.cards[0].insert();
         sealed.cards[0].tell("fault ins 87 remove");
     },
@@ -104,8 +105,12 @@ const MUTE: Wrong = Wrong {
 const UNTOUCHED: Wrong = Wrong {
     name: "ways-untouched",
     make: |sealed| {
-        // It may still wait for the one of the run before.
+        // It may still wait for the one of the run before, which holds it.
         sealed.cards[0].tell("touch give");
+        let mut other = Client::connected(&sealed.machine, &sealed.cards[0].reader(), "shared");
+        other.ask("begin");
+        other.ask("end leave");
+        other.ask("disconnect leave");
         sealed.cards[0].tell("touch wait");
         sealed.cards[1].tell("touch give");
     },
