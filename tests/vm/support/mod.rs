@@ -6,6 +6,8 @@
 #[path = "../../support/agent.rs"]
 pub mod agent;
 pub mod card;
+#[path = "../../support/code.rs"]
+pub mod code;
 mod commands;
 pub mod consumer;
 pub mod container;
