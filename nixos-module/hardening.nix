@@ -21,6 +21,8 @@
   RestrictSUIDSGID = true;
 
   ProtectSystem = "strict";
+  # With ProtectProc=, ProtectKernelTunables= or ProtectControlGroups=, systemd (257) leaves it out.
+  ReadOnlyPaths = [ "/run" ];
   ProtectHome = "tmpfs";
   PrivateTmp = true;
   PrivateMounts = true;

@@ -1,105 +1,35 @@
-//! The state directory: what is refused, what is "no profile", and that nothing is ever replaced.
+//! The state directory: what is refused, what is "no profile", and that a new profile replaces nothing.
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/cards.rs"]
 #[allow(dead_code)]
 mod cards;
-#[path = "support/killed.rs"]
-mod killed;
+#[path = "support/state.rs"]
+#[allow(dead_code)]
+mod state;
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
-    path::{Path, PathBuf},
+    os::unix::fs::{MetadataExt as _, chown, symlink},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use cards::Card;
 use cryptkey::{
-    card::{CardName, Fingerprint, Guid, Serial},
-    error::{Class, Error},
+    error::Class,
     profile::{
-        Profile,
-        generating::Generating,
-        seal,
-        store::{Store, load_shipped},
+        Profile, seal,
+        store::{Store, load_file, load_shipped},
     },
 };
 use expect_test::expect;
-use tempfile::TempDir;
+use state::{State, mode, set_mode};
 
 const V1: &str = include_str!("vectors/profiles/piv-piv-recovery.toml");
 const V2: &str = include_str!("vectors/profiles/piv-only.toml");
 
 fn profile(name: &str) -> Profile {
     seal::seal(name, 1, vec![Card::new().enroll("card-1")]).unwrap().0
-}
-
-/// No test by itself: the run that [`killed::kill_at`] kills.
-#[test]
-fn the_run_to_be_killed() {
-    killed::act_if_asked(|_, path| {
-        let mut store = Store::open(path).unwrap();
-        let text = fs::read_to_string(path.join("vault.after")).unwrap();
-        drop(store.replace(&Profile::parse(&text).unwrap()).unwrap());
-    });
-}
-
-/// A state directory in a directory of its own.
-struct State {
-    _parent: TempDir,
-    path: PathBuf,
-}
-
-impl State {
-    fn absent() -> Self {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("state");
-        Self { _parent: parent, path }
-    }
-
-    fn new() -> Self {
-        let state = Self::absent();
-        fs::create_dir(&state.path).unwrap();
-        set_mode(&state.path, 0o700);
-        state
-    }
-
-    fn put(&self, name: &str, text: &str, mode: u32) -> PathBuf {
-        let path = self.path.join(name);
-        fs::write(&path, text).unwrap();
-        set_mode(&path, mode);
-        path
-    }
-
-    fn open(&self) -> Store {
-        Store::open(&self.path).unwrap()
-    }
-
-    fn load_error(&self, name: &str) -> Error {
-        self.open().load(name).unwrap_err()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.path).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    /// The error's text with the directory's random name taken out.
-    fn told(&self, error: &Error) -> String {
-        error.to_string().replace(self.path.to_str().unwrap(), "STATE")
-    }
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().mode() & 0o7777
 }
 
 #[test]
@@ -142,101 +72,6 @@ fn a_profile_is_never_replaced() {
         assert_eq!(state.load_error(name).class, Class::Profile);
     }
     assert_eq!(state.names(), ["directory.toml", "empty.toml", "link.toml", "vault.toml"]);
-}
-
-#[test]
-fn a_profile_that_is_replaced_is_kept_under_a_dated_name() {
-    let state = State::new();
-    let profiles: Vec<_> = (0..3).map(|_| profile("vault")).collect();
-    // There has to be one.
-    let error = state.open().replace(&profiles[0]).unwrap_err();
-    assert_eq!((error.class, state.names()), (Class::Profile, Vec::new()));
-
-    state.open().save(&profiles[0]).unwrap();
-    let mut kept = Vec::new();
-    for (old, new) in [(0, 1), (1, 2), (2, 0)] {
-        let path = state.open().replace(&profiles[new]).unwrap();
-        assert_eq!(state.open().load("vault").unwrap().unwrap().profile, profiles[new]);
-        assert_eq!(fs::read_to_string(&path).unwrap(), profiles[old].to_toml());
-        assert_eq!(mode(&state.path.join("vault.toml")), 0o600);
-        kept.push(path.file_name().unwrap().to_str().unwrap().to_owned());
-    }
-    // Three names, also within one second; none of them is a profile's.
-    let dated = |name: &String| {
-        let date = name.strip_prefix("vault.toml.").unwrap();
-        date.len() >= 20 && date.as_bytes()[10] == b'T' && !date.contains("toml")
-    };
-    assert!(kept.iter().all(dated), "{kept:?}");
-    kept.push("vault.toml".into());
-    kept.sort();
-    kept.dedup();
-    assert_eq!((state.names(), kept.len()), (kept, 4));
-    assert_eq!(state.open().profiles().unwrap().len(), 1);
-}
-
-/// Killed before or after any system call of it: one whole profile or the other is at its name, and the
-/// old one is kept once, also when the next run has done it all over.
-#[test]
-fn killed_while_it_replaces_a_profile_it_loses_neither() {
-    let (old, new) = (profile("vault"), profile("vault"));
-    let mut replaced = 0;
-    for stop in 1.. {
-        let state = State::new();
-        state.open().save(&old).unwrap();
-        state.put("vault.after", &new.to_toml(), 0o600);
-        let killed = killed::kill_at("replace", &state.path, stop);
-        let found = state.open().load("vault").unwrap().unwrap().profile;
-        let is_dated = |name: &&String| name.starts_with("vault.toml.");
-        if found == new {
-            replaced += 1;
-            assert_eq!(state.names().iter().filter(is_dated).count(), 1, "after stop {stop}");
-        } else {
-            assert_eq!(found, old, "after stop {stop}");
-            state.open().replace(&new).unwrap();
-        }
-        let names = state.names();
-        let kept: Vec<_> = names.iter().filter(is_dated).collect();
-        assert_eq!(kept.len(), 1, "after stop {stop}: {names:?}");
-        assert_eq!(fs::read_to_string(state.path.join(kept[0])).unwrap(), old.to_toml());
-        assert_eq!(names.len(), 3, "after stop {stop}: {names:?}");
-        assert_eq!(state.open().load("vault").unwrap().unwrap().profile, new);
-        if !killed {
-            assert!(stop > 60 && replaced > 5, "{stop} stops, {replaced} after the rename");
-            return;
-        }
-    }
-}
-
-/// The record of a generation, whole or not there at all.
-#[test]
-fn a_record_of_a_generation_is_read_back_and_removed() {
-    let state = State::absent();
-    let mut store = state.open();
-    assert_eq!(store.generating("vault").unwrap(), None);
-    let card = CardName { serial: Serial::new(7), guid: Guid::new([3; 16]) };
-    let slot = "82".parse().unwrap();
-    let one = Generating { card, slot, destroys: Some(Fingerprint([1; 32])) };
-    let two = Generating { card: CardName { serial: None, ..card }, slot, destroys: None };
-    for record in [one, two] {
-        store.begin_generating("vault", &record).unwrap();
-        assert_eq!(state.open().generating("vault").unwrap(), Some(record));
-        assert_eq!(state.names(), ["vault.generating"]);
-        assert!(state.open().profiles().unwrap().is_empty());
-    }
-    assert_eq!(store.generating("other").unwrap(), None);
-    for _ in 0..2 {
-        store.end_generating("vault").unwrap();
-        assert_eq!(state.names(), [""; 0]);
-    }
-    for damaged in [
-        "version = 1\nslot = \"82\"",
-        "version = 2\nserial = \"7\"\nslot = \"82\"",
-        "\u{1}",
-        "version = 1\nserial = \"7\"\nslot = \"82\"\nmore = 1",
-    ] {
-        state.put("vault.generating", damaged, 0o600);
-        assert_eq!(state.open().generating("vault").unwrap_err().class, Class::Profile);
-    }
 }
 
 #[test]
@@ -441,4 +276,32 @@ fn a_shipped_profile_is_version_2() {
     let error = load_shipped(&state.path.join("absent.toml")).unwrap_err();
     expect!["reading shipped profile STATE/absent.toml: No such file or directory (os error 2). Put the sealed profile there, or correct `profile` in the configuration."].assert_eq(&state.told(&error));
     assert_eq!(load_shipped(&state.path).unwrap_err().class, Class::Profile);
+}
+
+#[test]
+fn a_profile_is_read_from_a_file_of_any_name() {
+    let state = State::new();
+    let path = state.put("some file", V2, 0o644);
+    let loaded = load_file(&path).unwrap();
+    assert_eq!((loaded.profile.name(), loaded.warning), ("piv-only", None));
+    let old = state.put("old", V1, 0o600);
+    assert_eq!(load_file(&old).unwrap().warning, None);
+    set_mode(&old, 0o640);
+    let warning = load_file(&old).unwrap().warning.unwrap();
+    expect!["Profile STATE/old is of version 1, and others may read it: whoever did can compute its PIV shares without a card. Rotate the key once it is imported."].assert_eq(&warning.replace(state.path.to_str().unwrap(), "STATE"));
+    // Whoever owns it.
+    if nix::unistd::geteuid().is_root() {
+        chown(&path, Some(1234), None).unwrap();
+        assert!(load_file(&path).is_ok());
+    }
+
+    let told = |name: &str| state.told(&load_file(&state.path.join(name)).unwrap_err());
+    symlink("some file", state.path.join("link")).unwrap();
+    expect!["reading profile STATE/link: the file is damaged: it is a symbolic link. Give the name of a profile's file."].assert_eq(&told("link"));
+    let pipe = state.path.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    expect!["reading profile STATE/pipe: the file is damaged: it is not a regular file. Give the name of a profile's file."].assert_eq(&told("pipe"));
+    expect!["reading profile STATE/absent: No such file or directory (os error 2). Give the name of a profile's file."].assert_eq(&told("absent"));
+    state.put("long", &"\n".repeat(2 << 20), 0o600);
+    expect!["reading profile STATE/long: the file is damaged: it is longer than 262144 bytes. Give the name of a profile's file."].assert_eq(&told("long"));
 }

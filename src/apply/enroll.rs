@@ -248,8 +248,10 @@ impl Work<'_> {
             Sealing::Added if self.known.goal == Goal::Join => {}
             Sealing::Added | Sealing::Same => drop(self.store.replace(&profile)?),
             Sealing::Renewed => {
-                let kept = self.store.replace(&profile)?;
-                tracing::info!("key {}: the old profile is kept as {}", self.name, kept.display());
+                if let Some(kept) = self.store.replace(&profile)? {
+                    let kept = kept.display();
+                    tracing::info!("key {}: the old profile is kept as {kept}", self.name);
+                }
             }
         }
         if sealing == Sealing::Added {

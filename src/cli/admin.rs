@@ -83,7 +83,7 @@ impl ChangeArgs {
     /// Writes the changed profile, and says where the one before is kept, if it is.
     pub fn write(&self, unsealed: &mut Unsealed, changed: &Profile) -> Result<Option<PathBuf>> {
         let Some(output) = &self.output else {
-            return unsealed.store().replace(changed).map(Some);
+            return unsealed.store().replace(changed);
         };
         write_new(output, changed)?;
         Ok(None)

@@ -52,7 +52,8 @@ impl Known {
                     record.destroys.is_some_and(|d| is_named_by(&provider.public_key, d));
                 record.is_about(&provider.card(), provider.slot) && !destroyed
             };
-            self.enrolled || providers.into_iter().any(made)
+            // One that is begun later is about a card that the key is still to be sealed to.
+            self.enrolled && !self.published || providers.into_iter().any(made)
         })
     }
 

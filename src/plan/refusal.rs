@@ -1,10 +1,9 @@
 //! Why the planner goes no further, each with what to do next.
 
-use std::fmt::Write as _;
-
 use super::{
     Hazard, Mistrust,
     remembered::{other_card_parts, policies_parts},
+    ways::out_of_reach_parts,
 };
 use crate::{
     card::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
@@ -215,7 +214,7 @@ impl Refusal {
                 ),
             ),
             Self::OutOfReach { threshold, cards, typed, others, asks } => {
-                out_of_reach(*threshold, *cards, (*typed, *asks), others, option)
+                out_of_reach_parts(*threshold, *cards, (*typed, *asks), others, option)
             }
             Self::TooFewCards { threshold, listed } => (
                 Class::Spec,
@@ -400,29 +399,4 @@ impl Refusal {
             ),
         }
     }
-}
-
-/// The text of [`Refusal::OutOfReach`]. `typed` is how many there are, and whether they are asked for.
-fn out_of_reach(
-    threshold: usize,
-    cards: usize,
-    (typed, asks): (usize, bool),
-    others: &[String],
-    option: impl Fn(&str) -> String,
-) -> (Class, &'static str, String, String) {
-    let others = others.join(", ");
-    let mut found = format!(
-        "it takes {threshold} providers; there are: cards {cards}, passphrases and recovery codes {typed}"
-    );
-    if typed > 0 && !asks {
-        let advice = format!("Set {} = true, so that somebody is asked for them.", option("ask"));
-        return (Class::Spec, "opening its profile", found, advice);
-    }
-    if !others.is_empty() {
-        // Writing to a string never fails.
-        let _ = write!(found, ", of other types: {others}");
-    }
-    let advice = "It can't be opened here. Restore a profile that has more providers from a backup, or \
-                  open it with a program that knows the other ones.";
-    (Class::Profile, "opening its profile", found, advice.into())
 }

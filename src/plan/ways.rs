@@ -3,10 +3,11 @@
 //! Cards come first. People are asked only where the cards that are there are not enough. A provider
 //! that fails is not tried again in the run, and the others go on, as long as they are enough.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{Goal, Known, Refusal, Step};
 use crate::{
+    error::Class,
     profile::piv,
     spec::{Card, Key},
 };
@@ -73,11 +74,10 @@ impl Known {
         is_wanted && !self.opened.contains(&place) && !self.failed.contains(&place)
     }
 
-    /// The provider that a person is asked for next.
-    fn to_ask(&self, key: &Key) -> Option<usize> {
-        let typed = self.profile.iter().flat_map(|sealed| &sealed.typed).copied();
-        let may_ask = key.ask && !self.unanswered;
-        typed.filter(|_| may_ask).find(|&place| self.is_to_be_opened(place))
+    /// The provider that a person is asked for next. That anybody may be asked is in [`Self::reach`].
+    fn to_ask(&self) -> Option<usize> {
+        let mut typed = self.profile.iter().flat_map(|sealed| &sealed.typed).copied();
+        typed.find(|&place| self.is_to_be_opened(place))
     }
 
     /// Whether all is open that the run wants to be open, and no key is to be destroyed any more.
@@ -115,7 +115,7 @@ impl Known {
     pub(super) fn next_way(&self, key: &Key) -> Result<Step, Refusal> {
         match self.wanted(key) {
             Wanted::Providers(providers) if providers.is_empty() => {
-                self.to_ask(key).map(Step::AskShare).ok_or_else(|| self.out_of_reach(key))
+                self.to_ask().map(Step::AskShare).ok_or_else(|| self.out_of_reach(key))
             }
             _ => Ok(Step::FindCard),
         }
@@ -179,11 +179,39 @@ impl Known {
         self.session = None;
         match way {
             Way::Run => return false,
-            Way::Listed(places) => self.settled.extend(places),
+            Way::Listed(places) => {
+                self.settled.extend(places);
+                return true;
+            }
             Way::Providers(places) => self.failed.extend(places),
         }
         let is_lost = |wanted: &BTreeSet<usize>| !wanted.is_disjoint(&self.failed);
         let threshold = self.profile.as_ref().map_or(0, |sealed| sealed.threshold);
         !matches!(&self.goal, Goal::Open(wanted) if is_lost(wanted)) && self.reach(key) >= threshold
     }
+}
+
+/// The text of [`Refusal::OutOfReach`]. `typed` is how many there are, and whether they are asked for.
+pub(super) fn out_of_reach_parts(
+    threshold: usize,
+    cards: usize,
+    (typed, asks): (usize, bool),
+    others: &[String],
+    option: impl Fn(&str) -> String,
+) -> (Class, &'static str, String, String) {
+    let others = others.join(", ");
+    let mut found = format!(
+        "it takes {threshold} providers; there are: cards {cards}, passphrases and recovery codes {typed}"
+    );
+    if typed > 0 && !asks {
+        let advice = format!("Set {} = true, so that somebody is asked for them.", option("ask"));
+        return (Class::Spec, "opening its profile", found, advice);
+    }
+    if !others.is_empty() {
+        // Writing to a string never fails.
+        let _ = write!(found, ", of other types: {others}");
+    }
+    let advice = "It can't be opened here. Restore a profile that has more providers from a backup, or \
+                  open it with a program that knows the other ones.";
+    (Class::Profile, "opening its profile", found, advice.into())
 }

@@ -9,14 +9,17 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, File, Metadata},
     io::{self, Read as _},
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::{
+        fd::AsFd,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use nix::{
     dir::Dir,
     errno::Errno,
-    fcntl::{OFlag, open, openat},
+    fcntl::{AT_FDCWD, OFlag, open, openat},
     sys::stat::Mode,
     unistd::geteuid,
 };
@@ -175,13 +178,26 @@ impl Store {
 
 /// Opens a file in the state directory; none where it is not there.
 fn open_ours(dir: &File, name: &OsStr, tried: &str) -> Result<Option<(File, Metadata)>> {
+    let opened = open_itself(dir, name, tried)?;
+    if let Some((_, metadata)) = &opened {
+        check_owner(metadata, tried, 0o600)?;
+    }
+    Ok(opened)
+}
+
+/// Opens a regular file that is no link; none where it is not there.
+fn open_itself(
+    dir: impl AsFd,
+    name: impl AsRef<OsStr>,
+    tried: &str,
+) -> Result<Option<(File, Metadata)>> {
     // Neither a link nor a pipe may stand in for the file, or stop the boot.
     let flags = OFlag::O_RDONLY
         | OFlag::O_NOFOLLOW
         | OFlag::O_NONBLOCK
         | OFlag::O_NOCTTY
         | OFlag::O_CLOEXEC;
-    let file = match openat(dir, name, flags, Mode::empty()) {
+    let file = match openat(dir, name.as_ref(), flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
         Err(Errno::ENOENT) => return Ok(None),
         Err(Errno::ELOOP) => return Err(damaged(tried.into(), "it is a symbolic link")),
@@ -191,8 +207,28 @@ fn open_ours(dir: &File, name: &OsStr, tried: &str) -> Result<Option<(File, Meta
     if !metadata.is_file() {
         return Err(damaged(tried.into(), "it is not a regular file"));
     }
-    check_owner(&metadata, tried, 0o600)?;
     Ok(Some((file, metadata)))
+}
+
+/// Reads a profile of either version from a file that an operator names. Its owner may be anybody; it
+/// is no link, which somebody else could have put there.
+pub fn load_file(path: &Path) -> Result<Loaded> {
+    let tried = format!("reading profile {}", path.display());
+    let named = |error| Error { advice: "Give the name of a profile's file.".into(), ..error };
+    let opened = open_itself(AT_FDCWD, path, &tried).map_err(named)?;
+    let Some((file, metadata)) = opened else {
+        return Err(named(failed(tried, Errno::ENOENT, "")));
+    };
+    let profile = read(&file, &tried).map_err(named)?;
+    let is_secret = profile.version() == Version::V1;
+    let warning = (is_secret && metadata.mode() & 0o077 != 0).then(|| {
+        format!(
+            "Profile {} is of version 1, and others may read it: whoever did can compute its PIV \
+             shares without a card. Rotate the key once it is imported.",
+            path.display()
+        )
+    });
+    Ok(Loaded { profile, warning })
 }
 
 /// Reads a profile that the configuration ships. It may be world-readable, so it is version 2.

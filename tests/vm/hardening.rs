@@ -1,14 +1,18 @@
 //! What the units may do is little, and enough for all that they have to do.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     Card, Consumer, Container,
     agent::Agent,
-    cryptkey::{self, PIN, RELOAD, SECRET, UNIT},
+    cryptkey::{self, PIN, PROFILE, RELOAD, SECRET, UNIT},
 };
+
+/// A profile that a card or a recovery code opens, and what the code and the outputs are.
+const SEALED: &str = include_str!("../vectors/profiles/piv-piv-recovery-any.toml");
+const OPENED: &str = include_str!("../vectors/profiles/piv-piv-recovery-any.json");
 
 /// The management key of a new card, as its owner would keep it.
 const MANAGEMENT_KEY: &str = "010203040506070801020304050607080102030405060708\n";
@@ -86,9 +90,35 @@ fn a_touch_is_waited_for_while_shut_in() {
         let of = |pid: &str| machine.run(&["readlink", &format!("/proc/{pid}/ns/{namespace}")]);
         assert_ne!(of(&pid).exits(0).stdout, of("1").exits(0).stdout, "{namespace}");
     }
+    let mounts = machine.run(&["cat", &format!("/proc/{pid}/mountinfo")]).stdout;
+    assert_eq!(writable(&mounts), WRITABLE);
     card.tell("touch give");
     machine.booted();
     machine.expect(UNIT, "active");
+}
+
+/// What a unit may write to: its own temporary files, and what its work is.
+const WRITABLE: [&str; 5] =
+    ["/run/cryptkey", "/run/systemd/ask-password", "/tmp", "/var/lib/cryptkey", "/var/tmp"];
+
+/// The mount points that can be written to, in a `mountinfo` (proc(5)), but for those of the kernel and
+/// of the container's manager.
+fn writable(mounts: &str) -> Vec<&str> {
+    let mut writable = BTreeSet::new();
+    for mount in mounts.lines() {
+        let fields: Vec<_> = mount.split(' ').collect();
+        let (at, options) = (fields[4], fields[5]);
+        if ["/dev", "/proc", "/sys", "/run/host"].iter().any(|other| at.starts_with(other)) {
+            continue;
+        }
+        // A later one hides the one before.
+        if options.split(',').any(|option| option == "rw") {
+            writable.insert(at);
+        } else {
+            writable.remove(at);
+        }
+    }
+    writable.into_iter().collect()
 }
 
 #[test]
@@ -110,6 +140,52 @@ fn a_person_is_asked_and_answers() {
     // In a reload as well.
     let _again = Agent::answer_at(&root, id, Card::PIN);
     machine.systemctl(&["reload", UNIT]).exits(0);
+}
+
+/// No PIN is asked for, and the card is away: the recovery code opens the key.
+#[test]
+fn a_person_is_asked_for_the_recovery_code() {
+    let opened: Value = serde_json::from_str(OPENED).unwrap();
+    let code = opened["recovery"].as_str().unwrap();
+    let mut machine = Container::new();
+    machine.user("restic", 2001);
+    let key = json!({ "cardTimeoutSec": 1, "askTimeoutSec": 60, "softFail": true });
+    cryptkey::install(&machine, key);
+    machine.write(PROFILE, 0o600, SEALED);
+    machine.turn_on();
+    let root = machine.path("/");
+    let id = "cryptkey:vault";
+    let agent = Agent::answer_at(&root, id, code);
+    let message = &agent.question()["Message"];
+    assert!(message.starts_with("Key vault, recovery code"), "{message}");
+    machine.booted();
+    let secret = machine.read(SECRET);
+    assert_eq!(String::from_utf8(secret).unwrap(), opened["outputs"]["backups"].as_str().unwrap());
+
+    let _again = Agent::answer_at(&root, id, code);
+    machine.systemctl(&["reload", UNIT]).exits(0);
+    machine.says(RELOAD, &["vault: verified, unchanged"]);
+}
+
+/// Nobody answers: one question, and the boot goes on.
+#[test]
+fn nobody_is_asked_twice() {
+    let mut machine = Container::new();
+    machine.user("restic", 2001);
+    cryptkey::install(
+        &machine,
+        json!({ "cardTimeoutSec": 0, "askTimeoutSec": 1, "softFail": true }),
+    );
+    machine.write(PROFILE, 0o600, SEALED);
+    machine.boot();
+    machine.expect(UNIT, "active");
+    let journal = machine.journal(UNIT);
+    assert_eq!(
+        journal.matches("asking for recovery code recovery-1, for 1 s").count(),
+        1,
+        "{journal}"
+    );
+    assert!(journal.contains("vault: skipped") && !machine.exists(SECRET), "{journal}");
 }
 
 #[test]

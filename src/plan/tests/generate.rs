@@ -4,8 +4,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::run::rejected;
 use super::world::{
-    Attests, Card, Content, DECLARED, Job, KEYS, Policies, Profile, SEALED_SLOT, Tells, World,
-    either_sign,
+    Answer, Attests, Card, Content, DECLARED, Job, KEYS, Policies, Profile, SEALED_SLOT, Tells,
+    World, either_sign,
 };
 use crate::{
     card::{
@@ -125,17 +125,20 @@ pub fn key() -> impl Strategy<Value = Key> {
         1 => Just(AttestationPolicy::IfAvailable),
         1 => Just(AttestationPolicy::Required),
     ];
-    let seldom = (rare(), rare(), rare());
+    let threshold = option::weighted(0.2, 1_u8..3);
+    let seldom = (rare(), rare(), rare(), rare(), threshold);
     (policies(), pin, management_key(), attestation, seldom, mode).prop_map(
         |(
             (pin_policy, touch_policy),
             pin,
             management_key,
             policy,
-            (declared, never, other_slot),
+            (declared, never, other_slot, asks_nobody, threshold),
             (overwrites, overwrite),
         )| Key {
             slot: if other_slot { "82".parse().expect("a slot") } else { SEALED_SLOT },
+            threshold,
+            ask: !asks_nobody,
             pin_policy,
             touch_policy,
             pin,
@@ -167,11 +170,12 @@ fn id(text: &str) -> spec::ProfileId {
 fn job(cards: usize) -> impl Strategy<Value = Job> {
     let providers = vec((0..cards, 0_usize..2), 1..=cards.max(2));
     let policies = option::of(policies());
-    let profile = (any::<bool>(), 1_usize..=2, providers, any::<bool>(), policies).prop_map(
-        |(id_is_declared, threshold, mut enrolled, knows_source, policies)| {
+    let typed = prop_oneof![3 => Just(0), 1 => 1_usize..=2];
+    let profile = (any::<bool>(), 1_usize..=3, providers, any::<bool>(), policies, typed).prop_map(
+        |(id_is_declared, threshold, mut enrolled, knows_source, policies, typed)| {
             enrolled.sort_unstable();
             enrolled.dedup_by_key(|(card, _)| *card);
-            Profile { id_is_declared, threshold, enrolled, knows_source, policies }
+            Profile { id_is_declared, threshold, enrolled, knows_source, policies, typed }
         },
     );
     let dependent = option::weighted(0.1, 0_usize..2);
@@ -180,18 +184,30 @@ fn job(cards: usize) -> impl Strategy<Value = Job> {
     )
 }
 
+/// Has the spec list cards, each once, where they have a name.
+fn list(key: &mut Key, listed: Vec<usize>, cards: &[Card]) {
+    for card in listed.into_iter().map(|card| cards[card].name) {
+        let is_twin = key.cards.iter().any(|other| other.name().may_be(&card));
+        if card != CardName::default() && !is_twin {
+            let CardName { serial, guid } = card;
+            key.cards.push(spec::Card { serial, guid, ..spec::Card::default() });
+        }
+    }
+}
+
 /// Any world.
 pub fn world() -> impl Strategy<Value = World> {
     vec(card(), 1..=3).prop_flat_map(|cards| {
         let jobs = vec(job(cards.len()), 1..=3);
         let vanishes = vec(0_usize..12, 0..=3);
-        (Just(cards), jobs, vanishes, prop::bool::weighted(0.8)).prop_map(
-            |(cards, jobs, vanishes, comes_back)| World {
-                cards,
-                jobs,
-                vanishes,
-                comes_back,
-                killed: None,
+        let answers = vec(select(vec![Answer::Right, Answer::Wrong, Answer::None]), 0..=2);
+        let listed = vec(vec(0..cards.len(), 0..=3), 3);
+        (Just(cards), jobs, vanishes, prop::bool::weighted(0.8), answers, listed).prop_map(
+            |(cards, mut jobs, vanishes, comes_back, answers, listed)| {
+                for (job, listed) in jobs.iter_mut().zip(listed) {
+                    list(&mut job.key, listed, &cards);
+                }
+                World { cards, jobs, vanishes, comes_back, answers, killed: None }
             },
         )
     })
@@ -210,11 +226,15 @@ pub fn good_world() -> impl Strategy<Value = World> {
         job.key.slot = SEALED_SLOT;
         job.key.enroll = Enroll::Auto;
         job.key.mode = Mode::UseExisting;
+        // Those are of `ways`.
+        job.key.cards.clear();
+        job.key.threshold = None;
         let needs_management_key = [ManagementKeySource::FactoryDefault];
         job.key.management_key.get_or_insert(needs_management_key[0].clone());
         job.key.pin.get_or_insert(PinSource::File("/run/pin".into()));
         if let Some(profile) = &mut job.profile {
             profile.id_is_declared = true;
+            profile.typed = 0;
             profile.threshold = profile.threshold.min(profile.enrolled.len());
             profile.policies = Some((job.key.pin_policy, job.key.touch_policy));
         } else {
@@ -274,4 +294,53 @@ pub fn good_overwriting() -> impl Strategy<Value = World> {
         world.cards[card].content = Content::Key(key);
         world
     })
+}
+
+/// A world with one key whose profile has several cards and typed providers; of each any part is wrong
+/// with a card, of those that a run meets: away, another key, a wrong PIN, too few tries.
+pub fn open_to_many() -> impl Strategy<Value = World> {
+    let wrong = vec(0_usize..12, 3);
+    let answers = vec(select(vec![Answer::Right, Answer::Wrong, Answer::None]), 2);
+    let profile = (1_usize..=3, 1_usize..=3, 0_usize..=2, any::<bool>());
+    (good_world(), vec(card(), 3), wrong, answers, profile).prop_map(
+        |(mut world, more, wrong, answers, (cards, threshold, typed, ask))| {
+            let (template, job) = (world.cards[0].clone(), &mut world.jobs[0]);
+            world.vanishes.clear();
+            world.answers = answers;
+            job.key.ask = ask;
+            world.cards = more.into_iter().take(cards).collect();
+            for (index, card) in world.cards.iter_mut().enumerate() {
+                let serial = Serial::new(u32::try_from(index).expect("few") + 1);
+                *card = Card {
+                    name: CardName { serial, guid: None },
+                    content: Content::Key(index),
+                    ..template.clone()
+                };
+                match wrong[index] {
+                    0 => card.inserted = false,
+                    1 => card.content = Content::Empty,
+                    2 => card.content = Content::Key(3),
+                    3 => (card.pin_is_right, card.memory) = (false, History::Unproven),
+                    4 => card.tries = 1,
+                    5 => card.memory = rejected(),
+                    _ => {}
+                }
+            }
+            // What such a card is asked has to tell what is wrong with it.
+            job.key.pin_policy = PinPolicy::Once;
+            for card in &mut world.cards {
+                card.tells = Tells::Truth { policies: true };
+                card.policies = (job.key.pin_policy, job.key.touch_policy);
+            }
+            job.profile = Some(Profile {
+                id_is_declared: true,
+                threshold,
+                enrolled: (0..cards).map(|card| (card, card)).collect(),
+                knows_source: true,
+                policies: None,
+                typed,
+            });
+            world
+        },
+    )
 }

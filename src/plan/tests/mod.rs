@@ -6,5 +6,7 @@ mod properties;
 mod refusals;
 mod run;
 mod states;
+mod tells;
 mod trust;
+mod ways;
 mod world;

@@ -2,13 +2,13 @@
 //! may vanish in the middle of it.
 
 use super::{
-    super::{Known, Next, Sealing, Session, Step, next},
-    world::{Attests, Card, Content, EVEN, End, Job, KEYS, Moment, Profile, TRUST, Tells, World},
+    super::{Known, Next, Sealing, Session, Step, Wanted, next},
+    world::{Answer, Card, Content, EVEN, End, Job, KEYS, Moment, Profile, Tells, World},
 };
 use crate::{
-    card::{Attestation, CardName, KeySource, Serial, SlotKey, SlotState, Statement},
+    card::{CardName, KeySource, SlotKey, SlotState},
     guard::{History, Rejection},
-    profile::piv::{Params, same_key},
+    profile::piv::same_key,
     spec::PinSource,
 };
 
@@ -21,6 +21,8 @@ pub struct Run<'a> {
     pub jobs: Vec<Job>,
     pub accepted: Vec<bool>,
     pub moments: Vec<Moment>,
+    /// The cards that a new key is to be sealed to, with their keys.
+    pub prepared: Vec<(usize, usize)>,
 }
 
 /// A PIN that was rejected.
@@ -39,6 +41,8 @@ enum Outcome {
     Ok,
     Vanished,
     Failed(&'static str),
+    /// A step that `apply` could not carry out.
+    Fault(&'static str),
 }
 
 impl Run<'_> {
@@ -46,6 +50,7 @@ impl Run<'_> {
         let key = &self.world.jobs[index].key;
         let (mut in_hand, mut answered_for) = (None, Vec::new());
         let mut foretold: Option<Next> = None;
+        self.prepared.clear();
         for _ in 0..MOST_STEPS {
             let what = next(key, known);
             if let Some(foretold) = foretold.take()
@@ -53,9 +58,12 @@ impl Run<'_> {
             {
                 last.foretold = Some((foretold, what.clone()));
             }
+            let way =
+                known.at_stake(key, if let Next::Step(step) = what { Some(step) } else { None });
             let step = match what {
                 Next::Step(step) => step,
                 Next::Done => return End::Done,
+                Next::Refuse(_) if known.give_up(key, way) => continue,
                 Next::Refuse(refusal) => return End::Refused(refusal),
             };
             let on_card = !matches!(
@@ -66,6 +74,7 @@ impl Run<'_> {
                     | Step::RecordPin
                     | Step::BeginRecord(_)
                     | Step::EndRecord
+                    | Step::AskShare(_)
                     | Step::Publish
             );
             let vanished = on_card && self.world.vanishes.contains(&self.moments.len());
@@ -93,7 +102,8 @@ impl Run<'_> {
                     known.record = None;
                     Outcome::Ok
                 }
-                (_, None) => Outcome::Failed("a step without a card"),
+                (Step::AskShare(place), _) => self.ask(index, place, known),
+                (_, None) => Outcome::Fault("a step without a card"),
                 (Step::AskPin, Some(_)) => {
                     let asked = known.session.take().map(|session| session.card);
                     known.answered.extend(asked);
@@ -105,6 +115,7 @@ impl Run<'_> {
                     known.record = Some(record);
                     Outcome::Ok
                 }
+                (Step::Prepare, Some(card)) if !vanished => self.prepare(card, known),
                 (Step::Enroll(sealing), Some(card)) if !vanished => {
                     self.enroll(index, sealing, card, known)
                 }
@@ -132,7 +143,8 @@ impl Run<'_> {
                         self.cards[card].inserted &= self.world.comes_back;
                     }
                 }
-                Outcome::Failed(why) => return End::Failed(why),
+                Outcome::Failed(_) if known.give_up(key, way) => {}
+                Outcome::Failed(why) | Outcome::Fault(why) => return End::Failed(why),
             }
         }
         End::Endless
@@ -142,15 +154,22 @@ impl Run<'_> {
     fn find(&self, index: usize, known: &mut Known, in_hand: &mut Option<usize>) -> Outcome {
         let job = &self.world.jobs[index];
         let mut inserted = (0..self.cards.len()).filter(|&card| self.cards[card].inserted);
-        let found = match &known.profile {
-            Some(_) => inserted.find_map(|card| {
+        let found = match known.wanted(&job.key) {
+            Wanted::Providers(providers) => inserted.find_map(|card| {
                 let (index, provider) =
-                    known.candidates(&job.key).find(|(_, provider)| self.is(card, provider))?;
-                let is_replaced = known.doomed(&job.key) == Some(index);
+                    providers.iter().find(|(_, provider)| self.is(card, provider))?;
+                let is_replaced = known.doomed(&job.key) == Some(*index);
                 let name = if is_replaced { self.cards[card].name } else { provider.card() };
-                Some((card, name, Some(index)))
+                Some((card, name, Some(*index)))
             }),
-            None => inserted.next().map(|card| (card, self.cards[card].name, None)),
+            Wanted::Listed(cards) => inserted.find_map(|card| {
+                let name = self.cards[card].name;
+                cards
+                    .iter()
+                    .any(|(_, listed)| name.is(&listed.name()))
+                    .then_some((card, name, None))
+            }),
+            Wanted::Any => inserted.next().map(|card| (card, self.cards[card].name, None)),
         };
         let Some((card, name, provider)) = found else {
             return Outcome::Failed("no card");
@@ -165,7 +184,7 @@ impl Run<'_> {
             card: name,
             reader: format!("reader {card}"),
             provider,
-            listed: None,
+            listed: job.key.cards.iter().position(|listed| name.is(&listed.name())),
             pin: job.key.pin.clone(),
             management_key: job.key.management_key.clone(),
             slot,
@@ -203,6 +222,42 @@ impl Run<'_> {
         keys.map(|(_, key)| *key).chain(self.jobs[index].dependent).collect()
     }
 
+    /// As `apply`'s `ask_share`.
+    fn ask(&self, index: usize, place: usize, known: &mut Known) -> Outcome {
+        let cards = self.jobs[index].profile.as_ref().map_or(0, |profile| profile.enrolled.len());
+        match self.world.answers.get(place - cards).unwrap_or(&Answer::None) {
+            Answer::Right => {
+                known.share_opened(place);
+                Outcome::Ok
+            }
+            Answer::Wrong => Outcome::Failed("wrong answers"),
+            Answer::None => {
+                known.unanswered = true;
+                Outcome::Failed("no answer")
+            }
+        }
+    }
+
+    /// The key that a card of ours proves, if it is the one that it told.
+    fn proven(&self, card: usize, known: &Known) -> Option<usize> {
+        match (known.session.as_ref()?.slot.as_ref()?, self.cards[card].content) {
+            (SlotState::Key(SlotKey { public: Ok(key), .. }), Content::Key(own)) => {
+                same_key(key, &KEYS[own]).then_some(own)
+            }
+            _ => None,
+        }
+    }
+
+    fn prepare(&mut self, card: usize, known: &mut Known) -> Outcome {
+        let Some(own) = self.proven(card, known) else {
+            return Outcome::Failed("the proof does not hold");
+        };
+        let listed = known.session.take().and_then(|session| session.listed);
+        self.prepared.push((card, own));
+        known.settled.extend(listed);
+        Outcome::Ok
+    }
+
     /// Seals a profile to the card, and writes it.
     fn enroll(
         &mut self,
@@ -212,94 +267,54 @@ impl Run<'_> {
         known: &mut Known,
     ) -> Outcome {
         let Some(session) = &known.session else {
-            return Outcome::Failed("a step without a session");
+            return Outcome::Fault("a step without a session");
         };
-        let own = match (&session.slot, self.cards[card].content) {
-            (Some(SlotState::Key(SlotKey { public: Ok(key), .. })), Content::Key(own))
-                if same_key(key, &KEYS[own]) =>
-            {
-                own
-            }
-            _ => return Outcome::Failed("the proof does not hold"),
+        let Some(own) = self.proven(card, known) else {
+            return Outcome::Failed("the proof does not hold");
         };
+        known.settled.extend(session.listed);
         let job = &mut self.jobs[index];
         match (sealing, &mut job.profile, session.provider) {
             (Sealing::Same, Some(profile), Some(place)) => {
                 let others = known.opened.iter().filter(|other| **other != place).count();
                 if others < profile.threshold {
-                    return Outcome::Failed("too few shares to seal it again");
+                    return Outcome::Fault("too few shares to seal it again");
                 }
                 profile.enrolled[place] = (card, own);
                 // Each card has its own.
                 profile.policies = None;
             }
-            (Sealing::New, Some(_), _) | (Sealing::Renewed, None, _) | (Sealing::Same, ..) => {
-                return Outcome::Failed("not a profile to write");
+            (Sealing::Added, Some(profile), None) => {
+                if known.opened.len() < profile.threshold && !known.enrolled {
+                    return Outcome::Fault("too few shares to seal it again");
+                }
+                // Places of the typed ones move: nothing is opened any more in this run.
+                profile.enrolled.push((card, own));
+                profile.policies = None;
+            }
+            (Sealing::New, Some(_), _)
+            | (Sealing::Renewed, None, _)
+            | (Sealing::Same | Sealing::Added, ..) => {
+                return Outcome::Fault("not a profile to write");
             }
             _ => {
+                let mut enrolled = std::mem::take(&mut self.prepared);
+                enrolled.push((card, own));
                 job.profile = Some(Profile {
                     id_is_declared: false,
-                    threshold: 1,
-                    enrolled: vec![(card, own)],
+                    threshold: enrolled.len(),
+                    enrolled,
                     knows_source: true,
                     policies: Some((job.key.pin_policy, job.key.touch_policy)),
+                    typed: 0,
                 });
             }
         }
         known.profile = self.sealed(index);
-        (known.open, known.enrolled) = (true, true);
+        known.open = true;
+        known.enrolled |= sealing != Sealing::Added;
+        known.session = None;
         Outcome::Ok
-    }
-
-    /// Whether this is the provider's card: by its key, else by its name.
-    fn is(&self, card: usize, provider: &Params) -> bool {
-        let by_key = matches!(self.told(card), SlotState::Key(SlotKey { public: Ok(key), .. })
-            if same_key(&key, &provider.public_key));
-        let (serial, guid) = (provider.serial, provider.guid);
-        by_key || self.cards[card].name.is(&CardName { serial, guid })
-    }
-
-    /// What the card says of its slot without the PIN.
-    fn told(&self, card: usize) -> SlotState {
-        let card = &self.cards[card];
-        let key = |public, policies, source| {
-            SlotState::Key(SlotKey { public, policies, source, is_generated: true })
-        };
-        match (card.tells, card.content) {
-            (Tells::Nothing { .. }, _) => SlotState::Unknown,
-            (Tells::Certificate(other), _) => key(Ok(KEYS[other]), None, KeySource::Certificate),
-            (Tells::Truth { .. }, Content::Empty) => SlotState::Empty,
-            (Tells::Truth { policies }, content) => {
-                let public = match content {
-                    Content::Key(own) => Ok(KEYS[own]),
-                    _ => Err("P-384".into()),
-                };
-                key(public, policies.then_some(card.policies), KeySource::Metadata)
-            }
-        }
-    }
-
-    /// What the card attests of its slot.
-    fn attested(&self, index: usize) -> Attestation {
-        let card = &self.cards[index];
-        let is_new = matches!(card.content, Content::Key(3));
-        let about = match (card.attests, card.content) {
-            (Attests::Nothing, _) => return Attestation::None,
-            (Attests::Untrusted, Content::Empty) => {
-                return Attestation::Untrusted("stranger".into());
-            }
-            (Attests::Untrusted, _) => return Attestation::Bad("stranger".into()),
-            (_, Content::Empty) => return Attestation::Able(TRUST),
-            (Attests::Imported, _) if !is_new => return Attestation::Able(TRUST),
-            (Attests::OtherKey, Content::Key(own)) => Ok(KEYS[(own + 1) % KEYS.len()]),
-            (_, Content::Key(own)) => Ok(KEYS[own]),
-            (_, Content::P384) => Err("P-384".into()),
-        };
-        let serial = match card.attests {
-            Attests::OtherSerial => Serial::new(9),
-            _ => card.name.serial,
-        };
-        Attestation::Made(TRUST, Statement { public: about, serial, policies: Some(card.policies) })
     }
 
     /// A step on the open session, as `apply` carries it out.
@@ -315,11 +330,11 @@ impl Run<'_> {
         let (told, attested) = (self.told(card), self.attested(card));
         let truth = &mut self.cards[card];
         let Some(session) = &mut known.session else {
-            return Outcome::Failed("a step without a session");
+            return Outcome::Fault("a step without a session");
         };
         if step == Step::PresentPin {
             if session.pin == Some(PinSource::Ask) && !answered_for.contains(&session.card) {
-                return Outcome::Failed("an answer for another card");
+                return Outcome::Fault("an answer for another card");
             }
             let session_history = session.history.clone();
             known.pin_goes_out();
@@ -390,17 +405,16 @@ impl Run<'_> {
             }
             Step::OpenShare(index) => {
                 let Some(sealed) = &known.profile else {
-                    return Outcome::Failed("no profile to open");
+                    return Outcome::Fault("no profile to open");
                 };
                 let sealed_to = &sealed.piv[&index].public_key;
                 if !matches!(truth.content, Content::Key(own) if same_key(&KEYS[own], sealed_to)) {
                     return Outcome::Failed("the share does not open");
                 }
                 known.session = None;
-                known.opened.insert(index);
-                known.open = known.opened.len() >= sealed.threshold;
+                known.share_opened(index);
             }
-            _ => return Outcome::Failed("not a step on a card"),
+            _ => return Outcome::Fault("not a step on a card"),
         }
         Outcome::Ok
     }

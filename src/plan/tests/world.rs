@@ -119,6 +119,18 @@ pub struct Profile {
     pub knows_source: bool,
     /// The policies that its providers remember.
     pub policies: Option<Policies>,
+    /// How many providers it has besides, which a person types.
+    pub typed: usize,
+}
+
+/// What a person does who is asked for a passphrase or a recovery code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Right,
+    /// Three times.
+    Wrong,
+    /// Nothing: nobody is there.
+    None,
 }
 
 #[derive(Clone, Debug)]
@@ -130,6 +142,8 @@ pub struct World {
     pub vanishes: Vec<usize>,
     /// Whether such a card comes back.
     pub comes_back: bool,
+    /// By place behind the cards; those that are asked for beyond are not answered.
+    pub answers: Vec<Answer>,
     /// The step after which the run is killed, counted from 0.
     pub killed: Option<usize>,
 }
@@ -182,6 +196,7 @@ impl World {
             jobs: self.jobs.clone(),
             accepted: vec![false; self.cards.len()],
             moments: Vec::new(),
+            prepared: Vec::new(),
         };
         let mut pins = Vec::new();
         let mut ends = Vec::new();
@@ -221,21 +236,26 @@ impl World {
 impl Run<'_> {
     pub fn sealed(&self, index: usize) -> Option<Sealed> {
         let job = &self.jobs[index];
-        job.profile.as_ref().map(|profile| Sealed {
-            id: if profile.id_is_declared { DECLARED } else { "another" }.into(),
-            threshold: profile.threshold,
-            unlisted: Vec::new(),
-            is_version_1: false,
-            piv: profile
-                .enrolled
-                .iter()
-                .enumerate()
-                .map(|(i, &(card, key))| {
-                    (i, params(self.cards[card].name, key, profile.knows_source, profile.policies))
-                })
-                .collect(),
-            typed: Vec::new(),
-            others: Vec::new(),
+        let is_listed = |name: CardName| {
+            let mut listed = job.key.cards.iter();
+            job.key.cards.is_empty() || listed.any(|card| name.may_be(&card.name()))
+        };
+        job.profile.as_ref().map(|profile| {
+            let enrolled = profile.enrolled.iter().enumerate();
+            let (piv, unlisted): (Vec<_>, Vec<_>) =
+                enrolled.partition(|(_, (card, _))| is_listed(self.cards[*card].name));
+            let params = |&(card, key): &(usize, usize)| {
+                params(self.cards[card].name, key, profile.knows_source, profile.policies)
+            };
+            Sealed {
+                id: if profile.id_is_declared { DECLARED } else { "another" }.into(),
+                threshold: profile.threshold,
+                unlisted: unlisted.iter().map(|(_, (card, _))| self.cards[*card].name).collect(),
+                is_version_1: false,
+                piv: piv.into_iter().map(|(place, enrolled)| (place, params(enrolled))).collect(),
+                typed: (0..profile.typed).map(|place| profile.enrolled.len() + place).collect(),
+                others: Vec::new(),
+            }
         })
     }
 }

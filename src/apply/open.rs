@@ -1,0 +1,121 @@
+//! Opening the key with the shares of its providers, and what is made of it then.
+
+use super::{Attempt, Failure, Work, out_of_order};
+use crate::{
+    card::SlotState,
+    error::{Error, Result},
+    plan::Goal,
+    profile::{
+        Version,
+        seal::{self, ProviderSecret},
+    },
+    publish::{self, Entry},
+    spec::Account,
+    system::{Deadline, memory, users},
+};
+
+impl Work<'_> {
+    /// Opens a provider's share by a key agreement.
+    pub(super) fn open_share(&mut self, index: usize) -> Attempt {
+        let sealed = self.known.profile.as_ref().and_then(|sealed| sealed.piv.get(&index));
+        let params = sealed.ok_or_else(|| out_of_order(self.name))?.clone();
+        // The planner saw to it that a key that the card tells is the enrolled one.
+        let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
+        let x = self.key_agreement(params.peer_point())?;
+        let is_version_1 = self.profile.as_ref().is_some_and(|p| p.version() == Version::V1);
+        if is_version_1 && matches!(self.known.goal, Goal::Open(_)) {
+            self.prove_anew(index, &params)?;
+        }
+        self.end_session();
+        // The next card has as much time.
+        self.deadline = Deadline::after(self.key.card_timeout);
+        self.add_share(index, params.secret(&x), is_told)
+    }
+
+    /// Takes the secret of a provider, which has to open its share; opens the profile once there are
+    /// enough. `is_told`: the card's key is known to be the enrolled one.
+    pub(super) fn add_share(
+        &mut self,
+        index: usize,
+        secret: ProviderSecret,
+        is_told: bool,
+    ) -> Attempt {
+        let profile = self.profile.as_ref().ok_or_else(|| out_of_order(self.name))?;
+        let file = match &self.key.profile {
+            Some(shipped) => shipped.clone(),
+            None => self.store.file(self.name),
+        };
+        let tried = format!("key {}: opening profile {}", self.name, file.display());
+        let wrong = |error: seal::OpenError| Failure::Final(error.into_error(&tried, is_told));
+        profile.check_share(index, &secret).map_err(wrong)?;
+        self.shares.push((index, secret));
+        if self.opened.is_none() && self.shares.len() >= usize::from(profile.threshold()) {
+            let shares: Vec<_> = self.shares.iter().map(|(at, secret)| (*at, secret)).collect();
+            match seal::open(profile, &shares) {
+                Ok(opened) => self.opened = Some(opened),
+                Err(error) => {
+                    // The file is not what was sealed: no other provider makes it so.
+                    self.known.failed.extend(0..profile.providers().len());
+                    self.known.opened.clear();
+                    return Err(wrong(error));
+                }
+            }
+        }
+        self.known.share_opened(index);
+        self.forget_shares();
+        Ok(())
+    }
+
+    /// The shares are wanted once more only where the key is sealed to another card.
+    pub(super) fn forget_shares(&mut self) {
+        let is_needed = self.known.goal != Goal::Publish
+            || self.known.doomed(self.key).is_some()
+            || !self.known.to_join(self.key).is_empty();
+        if self.known.open && !is_needed {
+            self.shares.clear();
+        }
+    }
+
+    /// Derives the declared secrets and publishes them. The card's session is over by now.
+    pub(super) fn publish(&mut self) -> Result<()> {
+        self.end_session();
+        let Some(set) = self.derive()? else {
+            return Ok(());
+        };
+        memory::wipe_stack();
+        // A run that was killed before it could sync may have left the profile (rule 2).
+        let is_synced = self.known.enrolled || self.key.profile.is_some();
+        let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
+        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
+        self.known.published = true;
+        Ok(())
+    }
+}
+
+impl Work<'_> {
+    /// The declared secrets, if the profile is open. The key itself is gone afterwards.
+    #[inline(never)]
+    fn derive(&mut self) -> Result<Option<Vec<Entry>>> {
+        let Some(opened) = self.opened.take() else {
+            return Ok(None);
+        };
+        let mut set = Vec::with_capacity(self.key.secrets.len());
+        for (name, secret) in &self.key.secrets {
+            let bytes = opened.output(&secret.usage, secret.length)?;
+            let account = |account: &Account, look_up: fn(&str) -> Result<u32>| {
+                account.resolve(look_up).map_err(|error: Error| {
+                    let tried = format!("key {}: publishing {name}: {}", self.name, error.tried);
+                    Error { tried, ..error }
+                })
+            };
+            set.push(Entry {
+                name: name.to_string(),
+                bytes: publish::encode(secret.format, &bytes, secret.newline),
+                uid: account(&secret.owner, users::uid)?,
+                gid: account(&secret.group, users::gid)?,
+                mode: secret.mode.0,
+            });
+        }
+        Ok(Some(set))
+    }
+}

@@ -1,0 +1,190 @@
+//! The ways in: which providers open a key, who is asked, and what other cards get it.
+
+use std::collections::BTreeSet;
+
+use proptest::{prelude::*, strategy::ValueTree as _};
+
+use super::{
+    super::{Sealing, Step},
+    generate::{open_to_many, world},
+    world::{Answer, Content, End, Job, Moment, Trace, World},
+};
+use crate::{
+    card::Serial,
+    guard::History,
+    spec::{self, Key},
+};
+
+/// The cards that open the job's profile, and those of its typed providers that are answered: nothing
+/// is wrong with any of these.
+fn good(world: &World, job: &Job) -> (usize, usize) {
+    let Some(profile) = &job.profile else { return (0, 0) };
+    let cards = profile.enrolled.iter().filter(|(card, key)| {
+        let card = &world.cards[*card];
+        let is_listed =
+            job.key.cards.is_empty() || job.key.cards.iter().any(|c| card.name.is(&c.name()));
+        is_listed
+            && card.inserted
+            && card.content == Content::Key(*key)
+            && card.pin_is_right
+            && card.tries == 3
+            && card.memory != super::run::rejected()
+    });
+    let typed = (0..profile.typed).map(|place| world.answers.get(place).unwrap_or(&Answer::None));
+    let answered = typed.take_while(|answer| **answer != Answer::None);
+    let right = answered.filter(|answer| **answer == Answer::Right).count();
+    (cards.count(), if job.key.ask { right } else { 0 })
+}
+
+fn asks(moment: &&Moment) -> bool {
+    matches!(moment.step, Step::AskShare(_))
+}
+
+/// The providers by which the key was opened.
+fn opened(trace: &Trace) -> BTreeSet<usize> {
+    trace.moments.iter().flat_map(|moment| &moment.known.opened).copied().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// As many good providers as it takes open the key, whatever is wrong with the others; fewer never
+    /// do.
+    #[test]
+    fn enough_good_providers_open_it_and_fewer_do_not(world in open_to_many()) {
+        let (cards, typed) = good(&world, &world.jobs[0]);
+        let threshold = world.jobs[0].profile.as_ref().expect("a profile").threshold;
+        let trace = world.run();
+        let done = trace.ends[0] == End::Done;
+        prop_assert_eq!(done, cards + typed >= threshold, "{:?}: {} and {} of {}", trace.ends, cards, typed, threshold);
+        prop_assert!(!done || opened(&trace).len() == threshold);
+    }
+
+    /// Nobody is asked while there are cards that may do, or where it could not help.
+    #[test]
+    fn people_are_asked_only_where_the_cards_do_not_do(world in open_to_many()) {
+        let (cards, _) = good(&world, &world.jobs[0]);
+        let profile = world.jobs[0].profile.as_ref().expect("a profile");
+        let trace = world.run();
+        if trace.moments.iter().any(|moment| asks(&moment)) {
+            prop_assert!(world.jobs[0].key.ask);
+            prop_assert!(cards < profile.threshold, "{:#?}", trace.moments);
+            prop_assert!(cards + profile.typed >= profile.threshold, "{:#?}", trace.moments);
+        }
+    }
+
+    /// In any world: after a question that nobody answered there is no other; and each provider is asked
+    /// for once.
+    #[test]
+    fn who_does_not_answer_is_not_asked_again(world in world()) {
+        let trace = world.run();
+        for job in 0..world.jobs.len() {
+            let asked: Vec<_> = trace.moments.iter().filter(|m| m.job == job).filter(asks).collect();
+            let mut steps: Vec<_> = asked.iter().map(|moment| format!("{}", moment.step)).collect();
+            steps.dedup();
+            prop_assert_eq!(steps.len(), asked.len());
+            prop_assert!(asked.iter().all(|moment| !moment.known.unanswered));
+        }
+    }
+
+    /// A card that the spec lists and the profile does not know gets a share only once the secrets are
+    /// published, and nothing else changes; what is wrong with such a card fails nothing.
+    #[test]
+    fn other_cards_get_the_key_once_it_is_published(world in world()) {
+        let trace = world.run();
+        for moment in &trace.moments {
+            if moment.known.published {
+                let key = &world.jobs[moment.job].key;
+                prop_assert!(!key.cards.is_empty() && moment.known.open, "{moment:#?}");
+            }
+            if moment.step == Step::Enroll(Sealing::Added) {
+                let (card, truth) = moment.card.as_ref().expect("a card");
+                let profile = moment.on_disk.profile.as_ref().expect("a profile");
+                let key = &world.jobs[moment.job].key;
+                prop_assert!(moment.known.published);
+                prop_assert!(key.cards.iter().any(|listed| truth.name.is(&listed.name())));
+                prop_assert!(!profile.enrolled.iter().any(|(other, _)| other == card));
+            }
+        }
+        for (job, end) in trace.ends.iter().enumerate() {
+            let is_published = |m: &Moment| m.job == job && m.step == Step::Publish;
+            let published = trace.moments.iter().any(is_published);
+            prop_assert!(!published || matches!(end, End::Done | End::Killed), "{end:?}");
+            let (before, after) = (&world.jobs[job].profile, &trace.jobs[job].profile);
+            if let (Some(before), Some(after)) = (before, after)
+                && world.jobs[job].key.overwrite.is_none()
+            {
+                prop_assert_eq!(before.threshold, after.threshold);
+                prop_assert_eq!(&before.enrolled[..], &after.enrolled[..before.enrolled.len()]);
+            }
+        }
+    }
+
+    /// A new key is sealed to as many cards as have to come together, each of them once.
+    #[test]
+    fn a_new_key_is_sealed_to_as_many_cards_as_it_takes(world in world()) {
+        let trace = world.run();
+        for moment in trace.moments.iter().filter(|m| m.step == Step::Enroll(Sealing::New)) {
+            let made = trace.jobs[moment.job].profile.as_ref();
+            let Some(made) = made.filter(|_| !moment.vanished && trace.ends[moment.job] == End::Done)
+            else { continue };
+            let threshold = usize::from(world.jobs[moment.job].key.threshold.unwrap_or(1));
+            let cards: BTreeSet<_> = made.enrolled.iter().map(|(card, _)| *card).collect();
+            prop_assert_eq!(made.threshold, threshold);
+            prop_assert!(cards.len() == made.enrolled.len() && cards.len() >= threshold);
+        }
+    }
+}
+
+/// Two cards and a spec that lists both; the profile knows the first one.
+fn two_cards() -> World {
+    let strategy = open_to_many();
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut world = strategy.new_tree(&mut runner).expect("a world").current();
+    world.cards.truncate(1);
+    world.cards.push(world.cards[0].clone());
+    for (index, card) in world.cards.iter_mut().enumerate() {
+        card.name.serial = Serial::new(u32::try_from(index).expect("few") + 1);
+        (card.inserted, card.pin_is_right, card.tries) = (true, true, 3);
+        (card.content, card.memory) = (Content::Key(index), History::Proven);
+    }
+    let listed = |card: &super::world::Card| spec::Card {
+        serial: card.name.serial,
+        ..spec::Card::default()
+    };
+    let job = &mut world.jobs[0];
+    job.key = Key { cards: world.cards.iter().map(listed).collect(), ..job.key.clone() };
+    let profile = job.profile.as_mut().expect("a profile");
+    (profile.threshold, profile.typed, profile.enrolled) = (1, 0, vec![(0, 0)]);
+    world
+}
+
+#[test]
+fn a_listed_card_joins_and_opens_the_key_alone_from_then_on() {
+    let world = two_cards();
+    let boots = world.boots(2);
+    assert_eq!(boots[0].ends, [End::Done]);
+    let enrolled = &boots[0].jobs[0].profile.as_ref().expect("a profile").enrolled;
+    assert_eq!(enrolled, &[(0, 0), (1, 1)]);
+    // The second boot does nothing about it.
+    assert!(boots[1].moments.iter().all(|moment| !matches!(moment.step, Step::Enroll(_))));
+    let mut alone = World { jobs: boots[1].jobs.clone(), cards: boots[1].cards.clone(), ..world };
+    alone.cards[0].inserted = false;
+    let trace = alone.run();
+    assert_eq!(trace.ends, [End::Done]);
+    assert_eq!(opened(&trace), [1].into());
+}
+
+#[test]
+fn a_card_that_is_not_there_or_fails_is_no_failure() {
+    let mut world = two_cards();
+    world.cards[1].inserted = false;
+    assert_eq!(world.run().ends, [End::Done]);
+    world.cards[1].inserted = true;
+    world.cards[1].pin_is_right = false;
+    world.cards[1].memory = History::Unproven;
+    let boots = world.boots(3);
+    assert!(boots.iter().all(|boot| boot.ends == [End::Done]));
+    // One try was spent on it, in the first boot.
+    assert_eq!(boots[2].cards[1].tries, 2);
+}
