@@ -20,6 +20,7 @@ mod flows;
 mod full;
 mod hostile;
 mod memory;
+mod memory_typed;
 mod nitrokey;
 mod owner;
 mod pins;
