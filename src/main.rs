@@ -6,8 +6,5 @@ use clap::Parser;
 use cryptkey::cli::{Cli, run};
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(class) => ExitCode::from(class.exit_code()),
-    }
+    ExitCode::from(run(&Cli::parse()))
 }

@@ -35,7 +35,7 @@ fn the_run_to_be_killed() {
         let text = fs::read_to_string(path.join("after")).unwrap();
         let after = Profile::parse(&text).unwrap();
         match what {
-            "replace" => drop(store.replace(&after).unwrap()),
+            "replace" => drop(store.replace(after.name(), &after).unwrap()),
             _ => drop(store.rename("vault", &after).unwrap()),
         }
     });
@@ -74,7 +74,7 @@ fn of_one_key_the_profile_before_the_last_change_is_kept() {
     let state = State::new();
     let mut last = profile("vault");
     // There has to be one.
-    let error = state.open().replace(&last).unwrap_err();
+    let error = state.open().replace(last.name(), &last).unwrap_err();
     assert_eq!((error.class, state.names()), (Class::Profile, Vec::new()));
     state.open().save(&last).unwrap();
     // What looks alike and is not ours, and what is of another name.
@@ -93,7 +93,7 @@ fn of_one_key_the_profile_before_the_last_change_is_kept() {
     state.put("vault.toml.2026-01-01T00:00:00Z.12", &last.to_toml(), 0o600);
     for _ in 0..3 {
         let new = changed(&last);
-        let kept = state.open().replace(&new).unwrap().unwrap();
+        let kept = state.open().replace(new.name(), &new).unwrap().unwrap();
         assert_eq!(state.open().load("vault").unwrap().unwrap().profile, new);
         assert_eq!(fs::read_to_string(&kept).unwrap(), last.to_toml());
         assert_eq!((mode(&kept), mode(&state.path.join("vault.toml"))), (0o600, 0o600));
@@ -118,14 +118,14 @@ fn a_profile_of_another_key_is_kept_for_good() {
     let mut expected = Vec::new();
     for (number, key) in keys.iter().enumerate() {
         if number > 0 {
-            state.open().replace(key).unwrap();
+            state.open().replace(key.name(), key).unwrap();
         }
         expected.push(key.to_toml());
         let [once, twice] = [changed(key), changed(&changed(key))];
-        state.open().replace(&once).unwrap();
+        state.open().replace(once.name(), &once).unwrap();
         assert_eq!(sorted(kept(&state)), sorted(expected.clone()));
         // The one before goes, and no other.
-        state.open().replace(&twice).unwrap();
+        state.open().replace(twice.name(), &twice).unwrap();
         expected.pop();
         expected.push(once.to_toml());
         assert_eq!(sorted(kept(&state)), sorted(expected.clone()));
@@ -133,9 +133,9 @@ fn a_profile_of_another_key_is_kept_for_good() {
     }
     // What can't be read may be anything.
     fs::write(state.path.join("vault.toml"), "damaged").unwrap();
-    state.open().replace(&keys[0]).unwrap();
+    state.open().replace(keys[0].name(), &keys[0]).unwrap();
     assert!(kept(&state).contains(&"damaged".into()));
-    state.open().replace(&changed(&keys[0])).unwrap();
+    state.open().replace(keys[0].name(), &changed(&keys[0])).unwrap();
     assert!(kept(&state).contains(&"damaged".into()));
 }
 
@@ -156,13 +156,19 @@ fn a_version_1_file_is_not_kept_unless_it_is_another_key() {
     for open in [0o600, 0o644] {
         let state = State::new();
         set_mode(&state.put("piv-piv-recovery.toml", V1, 0o600), open);
-        assert_eq!(state.open().replace(&imported).unwrap(), None);
+        assert_eq!(state.open().replace(imported.name(), &imported).unwrap(), None);
         assert_eq!(state.names(), ["piv-piv-recovery.toml"]);
         assert_eq!(state.open().load(old.name()).unwrap().unwrap().profile, imported);
         assert_eq!(mode(&state.path.join("piv-piv-recovery.toml")), 0o600);
 
         set_mode(&state.put("piv-piv-recovery.toml", V1, 0o600), open);
-        assert!(state.open().replace(&profile("piv-piv-recovery")).unwrap().is_some());
+        assert!(
+            state
+                .open()
+                .replace("piv-piv-recovery", &profile("piv-piv-recovery"))
+                .unwrap()
+                .is_some()
+        );
         assert_eq!(kept(&state), [V1]);
     }
 }
@@ -179,7 +185,7 @@ fn killed_while_it_replaces_a_profile_it_loses_neither() {
         for stop in 1.. {
             let state = State::new();
             state.open().save(&older).unwrap();
-            state.open().replace(&old).unwrap();
+            state.open().replace(old.name(), &old).unwrap();
             state.put("after", &new.to_toml(), 0o600);
             let killed = killed::kill_at("replace", &state.path, stop);
             let found = state.open().load("vault").unwrap().unwrap().profile;
@@ -189,12 +195,12 @@ fn killed_while_it_replaces_a_profile_it_loses_neither() {
                 assert_eq!(once(&kept(&state)), 1, "after stop {stop}");
                 // The next change.
                 let next = changed(&new);
-                state.open().replace(&next).unwrap();
+                state.open().replace(next.name(), &next).unwrap();
                 let is_same = old.id() == new.id();
                 assert_eq!(once(&kept(&state)), usize::from(!is_same), "after stop {stop}");
             } else {
                 assert_eq!(found, old, "after stop {stop}");
-                state.open().replace(&new).unwrap();
+                state.open().replace(new.name(), &new).unwrap();
                 let mut expected = before.clone();
                 expected.push(old.to_toml());
                 assert_eq!(sorted(kept(&state)), sorted(expected), "after stop {stop}");
@@ -215,7 +221,7 @@ fn a_renamed_profile_leaves_one_file_of_its_old_name() {
     let first = profile("vault");
     state.open().save(&first).unwrap();
     let old = changed(&first);
-    state.open().replace(&old).unwrap();
+    state.open().replace(old.name(), &old).unwrap();
     state.open().save(&profile("taken")).unwrap();
     let before = state.names();
 
@@ -259,7 +265,7 @@ fn killed_while_it_renames_a_profile_it_can_be_done_again() {
     for stop in 1.. {
         let state = State::new();
         state.open().save(&older).unwrap();
-        state.open().replace(&old).unwrap();
+        state.open().replace(old.name(), &old).unwrap();
         state.put("after", &new.to_toml(), 0o600);
         let killed = killed::kill_at("rename", &state.path, stop);
         let at = |name: &str| state.open().load(name).unwrap().map(|loaded| loaded.profile);

@@ -6,7 +6,7 @@ use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     error::{Class, Error},
     profile::{ProviderKind, Wrong},
-    system::{ask, notify},
+    system::{Deadline, ask, notify},
 };
 
 /// How often a person may try a passphrase or a recovery code.
@@ -36,7 +36,11 @@ impl Work<'_> {
             let secret = provider.kind().typed(&typed).ok_or_else(|| out_of_order(self.name))?;
             let fault = match secret {
                 Ok(secret) => match profile.check_share(index, &secret) {
-                    Ok(()) => return self.add_share(index, secret, true),
+                    Ok(()) => {
+                        // What it took to type is not taken from the time for the next card.
+                        self.deadline = Deadline::after(self.key.card_timeout);
+                        return self.add_share(index, secret, true);
+                    }
                     Err(_) => "it does not open the key".into(),
                 },
                 Err(Wrong::Malformed(fault)) => fault,

@@ -246,9 +246,9 @@ impl Work<'_> {
             Sealing::New => self.store.save(&profile)?,
             // The command that asked for it writes it.
             Sealing::Added if self.known.goal == Goal::Join => {}
-            Sealing::Added | Sealing::Same => drop(self.store.replace(&profile)?),
+            Sealing::Added | Sealing::Same => drop(self.store.replace(self.name, &profile)?),
             Sealing::Renewed => {
-                if let Some(kept) = self.store.replace(&profile)? {
+                if let Some(kept) = self.store.replace(self.name, &profile)? {
                     let kept = kept.display();
                     tracing::info!("key {}: the old profile is kept as {kept}", self.name);
                 }

@@ -10,7 +10,7 @@ mod preview;
 mod unlock;
 mod unseal;
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -73,7 +73,8 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
     let _sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
     let keys = u32::try_from(spec.keys.len() + spec.other_keys.len()).unwrap_or(u32::MAX);
     let turns = Turns::among(&spec.runtime_dir, TURN_LIMIT.saturating_mul(keys));
-    let mut work = Work::new(run, spec, name, key, turns)?;
+    let mut work = Work::new(run, spec, name, key, turns, None)?;
+    work.report();
     let result = work.carry_out();
     work.run.pins.clone_from(&work.known.pins);
     result
@@ -88,6 +89,8 @@ struct Work<'a> {
     store: Store,
     known: Known,
     profile: Option<Profile>,
+    /// Its file.
+    file: PathBuf,
     /// The card of `known.session`.
     piv: Option<Piv>,
     /// What is remembered of its PINs.
@@ -146,14 +149,23 @@ impl<'a> Work<'a> {
         name: &'a str,
         key: &'a Key,
         turns: Turns<'a>,
+        elsewhere: Option<(PathBuf, Profile)>,
     ) -> Result<Self> {
         let store = Store::open(&spec.state_dir)?;
-        let profile = observe::profile(&store, name, key)?;
+        // What is under way, and what is in the state directory, is about the key's own profile.
+        let is_own = elsewhere.is_none();
+        let (file, profile) = match elsewhere {
+            Some((file, profile)) => (file, Some(profile)),
+            None => (
+                key.profile.clone().unwrap_or_else(|| store.file(name)),
+                observe::profile(&store, name, key)?,
+            ),
+        };
         let known = Known {
             profile: profile.as_ref().map(|profile| observe::sealed(profile, key)),
             state_is_in_ram: (profile.is_none() || key.mode == Mode::Overwrite)
                 && store.is_in_ram(),
-            record: store.generating(name)?,
+            record: if is_own { store.generating(name)? } else { None },
             pins: run.pins.clone(),
             ..Known::default()
         };
@@ -165,6 +177,7 @@ impl<'a> Work<'a> {
             store,
             known,
             profile,
+            file,
             piv: None,
             guard: None,
             pin: None,
@@ -183,6 +196,13 @@ impl<'a> Work<'a> {
 }
 
 impl Work<'_> {
+    /// Says in what the profile differs from the spec.
+    fn report(&self) {
+        if let Some(profile) = &self.profile {
+            observe::report(self.name, self.key, profile);
+        }
+    }
+
     fn carry_out(&mut self) -> Result<Report> {
         let mut restarts = 0;
         loop {

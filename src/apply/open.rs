@@ -41,11 +41,7 @@ impl Work<'_> {
         is_told: bool,
     ) -> Attempt {
         let profile = self.profile.as_ref().ok_or_else(|| out_of_order(self.name))?;
-        let file = match &self.key.profile {
-            Some(shipped) => shipped.clone(),
-            None => self.store.file(self.name),
-        };
-        let tried = format!("key {}: opening profile {}", self.name, file.display());
+        let tried = format!("key {}: opening profile {}", self.name, self.file.display());
         let wrong = |error: seal::OpenError| Failure::Final(error.into_error(&tried, is_told));
         profile.check_share(index, &secret).map_err(wrong)?;
         self.shares.push((index, secret));

@@ -45,7 +45,8 @@ impl Preview {
             self.facts.push(warning);
         }
         let mut run = Run::default();
-        let mut work = Work::new(&mut run, spec, name, key, Turns::none())?;
+        let mut work = Work::new(&mut run, spec, name, key, Turns::none(), None)?;
+        work.report();
         self.facts.push(match &work.profile {
             Some(profile) => format!("profile {}", profile.id()),
             None => "no profile".into(),

@@ -1,11 +1,13 @@
 //! Opening a key for an admin's command: the same steps, with another goal.
 
+use std::{path::PathBuf, time::Duration};
+
 use zeroize::Zeroizing;
 
 use super::{Run, SIBLING_LIMIT, Work};
 use crate::{
     error::{Class, Error, Result},
-    observe::{self, Turns},
+    observe::Turns,
     plan::Goal,
     profile::{
         Profile,
@@ -15,6 +17,9 @@ use crate::{
     spec::{Key, Mode, PinSource, Spec},
     system::lock::{self, Guard},
 };
+
+/// How long a person may take at least to put another card in.
+const SWAP: Duration = Duration::from_secs(60);
 
 /// A key that is open, with the secrets of the providers that opened it. No other run for the key
 /// begins while there is one.
@@ -37,11 +42,19 @@ impl Key {
         for card in &mut key.cards {
             card.pin = card.pin.as_ref().map(asked);
         }
-        Self { mode: Mode::UseExisting, overwrite: None, ask: true, soft_fail: false, ..key }
+        let card_timeout = key.card_timeout.max(SWAP);
+        Self {
+            mode: Mode::UseExisting,
+            overwrite: None,
+            ask: true,
+            soft_fail: false,
+            card_timeout,
+            ..key
+        }
     }
 }
 
-/// Opens a key for what `goal` makes of its profile: its own, or this one, which is read from elsewhere.
+/// Opens a key for what `goal` makes of its profile: its own, or one from elsewhere, with its file.
 ///
 /// # Errors
 /// As [`super::apply`], but that nothing is published; and whatever `goal` says.
@@ -51,16 +64,12 @@ pub fn unseal<'a>(
     spec: &'a Spec,
     name: &'a str,
     key: &'a Key,
-    profile: Option<Profile>,
+    elsewhere: Option<(PathBuf, Profile)>,
     goal: impl FnOnce(&Profile) -> Result<Goal>,
 ) -> Result<Unsealed<'a>> {
     let sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
     let turns = Turns::among(&spec.runtime_dir, super::TURN_LIMIT);
-    let mut work = Work::new(run, spec, name, key, turns)?;
-    if let Some(profile) = profile {
-        work.known.profile = Some(observe::sealed(&profile, key));
-        work.profile = Some(profile);
-    }
+    let mut work = Work::new(run, spec, name, key, turns, elsewhere)?;
     let profile = work.profile.as_ref().ok_or_else(|| {
         Error::new(
             Class::Profile,
@@ -70,8 +79,33 @@ pub fn unseal<'a>(
         )
     })?;
     work.known.goal = goal(profile)?;
-    work.carry_out()?;
+    work.carry_out().map_err(|error| work.name_unopened(error))?;
     Ok(Unsealed { work, _sibling: sibling })
+}
+
+impl Work<'_> {
+    /// The error of a run that did not open all that it was to open, with the providers that failed.
+    fn name_unopened(&self, error: Error) -> Error {
+        let (Goal::Open(wanted), Some(profile)) = (&self.known.goal, &self.profile) else {
+            return error;
+        };
+        let failed = wanted.intersection(&self.known.failed);
+        let failed: Vec<_> =
+            failed.filter_map(|&at| Some(profile.providers().get(at)?.id())).collect();
+        // A damaged file is no provider's fault.
+        if failed.is_empty() || error.class == Class::Profile {
+            return error;
+        }
+        let (what, without) = (failed.join(", "), failed.join(" --without "));
+        Error {
+            found: format!("{}. Not opened: {what}", error.found),
+            advice: format!(
+                "{} Or give up for good what can't be opened any more: `--without {without}`.",
+                error.advice
+            ),
+            ..error
+        }
+    }
 }
 
 impl Unsealed<'_> {

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -10,9 +11,8 @@ use clap::Args;
 
 use super::SpecFile;
 use crate::{
-    apply::{Run, Unsealed, unseal},
+    apply::Unsealed,
     error::{Class, Error, Result},
-    plan::Goal,
     profile::Profile,
     spec::{self, Key, Spec},
 };
@@ -41,22 +41,15 @@ pub(super) struct ChangeArgs {
 impl KeyArgs {
     /// The spec, and the key in it as a command at a terminal wants it.
     pub fn load(&self) -> Result<(Spec, Key)> {
-        let spec = spec::load(&self.file.spec)?;
-        let key = spec.keys.get(self.key.as_str()).map(Key::for_admin);
-        let key = key.ok_or_else(|| super::unknown_key(&self.key, &spec))?;
-        Ok((spec, key))
+        self.load_as(&[&self.key])
     }
 
-    /// Opens the key, for what `goal` makes of its profile, and runs `work` on it.
-    pub fn with_open<T>(
-        &self,
-        goal: impl FnOnce(&Profile) -> Result<Goal>,
-        work: impl FnOnce(&mut Unsealed) -> Result<T>,
-    ) -> Result<T> {
-        let (spec, key) = self.load()?;
-        let mut run = Run::default();
-        let mut unsealed = unseal(&mut run, &spec, &self.key, &key, None, goal)?;
-        work(&mut unsealed)
+    /// The same, by the first of these names that the spec has.
+    pub fn load_as(&self, names: &[&str]) -> Result<(Spec, Key)> {
+        let spec = spec::load(&self.file.spec)?;
+        let key = names.iter().find_map(|name| spec.keys.get(*name)).map(Key::for_admin);
+        let key = key.ok_or_else(|| super::unknown_key(&self.key, &spec))?;
+        Ok((spec, key))
     }
 }
 
@@ -83,7 +76,7 @@ impl ChangeArgs {
     /// Writes the changed profile, and says where the one before is kept, if it is.
     pub fn write(&self, unsealed: &mut Unsealed, changed: &Profile) -> Result<Option<PathBuf>> {
         let Some(output) = &self.output else {
-            return unsealed.store().replace(changed);
+            return unsealed.store().replace(&self.key.key, changed);
         };
         write_new(output, changed)?;
         Ok(None)
@@ -92,7 +85,8 @@ impl ChangeArgs {
 
 /// Writes a profile to a new file.
 pub(super) fn write_new(path: &Path, profile: &Profile) -> Result<()> {
-    let written = File::create_new(path).and_then(|mut file| {
+    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
+    let written = created.and_then(|mut file| {
         file.write_all(profile.to_toml().as_bytes())?;
         file.sync_all()
     });

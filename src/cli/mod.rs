@@ -3,13 +3,23 @@
 mod admin;
 mod apply;
 mod cards;
+mod changed;
 mod check;
+mod derive;
+mod export;
+mod import;
+mod keep;
 mod pin;
 mod plan;
 mod polkit;
+mod provider;
+mod rename;
+mod reseal;
+mod rotate;
 mod schema;
 mod scrub;
 mod status;
+mod view;
 
 use std::{
     fmt,
@@ -31,8 +41,8 @@ use crate::{
 ///
 /// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
 /// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
-/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `pin forget` and
-/// `polkit` change anything.
+/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `pin
+/// forget` and `polkit` change anything.
 #[derive(Parser)]
 #[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -69,6 +79,9 @@ enum Command {
     Cards,
     /// Remove the published secrets of the spec's keys
     Scrub(SpecArgs),
+    /// The ways in of a key: cards, recovery codes, passphrases
+    #[command(subcommand)]
+    Provider(provider::ProviderCommand),
     /// What is remembered of cards' PINs
     #[command(subcommand)]
     Pin(pin::PinCommand),
@@ -77,6 +90,29 @@ enum Command {
     /// Installs, changes or removes polkit's rule for it. pcscd asks polkit before anybody may use a
     /// card, where it is built to.
     Polkit(PolkitArgs),
+    /// Share a key anew among the providers that stay, with another threshold; no secret changes
+    ///
+    /// Opens all of them. What is left out opens the new profile no more.
+    Reseal(reseal::ResealArgs),
+    /// Make a new key with the same providers: every secret changes
+    ///
+    /// The one remedy where somebody may open an old copy of the profile. Asks for the key's name at the
+    /// terminal, and opens all providers that stay. The old profile is kept, for what was encrypted with
+    /// the old secrets.
+    Rotate(rotate::RotateArgs),
+    /// Give a key another name; no secret changes
+    Rename(rename::RenameArgs),
+    /// Print a key's sealed profile, for another machine or a backup; opens nothing
+    Export(export::ExportArgs),
+    /// Take a profile from cryptkey or from another machine; no secret changes
+    ///
+    /// One of cryptkey (version 1) becomes version 2, which opens only with the cards: all of its
+    /// providers are opened for that.
+    Import(import::ImportArgs),
+    /// Open a key and print an output, or hand it to a command on its standard input
+    ///
+    /// The exit code is the command's, where it was run.
+    Derive(derive::DeriveArgs),
     /// Print the JSON Schema of the spec
     Schema,
 }
@@ -127,37 +163,38 @@ fn unknown_key(name: &str, spec: &Spec) -> Error {
 /// How a command ended: well, or with failures that it has told already.
 type Ended = Option<Class>;
 
-/// Runs the command line.
-///
-/// # Errors
-/// The class of the (first) failure, which was told on standard error.
-pub fn run(cli: &Cli) -> std::result::Result<(), Class> {
+/// Runs the command line; the exit code. A failure was told on standard error.
+pub fn run(cli: &Cli) -> u8 {
     log::init(cli.verbose);
     let ended = memory::protect().and_then(|protection| {
         tracing::debug!("memory: {protection:?}");
-        match &cli.command {
+        let ended = match &cli.command {
+            Command::Derive(args) => return derive::run(args),
             Command::Apply(args) => apply::run(args, cli.json),
             Command::Check(file) => check::run(file, cli.json),
             Command::Plan(args) => plan::run(args, cli.json),
             Command::Status(args) => status::run(args, cli.json),
             Command::Cards => cards::run(cli.json),
             Command::Scrub(args) => scrub::run(args, cli.json),
+            Command::Provider(command) => provider::run(command, cli.json),
             Command::Pin(command) => pin::run(command, cli.json),
             Command::Polkit(args) => polkit::run(args, cli.json),
+            Command::Reseal(args) => reseal::run(args, cli.json),
+            Command::Rotate(args) => rotate::run(args, cli.json),
+            Command::Rename(args) => rename::run(args, cli.json),
+            Command::Export(args) => export::run(args, cli.json),
+            Command::Import(args) => import::run(args, cli.json),
             Command::Schema => schema::run(),
-        }
+        }?;
+        Ok(ended.map_or(0, Class::exit_code))
     });
-    match ended {
-        Ok(None) => Ok(()),
-        Ok(Some(class)) => Err(class),
-        Err(error) => {
-            tell(&error);
-            if cli.json {
-                let _ = print(true, &Failed { error: &error });
-            }
-            Err(error.class)
+    ended.unwrap_or_else(|error| {
+        tell(&error);
+        if cli.json {
+            let _ = print(true, &Failed { error: &error });
         }
-    }
+        error.class.exit_code()
+    })
 }
 
 /// Tells an error to whoever reads standard error, and to systemd.

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Ended, SpecArgs, print};
+use super::{Ended, SpecArgs, print, view::ProfileView};
 use crate::{
     error::{Error, Result},
     guard::{self, Rejection},
     observe::{self, ReaderView, scan},
-    profile::{ProviderKind, store::Store},
+    profile::store::Store,
     publish::{self, PublishedFile},
     spec::{Key, Spec},
     system::users,
@@ -33,36 +33,13 @@ struct Status {
 #[serde(rename_all = "camelCase")]
 struct KeyStatus {
     /// None before enrollment.
-    profile: Option<ProfileStatus>,
+    profile: Option<ProfileView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile_error: Option<Error>,
     /// None where nothing is published.
     published: Option<Vec<FileStatus>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     published_error: Option<Error>,
-}
-
-#[derive(Serialize)]
-struct ProfileStatus {
-    id: String,
-    version: u8,
-    threshold: u8,
-    providers: Vec<ProviderStatus>,
-}
-
-#[derive(Serialize)]
-struct ProviderStatus {
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    /// What is known of a card.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    card: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slot: Option<String>,
-    /// Whether the card is there; none for other providers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    present: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -96,14 +73,7 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
 fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>) -> KeyStatus {
     let profile = Store::open(&spec.state_dir)
         .and_then(|store| observe::profile(&store, name, key))
-        .map(|profile| {
-            profile.map(|profile| ProfileStatus {
-                id: profile.id(),
-                version: profile.version() as u8,
-                threshold: profile.threshold(),
-                providers: profile.providers().iter().map(|p| provider(p, readers)).collect(),
-            })
-        });
+        .map(|profile| profile.map(|profile| ProfileView::of(key, &profile, readers)));
     let (profile, profile_error) = apart(profile);
     let published = publish::published(&spec.runtime_dir, name)
         .map(|files| files.map(|files| files.into_iter().map(file).collect()));
@@ -114,17 +84,6 @@ fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>
         published: published.flatten(),
         published_error,
     }
-}
-
-fn provider(provider: &crate::profile::Provider, readers: Option<&[ReaderView]>) -> ProviderStatus {
-    let (id, kind) = (provider.id().to_owned(), provider.kind().type_name().to_owned());
-    let ProviderKind::Piv(params) = provider.kind() else {
-        return ProviderStatus { id, kind, card: None, slot: None, present: None };
-    };
-    let wanted = params.card();
-    let present = readers.map(|readers| readers.iter().any(|reader| reader.holds(&wanted)));
-    let (card, slot) = (Some(wanted.to_string()), Some(params.slot.to_string()));
-    ProviderStatus { id, kind, card, slot, present }
 }
 
 fn file(PublishedFile { name, uid, gid, mode, length }: PublishedFile) -> FileStatus {
@@ -176,25 +135,5 @@ impl fmt::Display for KeyStatus {
             (None, Some(error)) => writeln!(f, "  published: {error}"),
             (None, None) => writeln!(f, "  published: nothing"),
         }
-    }
-}
-
-impl fmt::Display for ProfileStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, version, threshold, providers } = self;
-        let count = providers.len();
-        writeln!(f, "  profile: {id}, version {version}, opened by {threshold} of {count}")?;
-        for ProviderStatus { id, kind, card, slot, present } in providers {
-            write!(f, "  provider {id}: {kind}")?;
-            if let (Some(card), Some(slot)) = (card, slot) {
-                write!(f, ", {card}, slot {slot}")?;
-            }
-            match present {
-                Some(true) => writeln!(f, ", present")?,
-                Some(false) => writeln!(f, ", absent")?,
-                None => writeln!(f)?,
-            }
-        }
-        Ok(())
     }
 }

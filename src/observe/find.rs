@@ -12,7 +12,7 @@ use super::{
 use crate::{
     card::{Fault, Pcsc},
     error::{Class, Error, Result},
-    plan::{Known, Wanted},
+    plan::{Goal, Known, Wanted},
     profile::plain_text,
     spec::Key,
     system::{Deadline, notify},
@@ -141,6 +141,11 @@ impl Search<'_> {
         notify::extend_timeout(LOOK * 3);
         if first {
             let seconds = self.deadline.remaining().as_secs() + 1;
+            if self.known.goal != Goal::Publish {
+                // Somebody is there to do it.
+                tracing::info!("Insert {wanted}. Key {name} waits for it, up to {seconds} s more.");
+                return;
+            }
             tracing::info!("key {name}: waiting for {wanted}, up to {seconds} s more");
         }
     }

@@ -44,18 +44,14 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
         tracing::warn!("key {name}: {warning}");
     }
     let own = own.map(|loaded| loaded.profile);
-    let profile = match &key.profile {
-        Some(path) => Some(shipped(store, name, path, own)?),
-        None => own,
-    };
-    if let Some(profile) = &profile {
-        report(name, key, profile);
+    match &key.profile {
+        Some(path) => shipped(store, name, path, own).map(Some),
+        None => Ok(own),
     }
-    Ok(profile)
 }
 
 /// Reports in what the profile differs from the spec, where only an admin's command changes it.
-fn report(name: &str, key: &Key, profile: &Profile) {
+pub fn report(name: &str, key: &Key, profile: &Profile) {
     for (_, provider) in profile.piv_providers() {
         let card = provider.card();
         if !is_listed(key, &card) {
@@ -72,10 +68,8 @@ fn report(name: &str, key: &Key, profile: &Profile) {
              {declared}. `nixos-cryptkey reseal --key {name} --threshold {declared}` changes that."
         );
     }
-    let is_known =
-        |card: &Card| profile.piv_providers().any(|(_, p)| p.card().may_be(&card.name()));
     let is_fixed = key.profile.is_some() || profile.version() == Version::V1;
-    for card in key.cards.iter().filter(|card| is_fixed && !is_known(card)) {
+    for card in not_enrolled(key, profile).filter(|_| is_fixed) {
         let card = card.name();
         tracing::warn!(
             "key {name}: {card} can't open it, and its profile {}",
@@ -89,8 +83,16 @@ fn report(name: &str, key: &Key, profile: &Profile) {
     }
 }
 
+/// The cards that the spec lists and the profile does not know.
+pub fn not_enrolled<'a>(key: &'a Key, profile: &'a Profile) -> impl Iterator<Item = &'a Card> {
+    let is_known =
+        |card: &Card| profile.piv_providers().any(|(_, p)| p.card().may_be(&card.name()));
+    key.cards.iter().filter(move |card| !is_known(card))
+}
+
 /// Whether the spec lets the card open the key.
-fn is_listed(key: &Key, card: &CardName) -> bool {
+#[must_use]
+pub fn is_listed(key: &Key, card: &CardName) -> bool {
     key.cards.is_empty() || key.cards.iter().any(|declared| card.may_be(&declared.name()))
 }
 

@@ -68,10 +68,17 @@ impl Known {
     /// Whether the provider at `place` is one that is still to be opened.
     fn is_to_be_opened(&self, place: usize) -> bool {
         let is_wanted = match &self.goal {
+            // Nobody waits for the others, where these are enough.
+            Goal::Open(wanted) if self.is_enough(wanted.len()) => wanted.contains(&place),
             Goal::Open(wanted) => !self.open || wanted.contains(&place),
             Goal::Publish | Goal::Join => !self.open,
         };
         is_wanted && !self.opened.contains(&place) && !self.failed.contains(&place)
+    }
+
+    /// Whether so many providers open the profile.
+    fn is_enough(&self, providers: usize) -> bool {
+        self.profile.as_ref().is_some_and(|sealed| providers >= sealed.threshold)
     }
 
     /// The provider that a person is asked for next. That anybody may be asked is in [`Self::reach`].

@@ -51,21 +51,33 @@ pub fn added(
     new: NewProvider,
     secrets: &[(usize, &ProviderSecret)],
 ) -> error::Result<(Profile, Opened)> {
-    let change = Change::of_version_2(profile, "adding a provider to", secrets)?;
-    change.task.check_word("id", &new.id)?;
-    if profile.providers.iter().any(|provider| provider.id == new.id) {
-        return Err(change.task.in_use(&new.id));
-    }
-    let used: BTreeSet<_> = profile.providers.iter().filter_map(Provider::share_index).collect();
-    let Some(index) = (1..=255).find(|index| !used.contains(index)) else {
-        let advice = "Remove one first: a profile has at most 255.";
-        return Err(change.task.refused("it has 255 providers", advice));
-    };
+    let index = check_added(profile, &new.id)?;
+    let change = Change::of_version_2(profile, ADDING, secrets)?;
     let (provider, secret) = change.sealed(new, Some(index))?;
     let mut changed = profile.clone();
     changed.providers.push(provider);
     let place = profile.providers.len();
     change.finish(changed, secrets, &[(place, &secret)], Vec::new())
+}
+
+const ADDING: &str = "adding a provider to";
+const REMOVING: &str = "removing providers of";
+
+/// That a provider of this id can be added, before anything is asked for it; the index of its share.
+///
+/// # Errors
+/// As [`added`].
+pub fn check_added(profile: &Profile, id: &str) -> error::Result<u8> {
+    check_version(profile, ADDING)?;
+    let task = task(profile, ADDING);
+    task.check_word("id", id)?;
+    if profile.providers.iter().any(|provider| provider.id == id) {
+        return Err(task.in_use(id));
+    }
+    let used: BTreeSet<_> = profile.providers.iter().filter_map(Provider::share_index).collect();
+    (1..=255).find(|index| !used.contains(index)).ok_or_else(|| {
+        task.refused("it has 255 providers", "Remove one first: a profile has at most 255.")
+    })
 }
 
 /// Drops the providers at `places`. `secrets` may be theirs.
@@ -78,16 +90,10 @@ pub fn without(
     places: &BTreeSet<usize>,
     secrets: &[(usize, &ProviderSecret)],
 ) -> error::Result<(Profile, Opened)> {
-    let mut change = Change::of_version_2(profile, "removing providers of", secrets)?;
+    check_without(profile, places)?;
+    let mut change = Change::of_version_2(profile, REMOVING, secrets)?;
     for place in places {
         change.provider_at(*place)?;
-    }
-    let left = profile.providers.len() - places.len();
-    if left < profile.threshold.into() {
-        return Err(change.task.refused(
-            format!("it would leave {left} of which {} are needed", profile.threshold),
-            "Add another provider first, or lower the threshold with `nixos-cryptkey reseal`.",
-        ));
     }
     let mut changed = profile.clone();
     let mut place = 0..;
@@ -100,6 +106,22 @@ pub fn without(
     let dropped = shares.filter(|(_, (at, _))| places.contains(at)).map(|(share, _)| share);
     let dropped = dropped.collect();
     change.finish(changed, &kept, &[], dropped)
+}
+
+/// That the providers at `places` can be dropped, before anything is asked for it.
+///
+/// # Errors
+/// As [`without`].
+pub fn check_without(profile: &Profile, places: &BTreeSet<usize>) -> error::Result<()> {
+    check_version(profile, REMOVING)?;
+    let left = profile.providers.len().saturating_sub(places.len());
+    if left < profile.threshold.into() {
+        return Err(task(profile, REMOVING).refused(
+            format!("it would leave {left} of which {} are needed", profile.threshold),
+            "Add another provider first, or lower the threshold with `nixos-cryptkey reseal`.",
+        ));
+    }
+    Ok(())
 }
 
 /// Gives the profile another name.
@@ -144,6 +166,23 @@ pub fn reshared(
     seal_key(&task, frame, opened.master.as_bytes(), providers, super::random)
 }
 
+fn task(profile: &Profile, doing: &str) -> Task {
+    let tried = format!("{doing} profile {}", profile.name);
+    Task { tried, left: "The profile was left as it is." }
+}
+
+fn check_version(profile: &Profile, doing: &str) -> error::Result<()> {
+    if profile.version == Version::V2 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Class::Profile,
+        format!("{doing} profile {}", profile.name),
+        "it is of version 1, written by cryptkey",
+        "Bring it over first: `nixos-cryptkey import` writes it as version 2.",
+    ))
+}
+
 /// A change under way, of a profile that opened.
 struct Change<'a> {
     task: Task,
@@ -159,10 +198,7 @@ impl<'a> Change<'a> {
         doing: &str,
         secrets: &[(usize, &ProviderSecret)],
     ) -> error::Result<Self> {
-        let task = Task {
-            tried: format!("{doing} profile {}", old.name),
-            left: "The profile was left as it is.",
-        };
+        let task = task(old, doing);
         let unopened = |error: OpenError| task.fault(error.to_string());
         let (given, threshold) = (secrets.len(), old.threshold);
         if given < threshold.into() {
@@ -178,15 +214,8 @@ impl<'a> Change<'a> {
         doing: &str,
         secrets: &[(usize, &ProviderSecret)],
     ) -> error::Result<Self> {
-        if old.version == Version::V2 {
-            return Self::of(old, doing, secrets);
-        }
-        Err(Error::new(
-            Class::Profile,
-            format!("{doing} profile {}", old.name),
-            "it is of version 1, written by cryptkey",
-            "Bring it over first: `nixos-cryptkey import` writes it as version 2.",
-        ))
+        check_version(old, doing)?;
+        Self::of(old, doing, secrets)
     }
 
     fn provider_at(&self, place: usize) -> error::Result<&'a Provider> {

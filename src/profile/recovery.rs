@@ -87,6 +87,24 @@ impl RecoveryCode {
         self.0.chunks(GROUP).nth(number)
     }
 
+    /// Whether a person typed the group with this number: letters of either case, blanks don't count.
+    #[must_use]
+    pub fn is_group(&self, number: usize, typed: &[u8]) -> bool {
+        let typed = typed.iter().filter(|byte| !byte.is_ascii_whitespace() && **byte != b'-');
+        self.group(number)
+            .is_some_and(|group| group.iter().copied().eq(typed.map(u8::to_ascii_uppercase)))
+    }
+
+    /// The number of a group that is drawn at random.
+    ///
+    /// # Errors
+    /// The operating system gives no random bytes.
+    pub fn any_group() -> Result<usize> {
+        let mut byte = [0];
+        super::random(&mut byte)?;
+        Ok(usize::from(byte[0]) % (LENGTH / GROUP))
+    }
+
     /// Reads what a person typed, without dashes, blanks and line ends; letters of either case.
     ///
     /// # Errors
@@ -146,6 +164,12 @@ mod tests {
         }
         assert_eq!(code.group(6).unwrap(), &code.as_bytes()[36..]);
         assert_eq!(code.group(7), None);
+        let group = String::from_utf8(code.group(3).unwrap().to_vec()).unwrap().to_lowercase();
+        assert!(code.is_group(3, format!(" {}-{}\r", &group[..2], &group[2..]).as_bytes()));
+        for wrong in [&group[1..], "", &format!("{group}a")] {
+            assert!(!code.is_group(3, wrong.as_bytes()));
+        }
+        assert!((0..100).all(|_| RecoveryCode::any_group().unwrap() < 7));
         assert_ne!(code.as_bytes(), RecoveryCode::random().unwrap().as_bytes());
     }
 

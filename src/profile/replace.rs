@@ -23,8 +23,9 @@ use crate::{
 const WRITABLE: &str = "Make the state directory writable, with room.";
 
 impl Store {
-    /// Writes a profile in the place of the one of its name, which is kept as `<key>.toml.<date>Z`, a
-    /// name that no profile has. Returns when all is on the disk, with the file that was kept.
+    /// Writes a profile in the place of that of key `name`, which is kept as `<key>.toml.<date>Z`, a name
+    /// that no profile has. The name inside of it may be another one: that of the key at another time or
+    /// on another machine. Returns when all is on the disk, with the file that was kept.
     ///
     /// One such file is kept: older ones of the same key go, once the new profile is on the disk. Those
     /// of another key, which was overwritten or rotated, stay for good, as they may be all that is left
@@ -35,12 +36,12 @@ impl Store {
     ///
     /// # Errors
     /// There is no profile to replace, or the operating system refuses something.
-    pub fn replace(&mut self, profile: &Profile) -> Result<Option<PathBuf>> {
-        let tried = self.check_new(profile)?;
+    pub fn replace(&mut self, name: &str, profile: &Profile) -> Result<Option<PathBuf>> {
+        let tried = self.check_new(name, profile)?;
         let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
         let dir = self.directory()?;
         let _lock = lock(dir, &tried)?;
-        let file = format!("{}.toml", profile.name());
+        let file = format!("{name}.toml");
         let kept = self.keep(&file, &file, profile).map_err(refused)?;
         durable::replace(dir, &file, profile.to_toml().as_bytes()).map_err(refused)?;
         self.sync_names(dir).map_err(refused)?;
@@ -59,7 +60,7 @@ impl Store {
     /// key is being generated for `from`; or the operating system refuses something.
     pub fn rename(&mut self, from: &str, profile: &Profile) -> Result<Option<PathBuf>> {
         check_name(from)?;
-        let tried = self.check_new(profile)?;
+        let tried = self.check_new(profile.name(), profile)?;
         let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
         let refuse = |found: String, advice: &str| {
             Err(Error::new(Class::Profile, tried.clone(), found, advice))

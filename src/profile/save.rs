@@ -36,7 +36,7 @@ impl Store {
     /// # Errors
     /// There is a profile of that name already, or the operating system refuses something.
     pub fn save(&mut self, profile: &Profile) -> Result<()> {
-        let (name, tried) = (profile.name(), self.check_new(profile)?);
+        let (name, tried) = (profile.name(), self.check_new(profile.name(), profile)?);
         self.create()?;
         let dir = self.directory()?;
         let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
@@ -80,9 +80,9 @@ impl Store {
     }
 
     /// Refuses what is never written; else what is tried, for errors.
-    pub(super) fn check_new(&self, profile: &Profile) -> Result<String> {
-        check_name(profile.name())?;
-        let tried = format!("writing profile {}", self.file(profile.name()).display());
+    pub(super) fn check_new(&self, name: &str, profile: &Profile) -> Result<String> {
+        check_name(name)?;
+        let tried = format!("writing profile {}", self.file(name).display());
         if profile.version() == Version::V2 {
             return Ok(tried);
         }

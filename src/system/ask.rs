@@ -20,7 +20,7 @@ use crate::error::{Class, Error, Result};
 
 const PROGRAM: &str = "systemd-ask-password";
 /// The longest answer in bytes.
-const MAX_ANSWER: usize = 1024;
+pub const MAX_ANSWER: usize = 1024;
 /// How much longer than its own limit the program may take to end.
 const GRACE: Duration = Duration::from_secs(2);
 

@@ -11,6 +11,7 @@ pub mod notify;
 pub mod runtime_dir;
 pub mod secret_file;
 pub mod swap;
+pub mod terminal;
 pub mod users;
 
 pub use bounded::{Deadline, bounded, start};

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crate::{
     extent::{is_whole, tell},
     flows::{
-        ABANDON, Bench, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, Published, SCRUB,
-        VERIFY, WRONG_PIN,
+        ABANDON, Bench, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, Published, REMOVE,
+        SCRUB, VERIFY, WRONG_PIN,
     },
     support::{Running, TestCard},
     tracer::{Then, trace},
@@ -237,4 +237,9 @@ fn killed_while_a_key_is_overwritten() {
 #[test]
 fn killed_while_a_profile_is_given_up() {
     kill_everywhere(&ABANDON);
+}
+
+#[test]
+fn killed_while_a_provider_is_removed() {
+    kill_everywhere(&REMOVE);
 }

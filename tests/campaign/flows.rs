@@ -2,8 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
-    os::unix::fs::MetadataExt,
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{Client, Machine, TestCard, Yubikey, machine::merge, published::tree};
+use crate::support::{
+    Client, Machine, TestCard, Yubikey, machine::merge, published::tree, terminal::add_code,
+};
 
 /// What a flow is.
 pub struct Flow {
@@ -143,6 +145,20 @@ pub const ABANDON: Flow = Flow {
     ..QUIET
 };
 
+/// A recovery code is taken out of the profile.
+pub const REMOVE: Flow = Flow {
+    name: "provider remove",
+    prepare: |bench| {
+        bench.with_code();
+        bench.enrolled(OLD);
+    },
+    args: &["provider", "remove", "--key", "vault", "recovery-1"],
+    replaces: true,
+    // The second finds none of that id.
+    codes: [0, 10],
+    ..QUIET
+};
+
 /// A PIN that the card does not have.
 pub const WRONG: &str = "583920";
 
@@ -176,6 +192,8 @@ pub struct Bench {
     pub extra: Value,
     /// By the text of the profile.
     known: HashMap<String, Value>,
+    /// A profile with a recovery code.
+    with_code: Option<String>,
 }
 
 impl Bench {
@@ -187,7 +205,15 @@ impl Bench {
     pub fn with(dir: TempDir) -> Self {
         let machine = Machine::new(1);
         let card = Yubikey::again(&machine, 0, dir);
-        Self { extra: json!({}), machine, card, slot: 0, pin: Yubikey::PIN, known: HashMap::new() }
+        Self {
+            extra: json!({}),
+            machine,
+            card,
+            slot: 0,
+            pin: Yubikey::PIN,
+            known: HashMap::new(),
+            with_code: None,
+        }
     }
 
     pub fn slot(&self) -> &'static str {
@@ -204,6 +230,20 @@ impl Bench {
         }
         self.empty_disk();
         self.empty_ram();
+    }
+
+    /// A profile that a recovery code opens, too, the same each time, and nothing else.
+    fn with_code(&mut self) {
+        if self.with_code.is_none() {
+            self.enrolled(OLD);
+            add_code(&self.machine, "vault", &[]).1.exits(0);
+            self.with_code = self.profile();
+        }
+        self.empty_disk();
+        let text = self.with_code.as_ref().unwrap();
+        let file = self.machine.profile("vault");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Nothing is remembered of earlier runs.

@@ -10,7 +10,7 @@ use crate::support::{
     ram::{Bound, Ram},
 };
 
-const KEY: &str = "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721";
+pub const KEY: &str = "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721";
 
 /// The output, with what changes from run to run replaced.
 fn stable(machine: &Machine, text: &str) -> String {
@@ -54,23 +54,24 @@ fn help() {
 
             A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
             card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
-            file system. Only `apply`, `scrub`, which removes the secrets again, `pin forget` and `polkit`
-            change anything.
+            file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `pin forget` and
+            `polkit` change anything.
 
             Usage: nixos-cryptkey [OPTIONS] <COMMAND>
 
             Commands:
-              apply   Enroll or verify the keys of a spec, and publish their secrets
-              check   Find all faults of a spec; needs no card and no pcscd
-              plan    Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
-              status  Show the keys' profiles and providers, the cards and their PIN tries, and what is
-                      published
-              cards   Show every reader, its card and the keys in its slots; presents no PIN
-              scrub   Remove the published secrets of the spec's keys
-              pin     What is remembered of cards' PINs
-              polkit  Let the users and groups that the spec lists reach cards and readers; needs no card
-              schema  Print the JSON Schema of the spec
-              help    Print this message or the help of the given subcommand(s)
+              apply     Enroll or verify the keys of a spec, and publish their secrets
+              check     Find all faults of a spec; needs no card and no pcscd
+              plan      Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
+              status    Show the keys' profiles and providers, the cards and their PIN tries, and what is
+                        published
+              cards     Show every reader, its card and the keys in its slots; presents no PIN
+              scrub     Remove the published secrets of the spec's keys
+              provider  The ways in of a key: cards, recovery codes, passphrases
+              pin       What is remembered of cards' PINs
+              polkit    Let the users and groups that the spec lists reach cards and readers; needs no card
+              schema    Print the JSON Schema of the spec
+              help      Print this message or the help of the given subcommand(s)
 
             Options:
               -v, --verbose...
@@ -87,8 +88,8 @@ fn help() {
 
             Exit codes: 0 done (or skipped by softFail), 1 internal, 2 usage, 10 bad spec, 11 no card, 12 card
             busy, 13 no touch or answer, 14 PIN not presented, 15 PIN wrong, 16 key changed, 17 profile damaged
-            or lost, 18 permission, 19 card failed, 20 not published. docs/exit-codes.md says what to do about
-            each.
+            or lost, 18 permission, 19 card failed, 20 not published, 21 wrong passphrase or recovery code.
+            docs/exit-codes.md says what to do about each.
         "#]],
     );
 }

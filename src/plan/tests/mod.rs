@@ -1,6 +1,7 @@
 //! The planner against a small world of cards, and the words of its refusals.
 
 mod generate;
+mod open;
 mod overwriting;
 mod properties;
 mod refusals;

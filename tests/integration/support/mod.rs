@@ -15,6 +15,8 @@ pub mod ram;
 pub mod run;
 #[allow(dead_code, reason = "not all of it is for the campaign")]
 pub mod sealed;
+pub mod terminal;
+pub mod vectors;
 
 pub use cards::{Nitrokey, TestCard, Yubikey};
 pub use client::Client;

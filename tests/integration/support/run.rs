@@ -121,6 +121,11 @@ impl Running {
         false
     }
 
+    /// What it said on standard error, as far as that was waited for.
+    pub fn said(&self) -> &str {
+        &self.stderr
+    }
+
     /// Ends it, as the kernel does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -1,0 +1,166 @@
+//! What the commands have in common that share a key anew: which providers stay.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+
+use crate::{
+    apply::Unsealed,
+    error::{Class, Error, Result},
+    observe,
+    profile::{
+        Profile, Provider, ProviderKind,
+        seal::{NewProvider, ProviderSecret},
+    },
+    spec::Key,
+};
+
+/// The providers that stay.
+#[derive(Args)]
+pub(super) struct KeepArgs {
+    /// Leaves this provider out, which need not be there; may be given several times
+    #[arg(long, value_name = "ID")]
+    without: Vec<String>,
+}
+
+/// Those of a profile.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Their places in the profile.
+    pub places: BTreeSet<usize>,
+    /// The ids of the others.
+    pub left_out: Vec<String>,
+    /// Those of them that nothing here can open, as "id (type)".
+    pub foreign: Vec<String>,
+}
+
+impl KeepArgs {
+    /// Whether any provider is to be left out.
+    pub fn is_used(&self) -> bool {
+        !self.without.is_empty()
+    }
+
+    /// The providers that stay, of which `threshold` are to open the key. All of them can be opened
+    /// here, as far as that is known before it is tried.
+    ///
+    /// # Errors
+    /// `bad-spec` where one that is to be left out is not there, where the spec does not list the card
+    /// of one that stays, and where fewer than the threshold stay.
+    pub fn of(&self, name: &str, key: &Key, profile: &Profile, threshold: u8) -> Result<Kept> {
+        let refused = |found: String, advice: String| {
+            let tried = format!("key {name}: choosing the providers that stay");
+            Err(Error::new(Class::Spec, tried, found, advice))
+        };
+        let providers = profile.providers();
+        if let Some(id) = self.without.iter().find(|id| providers.iter().all(|p| p.id() != **id)) {
+            let ids: Vec<_> = providers.iter().map(Provider::id).collect();
+            return refused(
+                format!("the profile has no provider {id}"),
+                format!("It has: {}.", ids.join(", ")),
+            );
+        }
+        let sealed = observe::sealed(profile, key);
+        let mut kept = Kept::default();
+        for (place, provider) in providers.iter().enumerate() {
+            let id = provider.id();
+            match provider.kind() {
+                _ if self.without.iter().any(|without| without == id) => {
+                    kept.left_out.push(id.into());
+                    continue;
+                }
+                ProviderKind::Unknown(name) => {
+                    kept.left_out.push(id.into());
+                    kept.foreign.push(format!("{id} ({name})"));
+                    continue;
+                }
+                ProviderKind::Piv(params) if !sealed.piv.contains_key(&place) => {
+                    return refused(
+                        format!("provider {id} is {}, which `cards` does not list", params.card()),
+                        format!(
+                            "Add it to security.cryptkey.keys.{name}.cards, or leave it out: --without {id}."
+                        ),
+                    );
+                }
+                _ => {}
+            }
+            kept.places.insert(place);
+        }
+        let count = kept.places.len();
+        if threshold == 0 || count < threshold.into() {
+            return refused(
+                format!("{count} stay, and {threshold} are to open the key"),
+                "Keep more providers, or take another threshold (`--threshold`; `nixos-cryptkey reseal` \
+                 changes that of a profile)."
+                    .into(),
+            );
+        }
+        Ok(kept)
+    }
+}
+
+/// Those that stay, to be sealed to once more, in their order. All of them are open.
+pub(super) fn again(unsealed: &mut Unsealed, kept: &Kept) -> Result<(Profile, Vec<NewProvider>)> {
+    let mut proven = unsealed.proven();
+    let profile = opened(unsealed)?;
+    let mut secrets = unsealed.secrets();
+    secrets.sort_by_key(|(place, _)| *place);
+    let secrets = secrets.into_iter().filter(|(place, _)| kept.places.contains(place));
+    let providers = secrets.filter_map(|(place, secret)| {
+        let provider = profile.providers().get(place)?;
+        let anew = proven.iter().position(|proven| proven.id == provider.id());
+        Some(anew.map_or_else(|| provider.again(secret), |at| proven.swap_remove(at)))
+    });
+    let providers = providers.collect();
+    Ok((profile, providers))
+}
+
+/// The profile of a key that is open.
+pub(super) fn opened(unsealed: &Unsealed) -> Result<Profile> {
+    unsealed.profile().cloned().ok_or_else(|| {
+        let advice = "This is a fault of the program: report it.";
+        Error::new(Class::Internal, "opening a profile", "it has none", advice)
+    })
+}
+
+/// The secrets of these providers, with their places among them.
+pub(super) fn secrets(providers: &[NewProvider]) -> Vec<ProviderSecret> {
+    providers.iter().map(|new| ProviderSecret::new(new.secret.as_bytes())).collect()
+}
+
+/// Refuses a profile of version 1, which nothing but `import` takes.
+pub(super) fn check_version(name: &str, profile: &Profile) -> Result<()> {
+    if profile.version() == crate::profile::Version::V2 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Class::Profile,
+        format!("key {name}: changing its profile"),
+        "it is of version 1, written by cryptkey",
+        format!(
+            "Bring it over first: `nixos-cryptkey import FILE --key {name}`, with the profile's own file."
+        ),
+    ))
+}
+
+/// Who opens a profile, as a phrase: "any 2 of card-1, card-2, recovery-1 open it".
+pub(super) fn who_opens(profile: &Profile) -> String {
+    let ids: Vec<_> = profile.providers().iter().map(Provider::id).collect();
+    let all = ids.join(", ");
+    match (profile.threshold(), ids.len()) {
+        (1, 1) => format!("{all} opens it"),
+        (1, _) => format!("any of {all} opens it"),
+        (threshold, count) if usize::from(threshold) == count => format!("{all} together open it"),
+        (threshold, _) => format!("any {threshold} of {all} open it"),
+    }
+}
+
+/// The line that says that the spec declares another threshold than the profile has, if it does.
+pub(super) fn declare_threshold(name: &str, key: &Key, profile: &Profile) -> String {
+    let threshold = profile.threshold();
+    match key.threshold {
+        Some(declared) if declared != threshold => format!(
+            "  Set in configuration.nix: security.cryptkey.keys.{name}.threshold = {threshold};\n"
+        ),
+        _ => String::new(),
+    }
+}
