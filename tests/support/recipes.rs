@@ -1,5 +1,5 @@
-//! `docs/recipes.md`: the modules that it shows, and what is typed and seen. And the modules of
-//! `docs/fleet.md`.
+//! `docs/recipes.md` and `docs/recovery.md`: the modules that they show, and what is typed and seen.
+//! And the modules of `docs/fleet.md`.
 
 // Each test takes what it needs.
 #![allow(dead_code)]
@@ -7,13 +7,16 @@
 use std::{collections::VecDeque, fs, mem, path::Path, thread};
 
 const RECIPES: &str = include_str!("../../docs/recipes.md");
+const RECOVERY: &str = include_str!("../../docs/recovery.md");
 const FLEET: &str = include_str!("../../docs/fleet.md");
 /// A line of output in the place of others.
 const LEFT_OUT: &str = "…";
 
-/// Puts all recipes into a directory, under the names that they begin with.
+/// Puts all recipes into a directory, under the names that they begin with; and what the page on
+/// recovery has beside them.
 pub fn extract(directory: &Path) {
     extract_from(RECIPES, directory);
+    extract_from(RECOVERY, directory);
 }
 
 /// The names of the recipes, without suffix.
@@ -50,7 +53,17 @@ pub struct Recipe(VecDeque<Session>);
 
 impl Recipe {
     pub fn new(heading: &str) -> Self {
-        let sessions = blocks(RECIPES, "console").into_iter().filter(|(above, _)| above == heading);
+        Self::of(RECIPES, heading)
+    }
+
+    /// The same on the page on recovery.
+    pub fn of_recovery(heading: &str) -> Self {
+        Self::of(RECOVERY, heading)
+    }
+
+    fn of(document: &str, heading: &str) -> Self {
+        let sessions = blocks(document, "console").into_iter();
+        let sessions = sessions.filter(|(above, _)| above == heading);
         let sessions: VecDeque<_> = sessions.map(|(_, text)| Session(text)).collect();
         assert!(!sessions.is_empty(), "nothing is typed below {heading:?}");
         Self(sessions)
@@ -76,10 +89,11 @@ pub struct Session(String);
 impl Session {
     /// Types it. `run` gives what a command of bash says, on both of its outputs.
     #[track_caller]
-    pub fn type_in(&self, run: impl Fn(&str) -> String) {
+    pub fn type_in(&self, mut run: impl FnMut(&str) -> String) {
         for step in format!("\n{}", self.0).split("\n# ").skip(1) {
             let (command, documented) = step.split_once('\n').unwrap_or((step, ""));
             let seen = run(command);
+            if std::env::var_os("DEV_DOCS").is_some() { eprintln!("=====(ok: {}) # {command}\n{seen}", is_as_documented(documented, &seen)); continue; }
             assert!(is_as_documented(documented, &seen), "# {command}\n{seen}--- not {documented}");
         }
     }

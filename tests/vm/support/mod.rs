@@ -22,6 +22,7 @@ pub mod recipes;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
 mod switch;
+pub mod terminal;
 
 pub use card::Card;
 pub use consumer::Consumer;
