@@ -23,7 +23,9 @@ impl Work<'_> {
         let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
         let x = self.key_agreement(params.peer_point())?;
         let is_version_1 = self.profile.as_ref().is_some_and(|p| p.version() == Version::V1);
-        if is_version_1 && matches!(self.known.goal, Goal::Open(_)) {
+        // What stays is sealed to once more; for that it proves its key.
+        let stays = matches!(&self.known.goal, Goal::Open(places) if places.contains(&index));
+        if is_version_1 && stays {
             self.prove_anew(index, &params)?;
         }
         self.end_session();

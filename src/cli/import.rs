@@ -125,7 +125,20 @@ impl ImportArgs {
             ));
         }
         if self.change.output.is_none() {
-            self.has_predecessor(&Store::open(&spec.state_dir)?, profile)?;
+            let store = Store::open(&spec.state_dir)?;
+            if store.is_in_ram() {
+                let dir = spec.state_dir.display();
+                return Err(Error::new(
+                    Class::Profile,
+                    tried(),
+                    format!(
+                        "the state directory {dir} is on a RAM file system: the profile would be gone \
+                             after the next power-off"
+                    ),
+                    "Set stateDir to a directory that keeps its contents.",
+                ));
+            }
+            self.has_predecessor(&store, profile)?;
         }
         Ok(())
     }
@@ -180,9 +193,10 @@ impl ImportArgs {
 
     /// What is to be done about a version 1 file; it may be gone already, as the new one has its place.
     fn exposed(&self, is_gone: bool) -> String {
-        let what = match is_gone {
-            true => "The old profile is replaced and not kept. Destroy".into(),
-            false => format!("Destroy {} and", self.file.display()),
+        let what = if is_gone {
+            "The old profile is replaced and not kept. Destroy".into()
+        } else {
+            format!("Destroy {} and", self.file.display())
         };
         format!(
             "  {what} every copy of it, in backups too: whoever reads one can compute what its\n  cards would \

@@ -41,8 +41,8 @@ use crate::{
 ///
 /// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
 /// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
-/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `pin
-/// forget` and `polkit` change anything.
+/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `reseal`,
+/// `rotate`, `rename`, `import`, `pin forget` and `polkit` change anything.
 #[derive(Parser)]
 #[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {

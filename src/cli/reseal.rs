@@ -1,5 +1,7 @@
 //! `reseal`: shares a key anew among the providers that stay.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 
 use super::{
@@ -45,7 +47,9 @@ pub(super) fn run(args: &ResealArgs, json: bool) -> Result<Ended> {
     let backup = change.write(&mut unsealed, &profile)?;
     let (opens, opened) = (keep::who_opens(&profile), keep::who_opens(&old));
     let mut notes = keep::declare_threshold(name, &key, &profile);
-    notes += &format!(
+    // Writing to a string never fails.
+    let _ = write!(
+        notes,
         "  Of every old copy of the profile it holds still that {opened}, to the same secrets. Destroy those\n  \
          that you know of. If one may be in the wrong hands, with as many of these providers, only\n  \
          `nixos-cryptkey rotate --key {name}` helps, which makes a new key.\n"

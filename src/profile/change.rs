@@ -243,3 +243,66 @@ impl<'a> Change<'a> {
         self.task.finish(changed, self.opened.master.as_bytes(), kept, new, spare)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::profile::{Argon2Params, ProviderKind, random};
+
+    /// A profile of these shares, with the first `kept` as if they had been in it before.
+    fn finish(
+        threshold: u8,
+        shares: &[Share],
+        kept: usize,
+        master: [u8; 32],
+    ) -> error::Result<(Profile, Opened)> {
+        let task = Task { tried: "trying".into(), left: "The profile was left as it is." };
+        let mut profile = Profile {
+            version: Version::V2,
+            name: "vault".into(),
+            threshold,
+            output_salt: [1; 32],
+            integrity: [0; 32],
+            providers: Vec::new(),
+        };
+        let mut secrets = Vec::new();
+        for (number, share) in (0..).zip(shares) {
+            let kind = ProviderKind::Recovery(Argon2Params::random()?);
+            let secret = ProviderSecret::new(&[number; 32]);
+            let new = NewProvider { id: format!("a-{number}"), kind, secret };
+            let (provider, secret) = task.provider(new, share, &mut random)?;
+            profile.providers.push(provider);
+            secrets.push(secret);
+        }
+        let all: Vec<_> = secrets.iter().enumerate().collect();
+        task.finish(profile, &master, &all[..kept], &all[kept..], Vec::new())
+    }
+
+    /// What the proof is for: faults of the program itself.
+    #[test]
+    fn what_would_not_open_is_not_returned() {
+        let rows: Vec<_> = [5, 6].map(|byte| Zeroizing::new([byte; 32])).into();
+        let shares = |degree, indexes: &[u8]| shamir::split(&[9; 32], &rows[..degree], indexes);
+        for kept in 0..3 {
+            assert!(finish(2, &shares(1, &[1, 2, 3]), kept, [9; 32]).is_ok());
+        }
+        // One that is not of the polynomial.
+        let mut bent = shares(1, &[1, 2, 3]);
+        bent[2].y[7] ^= 1;
+        for (threshold, shares, master) in [
+            (2, bent, [9; 32]),
+            // All of them open it, but no two.
+            (2, shares(2, &[1, 2, 3]), [9; 32]),
+            (2, shares(1, &[1, 2, 3]), [8; 32]),
+            (2, shares(1, &[1, 2, 1]), [9; 32]),
+            (4, shares(1, &[1, 2, 3]), [9; 32]),
+        ] {
+            for kept in 0..3 {
+                let error = finish(threshold, &shares, kept, master).map(drop).unwrap_err();
+                assert_eq!(error.class, Class::Internal);
+            }
+        }
+    }
+}

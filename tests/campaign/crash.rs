@@ -7,7 +7,7 @@ use crate::{
     extent::{is_whole, tell},
     flows::{
         ABANDON, Bench, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, Published, REMOVE,
-        SCRUB, VERIFY, WRONG_PIN,
+        RESEAL, SCRUB, VERIFY, WRONG_PIN,
     },
     support::{Running, TestCard},
     tracer::{Then, trace},
@@ -242,4 +242,9 @@ fn killed_while_a_profile_is_given_up() {
 #[test]
 fn killed_while_a_provider_is_removed() {
     kill_everywhere(&REMOVE);
+}
+
+#[test]
+fn killed_while_a_key_is_shared_anew() {
+    kill_everywhere(&RESEAL);
 }

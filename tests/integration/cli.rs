@@ -54,8 +54,8 @@ fn help() {
 
             A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
             card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
-            file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `pin forget` and
-            `polkit` change anything.
+            file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `reseal`, `rotate`,
+            `rename`, `import`, `pin forget` and `polkit` change anything.
 
             Usage: nixos-cryptkey [OPTIONS] <COMMAND>
 
@@ -70,6 +70,13 @@ fn help() {
               provider  The ways in of a key: cards, recovery codes, passphrases
               pin       What is remembered of cards' PINs
               polkit    Let the users and groups that the spec lists reach cards and readers; needs no card
+              reseal    Share a key anew among the providers that stay, with another threshold; no secret
+                        changes
+              rotate    Make a new key with the same providers: every secret changes
+              rename    Give a key another name; no secret changes
+              export    Print a key's sealed profile, for another machine or a backup; opens nothing
+              import    Take a profile from cryptkey or from another machine; no secret changes
+              derive    Open a key and print an output, or hand it to a command on its standard input
               schema    Print the JSON Schema of the spec
               help      Print this message or the help of the given subcommand(s)
 

@@ -118,6 +118,20 @@ fn an_old_profile_is_opened_in_place_of_the_key_s_own() {
     assert_eq!(derive(&machine, &args, &[]).status.code(), Some(17));
 }
 
+/// Of version 1, too, and with no more of the card than apply wants.
+#[test]
+fn a_profile_of_cryptkey_opens() {
+    let machine = Machine::new(2);
+    let known = Vector::copy_to(machine.profile("vault"), "piv-piv-recovery");
+    let cards = known.cards(&machine);
+    known.spec(&machine, "vault", &cards[0], json!({}));
+    let output = derive(&machine, &["--use", "disk", "--format", "hex"], &[]);
+    assert_eq!(output.stdout, known.output("disk").as_bytes());
+    for card in &cards {
+        assert_eq!(card.log().iter().filter(|apdu| apdu.agrees()).count(), 1);
+    }
+}
+
 #[test]
 fn arguments_that_mean_nothing_are_refused() {
     let (machine, _known, _cards) = machine();

@@ -8,7 +8,8 @@ use std::{
 use serde_json::json;
 
 use crate::support::{
-    Machine, TestCard, Yubikey, agent::Agent, attack::opened_without_a_card, vectors::Vector,
+    Machine, TestCard, Yubikey, agent::Agent, attack::opened_without_a_card, terminal::Terminal,
+    vectors::Vector,
 };
 
 fn read(machine: &Machine, key: &str) -> String {
@@ -93,24 +94,34 @@ fn a_provider_of_an_unknown_type_is_named() {
     let machine = Machine::new(2);
     let known = Vector::copy(&machine, "piv-piv-recovery");
     let cards = known.cards(&machine);
-    // The integrity is over every provider: this one was one that the tests can't make. So it is refused,
-    // after it was opened.
-    let foreign = "\n[[providers]]\n  type = \"fido2\"\n  id = \"stick\"\n";
-    let sealed = known.text();
-    let (_, last) = sealed.rsplit_once("[[providers]]\n").unwrap();
-    let fields: String = last
-        .lines()
-        .filter(|line| ["encrypted_share", "nonce", "share_salt"].iter().any(|f| line.contains(f)))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    fs::write(&known.file, format!("{sealed}{foreign}{fields}")).unwrap();
-    known.spec(&machine, "import-foreign", &cards[0], json!({}));
-    let import = ["import", known.path(), "--key", "import-foreign", "--without", "recovery-1"];
-    machine.run(&import).exits(17).says(&["its integrity differs", known.path()]);
-    assert_eq!(machine.profiles(), [""; 0]);
-
+    let before = known.text();
+    known.reseal_with_type(2, "fido2");
+    assert_ne!(known.text(), before);
+    known.spec(&machine, "vault", &cards[0], json!({}));
+    let import = ["import", known.path(), "--key", "vault"];
     let output = machine.run(&[&import[..], &["--threshold", "3"]].concat()).exits(10);
     output.says(&["2 stay, and 3 are to open"]);
+    let done = machine.run(&[&import[..], &["--threshold", "1"]].concat()).exits(0);
+    assert!(done.stdout.contains("Left out: recovery-1 (fido2)"), "{done}");
+    let new = read(&machine, "vault");
+    assert!(new.contains("threshold = 1") && !new.contains("fido2"), "{new}");
+    drop(cards);
+    let _second = known.card(&machine, 1);
+    assert_eq!(machine.apply().exits(0).result("vault"), "verified");
+    known.is_published(&machine, "vault");
+}
+
+/// A file that is not what was sealed is opened, and not believed.
+#[test]
+fn a_changed_file_is_refused() {
+    let machine = Machine::new(2);
+    let known = Vector::copy(&machine, "piv-piv-recovery");
+    let cards = known.cards(&machine);
+    fs::write(&known.file, known.text().replace("card_name = \"", "card_name = \"my ")).unwrap();
+    known.spec(&machine, "vault", &cards[0], json!({}));
+    let import = ["import", known.path(), "--key", "vault", "--without", "recovery-1"];
+    machine.run(&import).exits(17).says(&["its integrity differs", known.path()]);
+    assert_eq!(machine.profiles(), [""; 0]);
 }
 
 /// The file is where apply finds it already, and the spec pins it.
@@ -245,6 +256,21 @@ fn a_shipped_profile_is_not_touched() {
     assert_eq!(machine.profiles(), [""; 0]);
 }
 
+/// The old file is destroyed next: the new one has to be there for good.
+#[test]
+fn nothing_is_imported_to_ram() {
+    let mut machine = Machine::new(2);
+    let ram = Ram::tmpfs("size=64k,mode=700");
+    machine.state = ram.path().to_owned();
+    let known = Vector::copy(&machine, "piv-piv-recovery");
+    let cards = known.cards(&machine);
+    known.spec(&machine, "vault", &cards[0], json!({}));
+    let import = ["import", known.path(), "--key", "vault", "--without", "recovery-1"];
+    machine.run(&import).exits(17).says(&["RAM file system"]);
+    assert_eq!(cards[0].presented() + cards[1].presented(), 0);
+    assert_eq!(machine.profiles(), [""; 0]);
+}
+
 #[test]
 fn what_is_no_profile_is_refused() {
     let machine = Machine::new(1);
@@ -259,4 +285,25 @@ fn what_is_no_profile_is_refused() {
     }
     machine.run(&["import", bad.to_str().unwrap(), "--key", "other"]).exits(10).says(&["vault"]);
     assert_eq!(card.log(), []);
+}
+
+/// Whoever reads it can guess: that is told, beside what is exported.
+#[test]
+fn an_exported_passphrase_is_warned_of() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({}));
+    machine.apply().exits(0);
+    let export = ["export", "--key", "vault"];
+    assert_eq!(machine.run(&export).exits(0).stderr, "");
+    let mut terminal =
+        Terminal::start(&machine.command(&["provider", "add", "passphrase", "--key", "vault"]));
+    for question in ["Passphrase passphrase-1 of key vault", "The same again"] {
+        terminal.answer(question, "long enough for the test");
+    }
+    terminal.end(&machine).0.exits(0);
+    let exported = machine.run(&export).exits(0).says(&["can guess at the passphrase"]);
+    assert_eq!(exported.stdout, read(&machine, "vault"));
+    let json = machine.run(&["export", "--key", "vault", "--json"]).exits(0).json();
+    assert_eq!(json["profile"], exported.stdout);
 }

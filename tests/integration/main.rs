@@ -22,6 +22,7 @@ mod pin;
 mod policies;
 mod profiles;
 mod provider;
+mod provider_cards;
 mod publishing;
 mod readers;
 mod removal;

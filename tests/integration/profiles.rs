@@ -221,12 +221,12 @@ fn a_profile_of_two_cards_opens_with_either() {
 }
 
 #[test]
-fn a_profile_that_takes_more_than_its_cards_is_out_of_reach() {
+fn a_profile_that_takes_more_than_its_cards_is_out_of_reach_where_nobody_is_asked() {
     let machine = Machine::new(1);
     let known = vector(&machine, "piv-recovery", 0o600);
     let card = card_of(&machine, &known, 0);
-    machine.vault(&card, json!({}));
-    machine.apply().exits(17).says(&["2 shares", "recovery"]);
+    machine.vault(&card, json!({ "ask": false }));
+    machine.apply().exits(10).says(&["takes 2 providers", "keys.vault.ask = true"]);
     assert_eq!(card.log(), []);
 }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A machine with an enrolled card; a key's name is its questions' id, so each test has its own.
-fn enrolled(name: &str) -> (Machine, Yubikey) {
+pub fn enrolled(name: &str) -> (Machine, Yubikey) {
     let machine = Machine::new(2);
     let card = Yubikey::new(&machine, 0);
     declare(&machine, &card, name, json!({}));
@@ -29,14 +29,15 @@ fn enrolled(name: &str) -> (Machine, Yubikey) {
     (machine, card)
 }
 
-fn declare(machine: &Machine, card: &Yubikey, name: &str, extra: Value) {
+/// Writes a spec of that key.
+pub fn declare(machine: &Machine, card: &Yubikey, name: &str, extra: Value) {
     let mut key = machine.key(card, json!({ "cardTimeoutSec": 0 }));
     crate::support::machine::merge(&mut key, extra);
     machine.spec(json!({ name: key }));
 }
 
 /// The profile's text, and the files that are kept of it from before.
-fn files(machine: &Machine, name: &str) -> (String, Vec<PathBuf>) {
+pub fn files(machine: &Machine, name: &str) -> (String, Vec<PathBuf>) {
     let paths = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
     let prefix = format!("{name}.toml.");
     let kept =
@@ -45,7 +46,8 @@ fn files(machine: &Machine, name: &str) -> (String, Vec<PathBuf>) {
     (fs::read_to_string(machine.profile(name)).unwrap(), kept)
 }
 
-fn ids(profile: &str) -> Vec<String> {
+/// The ids of its providers.
+pub fn ids(profile: &str) -> Vec<String> {
     let profile: toml::Table = profile.parse().unwrap();
     let providers = profile["providers"].as_array().unwrap();
     providers.iter().map(|provider| provider["id"].as_str().unwrap().to_owned()).collect()
@@ -209,99 +211,6 @@ fn without_a_terminal_nothing_is_asked() {
         output.says(&["there is no terminal", "Run it at a terminal"]);
     }
     assert_eq!(card.log_since(log), []);
-}
-
-#[test]
-fn a_card_is_added_in_the_only_reader() {
-    let name = "provider-swap";
-    let machine = Machine::new(1);
-    let card = Yubikey::new(&machine, 0);
-    declare(&machine, &card, name, json!({ "cards": [{ "serial": Yubikey::SERIAL }] }));
-    machine.apply().exits(0);
-    let published = machine.secret(name, "backup");
-
-    let mut terminal = provider(&machine, name, &["add", "piv", "--card", "90210002", "--json"]);
-    terminal.running().wait_for("Insert card 90210002");
-    let first = card.retire();
-    let other = Yubikey::with(&machine, 0, &["--serial", "90210002"]);
-    let output = terminal.end(&machine).0.exits(0);
-    assert_eq!(output.json()["added"], json!(["card-2"]));
-    assert_eq!((other.generated(), other.presented()), (1, 1));
-    let (profile, kept) = files(&machine, name);
-    assert_eq!((ids(&profile), kept.len()), (vec!["card-1".into(), "card-2".into()], 1));
-
-    // Unlisted, it opens nothing; listed, it opens the same.
-    machine.run(&["scrub"]).exits(0);
-    machine.apply().exits(11).says(&["card 90210002, which `cards` does not list"]);
-    let both = json!([{ "serial": Yubikey::SERIAL }, { "serial": "90210002" }]);
-    declare(&machine, &other, name, json!({ "cards": both }));
-    assert_eq!(machine.apply().exits(0).result(name), "verified");
-    assert_eq!(machine.secret(name, "backup"), published);
-    drop(other.retire());
-    let _card = Yubikey::again(&machine, 0, first);
-    assert!(machine.apply().exits(0).unchanged(name));
-}
-
-#[test]
-fn a_listed_card_is_added_as_it_is_declared_and_no_other_is_waited_for() {
-    let name = "provider-listed";
-    let (machine, card) = enrolled(name);
-    let other = Yubikey::with(&machine, 1, &["--serial", "90210002"]);
-    let cards = json!([
-        { "serial": "90210009" },
-        { "serial": Yubikey::SERIAL },
-        { "serial": "90210002", "id": "spare" },
-    ]);
-    declare(&machine, &card, name, json!({ "cards": cards }));
-    let args = ["provider", "add", "piv", "--key", name, "--card"];
-    let output = machine.run(&[&args[..], &["90210002"]].concat()).exits(0);
-    assert!(output.stdout.contains("spare added; it opens the key alone"), "{output}");
-    assert!(!output.stdout.contains("No start of the unit uses"), "{output}");
-    assert_eq!(ids(&files(&machine, name).0), ["card-1", "spare"]);
-
-    let presented = other.presented();
-    let again = machine.run(&[&args[..], &["90210002"]].concat()).exits(10);
-    again.says(&["nothing tells it from spare"]);
-    let taken = machine.run(&[&args[..], &["90210009", "--id", "spare"]].concat()).exits(10);
-    taken.says(&["there is a provider spare already"]);
-    machine.run(&[&args[..], &["unnamed"]].concat()).exits(10);
-    assert_eq!(other.presented(), presented);
-}
-
-#[test]
-fn providers_are_removed_as_far_as_the_rest_is_enough() {
-    let name = "provider-remove";
-    let (machine, card) = enrolled(name);
-    let other = Yubikey::with(&machine, 1, &["--serial", "90210002"]);
-    let cards = json!([{ "serial": Yubikey::SERIAL }, { "serial": "90210002" }]);
-    declare(&machine, &card, name, json!({ "cards": cards, "threshold": 2 }));
-    fs::remove_file(machine.profile(name)).unwrap();
-    machine.apply().exits(0);
-    let published = machine.secret(name, "backup");
-    let (two, _) = files(&machine, name);
-    let log = [card.log().len(), other.log().len()];
-    let refused = machine.run(&["provider", "remove", "--key", name, "card-2"]).exits(10);
-    refused.says(&["it would leave 1 of which 2 are needed", "reseal"]);
-    assert_eq!((card.log_since(log[0]), other.log_since(log[1])), (vec![], vec![]));
-    assert_eq!(files(&machine, name), (two, vec![]));
-
-    let (_, output, _) = add_code(&machine, name, &[]);
-    let output = output.exits(0);
-    assert!(output.stdout.contains("together with 1 of the other 2"), "{output}");
-    // The card that is removed helps to open the key.
-    let output = machine.run(&["provider", "remove", "--key", name, "card-2"]).exits(0);
-    for part in [
-        "card-2 removed; 2 of 2 opens the key: card-1, recovery-1",
-        "Old copies of the profile still open with card-2",
-        &format!("nixos-cryptkey rotate --key {name}"),
-        "The spec still lists card 90210002",
-    ] {
-        assert!(output.stdout.contains(part), "no {part:?} in {output}");
-    }
-    assert_eq!(ids(&files(&machine, name).0), ["card-1", "recovery-1"]);
-    assert_eq!(machine.secret(name, "backup"), published);
-    // Of both changes the profile before is kept.
-    assert_eq!(files(&machine, name).1.len(), 2);
 }
 
 #[test]

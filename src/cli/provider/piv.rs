@@ -1,5 +1,7 @@
 //! `provider add piv`: seals an open key to one more card, now.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 
 use super::{AddArgs, Changed, finish_added, opened, read};
@@ -58,9 +60,11 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
     let id = changed.providers().last().map(|new| new.id().to_owned()).unwrap_or_default();
     let mut told = finish_added(change, &declared, &mut unsealed, &changed, id)?;
     if !is_listed(&declared, card) {
-        told.notes += &format!(
+        // Writing to a string never fails.
+        let _ = writeln!(
+            told.notes,
             "  No start of the unit uses {card} before the spec lists it: add it to \
-             security.cryptkey.keys.{name}.cards.\n"
+             security.cryptkey.keys.{name}.cards."
         );
     }
     Ok(told)

@@ -11,7 +11,7 @@ use crate::{
     error::{Class, Error, Result},
     observe::is_listed,
     plan::Goal,
-    profile::{Profile, ProviderKind, change},
+    profile::{Profile, Provider, ProviderKind, change},
 };
 
 #[derive(Args)]
@@ -43,7 +43,7 @@ pub(super) fn remove(args: &RemoveArgs) -> Result<Changed> {
     let kept = change.write(&mut unsealed, &changed)?;
 
     let removed: Vec<_> = gone.iter().map(|provider| provider.id().to_owned()).collect();
-    let left: Vec<_> = changed.providers().iter().map(|provider| provider.id()).collect();
+    let left: Vec<_> = changed.providers().iter().map(Provider::id).collect();
     let (threshold, all) = (changed.threshold(), removed.join(", "));
     let mut notes = format!(
         "  Old copies of the profile still open with {all}. If one of them may be in the wrong hands,\n  \
@@ -64,8 +64,7 @@ pub(super) fn remove(args: &RemoveArgs) -> Result<Changed> {
     Ok(Changed {
         key: name.clone(),
         done: format!(
-            "{all} removed; {threshold} of {} opens the key: {}",
-            left.len(),
+            "{all} removed; the key opens with {threshold} of these: {}",
             left.join(", ")
         ),
         added: Vec::new(),
@@ -80,7 +79,7 @@ pub(super) fn remove(args: &RemoveArgs) -> Result<Changed> {
 /// The places of the providers of these ids.
 fn places_of(name: &str, profile: &Profile, ids: &[String]) -> Result<BTreeSet<usize>> {
     let place = |id: &String| profile.providers().iter().position(|it| it.id() == id);
-    let there: Vec<_> = profile.providers().iter().map(|provider| provider.id()).collect();
+    let there: Vec<_> = profile.providers().iter().map(Provider::id).collect();
     let found = ids.iter().map(|id| {
         place(id).ok_or_else(|| {
             Error::new(
