@@ -1,11 +1,13 @@
 //! People are asked where the cards that are there do not open the key, and only there.
 
+use std::os::unix::net::UnixDatagram;
+
 use serde_json::json;
 
 use crate::support::{
-    TestCard,
+    TestCard, Yubikey,
     agent::Agent,
-    sealed::{PASSPHRASE, Sealed},
+    sealed::{PASSPHRASE, Sealed, serial},
 };
 
 /// A code that opens nothing.
@@ -214,4 +216,25 @@ fn a_card_and_a_passphrase() {
     sealed.boot().exits(11);
     assert!(bystander.asked().is_none());
     assert!(sealed.machine.published().is_empty());
+}
+
+/// A card that comes while the PIN of another one is typed is not asked for its own.
+#[test]
+fn who_typed_a_pin_is_not_asked_for_that_of_another_card() {
+    let sealed = Sealed::new("ways-pins", 1, 2, &[]);
+    sealed.cards[0].remove();
+    let ask = |at| json!({ "serial": serial(at), "pin": { "ask": true } });
+    sealed.declare(json!({ "cards": [ask(0), ask(1)] }));
+    let agent = Agent::ignore("cryptkey:ways-pins");
+    let running = sealed.machine.start();
+    let question = agent.question();
+    assert!(question["Message"].contains("card 90210002"), "{question:?}");
+    sealed.cards[0].insert();
+    let other = Agent::decline_where("cryptkey:ways-pins", "card 90210001");
+    let answer = format!("+{}", Yubikey::PIN);
+    UnixDatagram::unbound().unwrap().send_to(answer.as_bytes(), &question["Socket"]).unwrap();
+    sealed.machine.finish(running).exits(0);
+    sealed.is_open();
+    assert!(other.asked().is_none());
+    assert_eq!([0, 1].map(|at| sealed.cards[at].presented()), [0, 1]);
 }

@@ -148,12 +148,13 @@ fn whoever_lost_something_finds_the_way() {
     drop(machine);
     other.boot();
     encrypt_pin(&other);
-    let pinned = format!(
-        "# pinned.nix\n{{\n  imports = [ ./new-card.nix ];\n  \
-         security.cryptkey.keys.vault.profileId = \"{id}\";\n}}\n"
-    );
-    configuration.add("pinned.nix", pinned.as_bytes());
-    configuration.switch(&other, "pinned.nix");
+    let pin = |id: &str| {
+        let profile_id = format!("security.cryptkey.keys.vault.profileId = \"{id}\";");
+        let pinned = format!("{{ imports = [ ./new-card.nix ]; {profile_id} }}");
+        configuration.add("pinned.nix", pinned.as_bytes());
+        configuration.switch(&other, "pinned.nix");
+    };
+    pin(&id);
     let mut gone = Recipe::of_recovery("The disk is gone");
     person.type_in(&other, &gone.session());
     assert!(!other.exists(PROFILE));
@@ -164,7 +165,12 @@ fn whoever_lost_something_finds_the_way() {
     // The code was seen, and somebody has a copy of the profile.
     person.type_in(&other, &step("The code was seen"));
     person.type_in(&other, &step("Rotate"));
-    assert_ne!(profile_id(&other), id);
+    let new_id = profile_id(&other);
+    assert_ne!(new_id, id);
+    other.systemctl(&["reload", UNIT]).exits(1);
+    pin(&new_id);
+    other.systemctl(&["reload", UNIT]).exits(0);
+    other.says(RELOAD, &["vault: verified"]);
     assert_eq!(new.tries(), 3);
 }
 

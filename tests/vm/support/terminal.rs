@@ -25,7 +25,8 @@ pub fn at_terminal(
 ) -> String {
     let pair = openpty(None, None).unwrap();
     let mut master = File::from(pair.master);
-    let inside = machine.command(&["bash", "-c", &format!("export HOME=/root LANG=C.UTF-8; {command}")]);
+    let inside =
+        machine.command(&["bash", "-c", &format!("export HOME=/root LANG=C.UTF-8; {command}")]);
     // The outermost of it is a limit in time, which would take the command off the terminal.
     let args = inside.get_args().skip(1);
     let slave = &pair.slave;
