@@ -111,9 +111,12 @@ impl Work<'_> {
 impl Unsealed<'_> {
     /// The profile, as it is by now: with goal [`Goal::Join`], sealed to the new cards too, which no
     /// file knows yet.
-    #[must_use]
-    pub fn profile(&self) -> Option<&Profile> {
-        self.work.profile.as_ref()
+    ///
+    /// # Errors
+    /// `internal` where there is none, which is a fault of the program.
+    pub fn profile(&self) -> Result<&Profile> {
+        let none = || super::out_of_order(self.work.name).error();
+        self.work.profile.as_ref().ok_or_else(none)
     }
 
     /// The secrets of the providers that opened, with their places in the profile.

@@ -13,7 +13,7 @@ use super::SpecFile;
 use crate::{
     apply::Unsealed,
     error::{Class, Error, Result},
-    profile::Profile,
+    profile::{Profile, store::Store},
     spec::{self, Key, Spec},
 };
 
@@ -55,21 +55,29 @@ impl KeyArgs {
 
 impl ChangeArgs {
     /// Refuses what could not be written in the end, before anybody is asked for anything.
-    pub fn check(&self, key: &Key) -> Result<()> {
+    pub fn check(&self, spec: &Spec, key: &Key) -> Result<()> {
+        let refused = |tried: String, found: &str, advice: &str| {
+            Err(Error::new(Class::Spec, tried, found, advice))
+        };
+        let name = &*self.key.key;
         match (&self.output, &key.profile) {
-            (None, Some(shipped)) => Err(Error::new(
-                Class::Spec,
-                format!("key {}: changing its profile", self.key.key),
-                format!("{} comes with the configuration", shipped.display()),
+            (None, None) => Store::open(&spec.state_dir)?.check_writable(name),
+            (None, Some(shipped)) => refused(
+                format!("key {name}: changing its profile"),
+                &format!("{} comes with the configuration", shipped.display()),
                 "Give --output FILE for the changed one, and ship that instead.",
-            )),
-            (Some(output), _) if output.exists() => Err(Error::new(
-                Class::Spec,
-                format!("writing {}", output.display()),
-                "it is there already",
-                "Give the name of a new file.",
-            )),
-            _ => Ok(()),
+            ),
+            (Some(output), _) => {
+                let tried = format!("writing {}", output.display());
+                let directory = output.parent().filter(|parent| **parent != *"");
+                if output.symlink_metadata().is_ok() {
+                    refused(tried, "it is there already", "Give the name of a new file.")
+                } else if directory.is_some_and(|directory| !directory.is_dir()) {
+                    refused(tried, "its directory is not there", "Make the directory first.")
+                } else {
+                    Ok(())
+                }
+            }
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) struct ImportArgs {
 
 pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
     let (spec, declared) = args.change.key.load()?;
-    args.change.check(&declared)?;
+    args.change.check(&spec, &declared)?;
     let name = &*args.change.key.key;
     let loaded = load_file(&args.file)?;
     if let Some(warning) = loaded.warning {

@@ -101,7 +101,7 @@ impl KeepArgs {
 /// Those that stay, to be sealed to once more, in their order. All of them are open.
 pub(super) fn again(unsealed: &mut Unsealed, kept: &Kept) -> Result<(Profile, Vec<NewProvider>)> {
     let mut proven = unsealed.proven();
-    let profile = opened(unsealed)?;
+    let profile = unsealed.profile()?.clone();
     let mut secrets = unsealed.secrets();
     secrets.sort_by_key(|(place, _)| *place);
     let secrets = secrets.into_iter().filter(|(place, _)| kept.places.contains(place));
@@ -112,14 +112,6 @@ pub(super) fn again(unsealed: &mut Unsealed, kept: &Kept) -> Result<(Profile, Ve
     });
     let providers = providers.collect();
     Ok((profile, providers))
-}
-
-/// The profile of a key that is open.
-pub(super) fn opened(unsealed: &Unsealed) -> Result<Profile> {
-    unsealed.profile().cloned().ok_or_else(|| {
-        let advice = "This is a fault of the program: report it.";
-        Error::new(Class::Internal, "opening a profile", "it has none", advice)
-    })
 }
 
 /// The secrets of these providers, with their places among them.

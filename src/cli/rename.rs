@@ -33,7 +33,7 @@ pub(super) fn run(args: &RenameArgs, json: bool) -> Result<Ended> {
     let RenameArgs { change: ChangeArgs { key: of, output }, to } = args;
     let (from, to) = (&*of.key, &**to);
     let (spec, key) = of.load_as(&[from, to])?;
-    args.change.check(&key)?;
+    args.change.check(&spec, &key)?;
     let renamed = |profile: &Profile, kept: Option<PathBuf>| Changed {
         key: to.into(),
         done: format!("renamed, it was {from}; no secret changed"),
@@ -73,8 +73,7 @@ pub(super) fn run(args: &RenameArgs, json: bool) -> Result<Ended> {
         Ok(Goal::Open([].into()))
     };
     let mut unsealed = unseal(&mut run, &spec, from, &key, None, goal)?;
-    let profile = keep::opened(&unsealed)?;
-    let (changed, _) = change::renamed(&profile, to, &unsealed.secrets())?;
+    let (changed, _) = change::renamed(unsealed.profile()?, to, &unsealed.secrets())?;
     let kept = match output {
         Some(output) => admin::write_new(output, &changed).map(|()| None)?,
         None => unsealed.store().rename(from, &changed)?,

@@ -33,7 +33,7 @@ pub(super) struct ResealArgs {
 pub(super) fn run(args: &ResealArgs, json: bool) -> Result<Ended> {
     let ResealArgs { change, threshold, keep } = args;
     let (spec, key) = change.key.load()?;
-    change.check(&key)?;
+    change.check(&spec, &key)?;
     let name = &*change.key.key;
     let (mut run, mut kept) = (Run::default(), None);
     let mut unsealed = unseal(&mut run, &spec, name, &key, None, |profile| {

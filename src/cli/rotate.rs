@@ -32,7 +32,7 @@ pub(super) struct RotateArgs {
 pub(super) fn run(args: &RotateArgs, json: bool) -> Result<Ended> {
     let RotateArgs { change, keep } = args;
     let (spec, key) = change.key.load()?;
-    change.check(&key)?;
+    change.check(&spec, &key)?;
     let name = &*change.key.key;
     let (mut run, mut kept) = (Run::default(), None);
     // The key is opened by all that stay, so that nobody else gives the machine other secrets.

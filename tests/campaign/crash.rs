@@ -7,7 +7,7 @@ use crate::{
     extent::{is_whole, tell},
     flows::{
         ABANDON, Bench, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, Published, REMOVE,
-        RESEAL, SCRUB, VERIFY, WRONG_PIN,
+        SCRUB, VERIFY, WRONG_PIN,
     },
     support::{Running, TestCard},
     tracer::{Then, trace},
@@ -243,6 +243,13 @@ fn killed_while_a_profile_is_given_up() {
 fn killed_while_a_provider_is_removed() {
     kill_everywhere(&REMOVE);
 }
+
+/// The key is shared anew, without the recovery code.
+const RESEAL: Flow = Flow {
+    name: "reseal",
+    args: &["reseal", "--key", "vault", "--threshold", "1", "--without", "recovery-1"],
+    ..REMOVE
+};
 
 #[test]
 fn killed_while_a_key_is_shared_anew() {

@@ -159,13 +159,6 @@ pub const REMOVE: Flow = Flow {
     ..QUIET
 };
 
-/// The key is shared anew, without the recovery code.
-pub const RESEAL: Flow = Flow {
-    name: "reseal",
-    args: &["reseal", "--key", "vault", "--threshold", "1", "--without", "recovery-1"],
-    ..REMOVE
-};
-
 /// A PIN that the card does not have.
 pub const WRONG: &str = "583920";
 

@@ -8,8 +8,8 @@ use std::{
 use serde_json::json;
 
 use crate::support::{
-    Machine, TestCard, Yubikey, agent::Agent, attack::opened_without_a_card, terminal::Terminal,
-    vectors::Vector,
+    Machine, TestCard, Yubikey, agent::Agent, attack::opened_without_a_card, ram::Ram,
+    terminal::Terminal, vectors::Vector,
 };
 
 fn read(machine: &Machine, key: &str) -> String {

@@ -123,7 +123,7 @@ fn added(
 ) -> Result<Changed> {
     let AddArgs { change: args, id } = args;
     let (spec, key) = args.key.load()?;
-    args.check(&key)?;
+    args.check(&spec, &key)?;
     let terminal = Terminal::open(format!("key {}: adding a {kind} provider", args.key.key))?;
     let mut run = Run::default();
     let mut new_id = String::new();
@@ -133,7 +133,7 @@ fn added(
         Ok(Goal::Open([].into()))
     };
     let mut unsealed = unseal(&mut run, &spec, &args.key.key, &key, None, goal)?;
-    let profile = opened(&unsealed)?;
+    let profile = unsealed.profile()?;
     let new = make(&terminal, profile, new_id.clone())?;
     let (changed, _) = change::added(profile, new, &unsealed.secrets())?;
     finish_added(args, &key, &mut unsealed, &changed, new_id)
@@ -166,13 +166,5 @@ fn finish_added(
         output: args.output.clone(),
         kept,
         notes,
-    })
-}
-
-/// The profile of an open key.
-fn opened<'a>(unsealed: &'a Unsealed) -> Result<&'a Profile> {
-    unsealed.profile().ok_or_else(|| {
-        let advice = "This is a fault of the program: report it.";
-        Error::new(Class::Internal, "changing a profile", "there is none", advice)
     })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use super::{AddArgs, Changed, finish_added, opened, read};
+use super::{AddArgs, Changed, finish_added, read};
 use crate::{
     apply::{Run, unseal},
     card::CardName,
@@ -36,7 +36,7 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
         ));
     }
     let (spec, declared) = change.key.load()?;
-    change.check(&declared)?;
+    change.check(&spec, &declared)?;
     let key = only_with(&declared, &read(&spec, name, &declared)?, add, card);
     let goal = |profile: &Profile| {
         let unused = profile.unused_id("card");
@@ -56,7 +56,7 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
     };
     let mut run = Run::default();
     let mut unsealed = unseal(&mut run, &spec, name, &key, None, goal)?;
-    let changed = opened(&unsealed)?.clone();
+    let changed = unsealed.profile()?.clone();
     let id = changed.providers().last().map(|new| new.id().to_owned()).unwrap_or_default();
     let mut told = finish_added(change, &declared, &mut unsealed, &changed, id)?;
     if !is_listed(&declared, card) {

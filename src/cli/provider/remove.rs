@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use clap::Args;
 
-use super::{Changed, opened};
+use super::Changed;
 use crate::{
     apply::{Run, unseal},
     cli::{admin::ChangeArgs, view::ProfileView},
@@ -27,7 +27,7 @@ pub(super) fn remove(args: &RemoveArgs) -> Result<Changed> {
     let RemoveArgs { change, ids } = args;
     let name = &change.key.key;
     let (spec, key) = change.key.load()?;
-    change.check(&key)?;
+    change.check(&spec, &key)?;
     let mut run = Run::default();
     let mut places = BTreeSet::new();
     let goal = |profile: &Profile| {
@@ -37,7 +37,7 @@ pub(super) fn remove(args: &RemoveArgs) -> Result<Changed> {
         Ok(Goal::Open([].into()))
     };
     let mut unsealed = unseal(&mut run, &spec, name, &key, None, goal)?;
-    let profile = opened(&unsealed)?;
+    let profile = unsealed.profile()?;
     let gone: Vec<_> = places.iter().map(|place| profile.providers()[*place].clone()).collect();
     let (changed, _) = change::without(profile, &places, &unsealed.secrets())?;
     let kept = change.write(&mut unsealed, &changed)?;
