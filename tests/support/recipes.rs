@@ -4,7 +4,12 @@
 // Each test takes what it needs.
 #![allow(dead_code)]
 
-use std::{collections::VecDeque, fs, mem, path::Path, thread};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fs, mem,
+    path::Path,
+    thread,
+};
 
 const RECIPES: &str = include_str!("../../docs/recipes.md");
 const RECOVERY: &str = include_str!("../../docs/recovery.md");
@@ -56,11 +61,6 @@ impl Recipe {
         Self::of(RECIPES, heading)
     }
 
-    /// The same on the page on recovery.
-    pub fn of_recovery(heading: &str) -> Self {
-        Self::of(RECOVERY, heading)
-    }
-
     fn of(document: &str, heading: &str) -> Self {
         let sessions = blocks(document, "console").into_iter();
         let sessions = sessions.filter(|(above, _)| above == heading);
@@ -73,6 +73,27 @@ impl Recipe {
     #[track_caller]
     pub fn session(&mut self) -> Session {
         self.0.pop_front().expect("something more to type")
+    }
+}
+
+/// The page on recovery; below all of its headings something has to be typed that has it.
+pub struct Recovery(BTreeSet<String>);
+
+impl Recovery {
+    pub fn new() -> Self {
+        Self(blocks(RECOVERY, "console").into_iter().map(|(heading, _)| heading).collect())
+    }
+
+    /// What is typed below a heading.
+    pub fn recipe(&mut self, heading: &str) -> Recipe {
+        self.0.remove(heading);
+        Recipe::of(RECOVERY, heading)
+    }
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        assert!(thread::panicking() || self.0.is_empty(), "nobody typed {:?}", self.0);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::support::{
     Card, Container,
     agent::Agent,
     cryptkey::{PROFILE, RELOAD, UNIT},
-    recipes::{Recipe, Session},
+    recipes::{Recovery, Session},
     terminal::at_terminal,
 };
 
@@ -65,16 +65,14 @@ fn readable(shown: &str) -> String {
     let mut signs = shown.chars();
     while let Some(sign) = signs.next() {
         match sign {
-            '\r' | '•' => {}
             '\x1b' => drop(signs.by_ref().find(char::is_ascii_alphabetic)),
+            '\n' => text.push('\n'),
+            '•' => {}
+            other if other.is_control() => {}
             other => text.push(other),
         }
     }
     text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
-}
-
-fn step(heading: &str) -> Session {
-    Recipe::of_recovery(heading).session()
 }
 
 #[test]
@@ -88,15 +86,16 @@ fn whoever_lost_something_finds_the_way() {
     configuration.switch(&machine, "key.nix");
     machine.expect(UNIT, "active");
     let person = Person::default();
+    let mut page = Recovery::new();
 
     // Today.
-    person.type_in(&machine, &step("The recovery code"));
+    person.type_in(&machine, &page.recipe("The recovery code").session());
     let spare = Card::second(&machine, &["--serial", SPARE]);
     spare.tell("wait seen");
     configuration.switch(&machine, "two-cards.nix");
     machine.systemctl(&["reload", UNIT]).exits(0);
-    type_in(&machine, &step("The second card"));
-    type_in(&machine, &step("The copy, and a look"));
+    type_in(&machine, &page.recipe("The second card").session());
+    type_in(&machine, &page.recipe("The copy, and a look").session());
     let id = profile_id(&machine);
 
     // The cards are at home.
@@ -108,7 +107,7 @@ fn whoever_lost_something_finds_the_way() {
     let at_console = Agent::answer_at(&machine.path("/"), "cryptkey:vault", &code);
     at_console.question();
     machine.booted();
-    let mut away = Recipe::of_recovery("The card is not here");
+    let mut away = page.recipe("The card is not here");
     type_in(&machine, &away.session());
     machine.systemctl(&["stop", UNIT]).exits(0);
     person.type_in(&machine, &away.session());
@@ -126,19 +125,19 @@ fn whoever_lost_something_finds_the_way() {
     new.insert();
     machine.boot();
     new.tell("wait seen");
-    let mut lost = Recipe::of_recovery("A new card");
+    let mut lost = page.recipe("A new card");
     person.type_in(&machine, &lost.session());
     configuration.switch(&machine, "new-card.nix");
     person.type_in(&machine, &lost.session());
     machine.systemctl(&["reload", UNIT]).exits(0);
     machine.says(RELOAD, &["vault: verified, unchanged"]);
-    type_in(&machine, &step("The card is locked"));
+    type_in(&machine, &page.recipe("The card is locked").session());
     assert_eq!(profile_id(&machine), id);
     machine.power_off();
     spare.remove();
     machine.boot();
     machine.says(UNIT, &["vault: verified"]);
-    type_in(&machine, &step("The profile is gone"));
+    type_in(&machine, &page.recipe("The profile is gone").session());
 
     // The disk is lost.
     let copy = machine.read(COPY);
@@ -155,7 +154,7 @@ fn whoever_lost_something_finds_the_way() {
         configuration.switch(&other, "pinned.nix");
     };
     pin(&id);
-    let mut gone = Recipe::of_recovery("The disk is gone");
+    let mut gone = page.recipe("The disk is gone");
     person.type_in(&other, &gone.session());
     assert!(!other.exists(PROFILE));
     other.write(COPY, 0o600, copy);
@@ -163,8 +162,8 @@ fn whoever_lost_something_finds_the_way() {
     assert_eq!(profile_id(&other), id);
 
     // The code was seen, and somebody has a copy of the profile.
-    person.type_in(&other, &step("The code was seen"));
-    person.type_in(&other, &step("Rotate"));
+    person.type_in(&other, &page.recipe("The code was seen").session());
+    person.type_in(&other, &page.recipe("Rotate").session());
     let new_id = profile_id(&other);
     assert_ne!(new_id, id);
     other.systemctl(&["reload", UNIT]).exits(1);
