@@ -68,6 +68,11 @@ impl Agent {
         self.asked.recv_timeout(Duration::from_secs(120)).expect("a question")
     }
 
+    /// So many questions that were asked; waits for them.
+    pub fn questions(&self, count: usize) -> Vec<Question> {
+        (0..count).map(|_| self.question()).collect()
+    }
+
     /// The question, if it was asked so far.
     pub fn asked(&self) -> Option<Question> {
         self.asked.try_recv().ok()

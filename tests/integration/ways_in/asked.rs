@@ -69,9 +69,9 @@ fn a_code_alone_opens_and_no_try_of_a_card_is_spent() {
     ]);
     assert_eq!(output.result(sealed.name), "verified");
     sealed.is_open();
-    let asked: Vec<_> = (0..3).map(|_| person.question()["Message"].clone()).collect();
+    let asked = person.questions(3);
     assert_eq!(
-        asked,
+        asked.iter().map(|question| &question["Message"]).collect::<Vec<_>>(),
         [
             "Key ways-code, recovery code recovery-1:",
             "Wrong: it does not open the key. Key ways-code, recovery code recovery-1:",
@@ -98,7 +98,7 @@ fn after_three_wrong_answers_it_ends_and_the_next_run_asks_again() {
     assert!(sealed.machine.published().is_empty());
     sealed.machine.apply().exits(0);
     sealed.is_open();
-    assert_eq!((0..4).map(|_| person.question()).count(), 4);
+    person.questions(4);
     assert_eq!(sealed.cards[0].log(), []);
 }
 
@@ -133,7 +133,7 @@ fn an_empty_answer_leads_to_the_next_question() {
     let person = sealed.person(&["", &sealed.code]);
     sealed.boot().exits(0).says(&["passphrase-1: nothing was typed"]);
     sealed.is_open();
-    assert_eq!((0..2).map(|_| person.question()).count(), 2);
+    person.questions(2);
     drop(person);
     for soft in [false, true] {
         sealed.declare(json!({ "cardTimeoutSec": 0, "softFail": soft }));
@@ -173,7 +173,7 @@ fn two_that_are_typed() {
     let person = sealed.person(&[PASSPHRASE, &sealed.code]);
     sealed.boot().exits(0);
     sealed.is_open();
-    let asked = [person.question(), person.question()];
+    let asked = person.questions(2);
     assert!(asked[0]["Message"].ends_with("passphrase passphrase-1:"), "{asked:?}");
     assert!(asked[1]["Message"].ends_with("recovery code recovery-1:"), "{asked:?}");
 }
@@ -187,7 +187,7 @@ fn who_knows_only_the_second_one() {
     let person = sealed.person(&["1", "2", "3", &sealed.code]);
     sealed.boot().exits(0).says(&["3 answers did not open it"]);
     sealed.is_open();
-    assert_eq!((0..4).map(|_| person.question()).count(), 4);
+    person.questions(4);
 }
 
 /// A card and what somebody knows: both, always.
@@ -197,7 +197,7 @@ fn a_card_and_a_passphrase() {
     let person = sealed.person(&["wrong", PASSPHRASE]);
     sealed.boot().exits(0);
     sealed.is_open();
-    assert_eq!((0..2).map(|_| person.question()).count(), 2);
+    person.questions(2);
     assert_eq!(sealed.cards[0].presented(), 1);
     drop(person);
 
