@@ -48,7 +48,7 @@ impl Work<'_> {
         notify::status(&format!("PIN tries left: {left}"));
         // Under the turn: nobody else learns anything of the card's PINs meanwhile. What became of the
         // last one is settled before anything else, also where nothing is to be presented.
-        self.guard = Some(PinGuard::open(self.spec.state_dir.clone(), card, left)?);
+        self.guard = Some(PinGuard::open(&self.store, card, left)?);
         self.session()?.1.tries = Some(left);
         Ok(())
     }

@@ -75,10 +75,9 @@ impl PinGuard {
     ///
     /// # Errors
     /// `pin-refused`: the file can't be read, or what the counter tells can't be written down.
-    pub fn open(state_dir: PathBuf, card: CardName, tries: u8) -> Result<Self> {
-        let record =
-            read(&Store::open(&state_dir).map_err(|error| unreadable(&card, error))?, &card)?;
-        let mut guard = Self { state_dir, card, record };
+    pub fn open(store: &Store, card: CardName, tries: u8) -> Result<Self> {
+        let record = read(store, &card)?;
+        let mut guard = Self { state_dir: store.path().into(), card, record };
         if guard.entry().is_some_and(|entry| entry.intent.is_some()) {
             // Presenting any PIN may hide it: a right one sets the counter back.
             guard.change(|entry, _| entry.settle(tries))?;

@@ -25,7 +25,7 @@ fn store(dir: &TempDir) -> Store {
 }
 
 fn guard(dir: &TempDir, card: CardName, tries: u8) -> PinGuard {
-    PinGuard::open(dir.path().into(), card, tries).unwrap()
+    PinGuard::open(&store(dir), card, tries).unwrap()
 }
 
 /// What a new run knows of a PIN.
@@ -120,9 +120,9 @@ fn what_can_t_be_settled_is_an_error() {
     guard(&dir, card(1), 3).intend(&pin("111111"), 3, "vault").unwrap();
     // In the way of the new file; for root, a directory's mode is none.
     fs::create_dir_all(dir.path().join(format!(".{FILE}.new/x"))).unwrap();
-    let error = PinGuard::open(dir.path().into(), card(1), 2).err().unwrap();
+    let error = PinGuard::open(&store(&dir), card(1), 2).err().unwrap();
     assert_eq!(error.class, Class::PinRefused);
-    assert!(PinGuard::open(dir.path().into(), card(2), 2).is_ok());
+    assert!(PinGuard::open(&store(&dir), card(2), 2).is_ok());
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_damaged_file_is_no_empty_one() {
     for bad in ["", "version = 2", &good.replace("left", "rest"), &good.replace("version = 1", "")]
     {
         fs::write(&file, bad).unwrap();
-        let error = PinGuard::open(dir.path().into(), card(1), 2).err().unwrap();
+        let error = PinGuard::open(&store(&dir), card(1), 2).err().unwrap();
         assert_eq!(error.class, Class::PinRefused);
         assert!(error.advice.contains("pin forget --card 1`"), "{error}");
     }

@@ -180,16 +180,18 @@ pub fn others(
     }
     let mut others = Others::default();
     for (file, is_declared, profile) in profiles {
-        for (_, provider) in profile.piv_providers().filter(|(_, p)| p.slot == key.slot) {
+        for (_, provider) in profile.piv_providers() {
             let named = provider.card();
             let same_key = matches!(state, SlotState::Key(found)
                 if found.public.as_ref().is_ok_and(|key| piv::same_key(key, &provider.public_key)));
             // A card's GUID may change: some tools write a new one with each certificate.
             let same_serial = named.serial.is_some() && named.serial == card.serial;
+            // Whatever slot it was in: cards move keys, too.
             if same_key {
                 others.dependent.get_or_insert_with(|| file.display().to_string());
             }
-            if !is_declared && (same_key || same_serial || named.may_be(&card)) {
+            let same_slot = provider.slot == key.slot;
+            if !is_declared && same_slot && (same_key || same_serial || named.may_be(&card)) {
                 others.orphan.get_or_insert_with(|| file.display().to_string());
             }
         }

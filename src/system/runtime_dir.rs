@@ -216,12 +216,16 @@ pub(crate) fn is(stat: &FileStat, kind: SFlag) -> bool {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind
 }
 
-/// Makes a directory of exactly `mode`, whatever the umask, or opens what another run just made.
+/// Opens a directory, or makes it with exactly `mode`, whatever the umask.
 fn create_or_open(
     parent: impl AsFd,
     name: &(impl nix::NixPath + ?Sized),
     mode: Mode,
 ) -> nix::Result<OwnedFd> {
+    match fcntl::openat(&parent, name, directory_flags(), Mode::empty()) {
+        Err(Errno::ENOENT) => {}
+        found => return found,
+    }
     // At once, also if the run is killed right after this: readers of other users pass through it.
     let umask = stat::umask(Mode::empty());
     let result = stat::mkdirat(&parent, name, mode);

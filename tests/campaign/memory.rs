@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::{
     extent::tell,
-    flows::{Bench, CHANGE, ENROLL, Flow, PUBLISH, TYPED_PIN, VERIFY, WRONG, WRONG_PIN},
+    flows::{Bench, CHANGE, ENROLL, Flow, OVERWRITE, PUBLISH, TYPED_PIN, VERIFY, WRONG, WRONG_PIN},
     support::{TestCard, Yubikey, agent::Agent, cards::virtual_card, machine::merge},
     tracer::{Stop, Then, trace},
 };
@@ -80,7 +80,7 @@ impl Needles {
             begins[beginning(needle)] = true;
         }
         let mut found = BTreeSet::new();
-        for Map { place, bytes } in memory {
+        for Map { place, bytes, .. } in memory {
             for at in (0..bytes.len() - FRAGMENT).filter(|&at| begins[beginning(&bytes[at..])]) {
                 let fragment = self.fragments.get(&bytes[at..at + FRAGMENT]);
                 let whole = self.whole.iter().find(|(needle, _)| bytes[at..].starts_with(needle));
@@ -96,6 +96,8 @@ impl Needles {
 pub struct Map {
     /// What it is: a file, `[stack]`, `[heap]`.
     place: String,
+    /// Its first address.
+    start: u64,
     bytes: Vec<u8>,
 }
 
@@ -113,14 +115,23 @@ pub fn snapshot(process: Pid, all: bool) -> Vec<Map> {
         let wanted = all || ["[stack]", "[heap]"].contains(&place);
         if wanted && fields[1].starts_with('r') && !KERNEL.contains(&place) {
             let (start, end) = fields[0].split_once('-').unwrap();
-            let mut bytes = vec![0; usize::try_from(number(end) - number(start)).unwrap()];
-            memory
-                .read_exact_at(&mut bytes, number(start))
-                .unwrap_or_else(|e| panic!("{map}: {e}"));
-            parts.push(Map { place: place.into(), bytes });
+            let (start, end) = (number(start), number(end));
+            let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+            memory.read_exact_at(&mut bytes, start).unwrap_or_else(|e| panic!("{map}: {e}"));
+            parts.push(Map { place: place.into(), start, bytes });
         }
     }
     parts
+}
+
+/// Panics if calls that have returned left anything deep in the stack. What printing leaves near the
+/// stack pointer is nothing secret, and wiping leaves a return address or two where it ends.
+fn assert_wiped(stop: &Stop, memory: &[Map]) {
+    const NEAR: u64 = 16 << 10;
+    let stack = memory.iter().find(|map| map.place == "[stack]").unwrap();
+    let deep = &stack.bytes[..usize::try_from(stop.stack - NEAR - stack.start).unwrap()];
+    let left = deep.iter().filter(|&&byte| byte != 0).count();
+    assert!(left <= 128, "{left} bytes are left deep in the stack");
 }
 
 /// The stops at which memory is looked at.
@@ -171,6 +182,9 @@ fn found(bench: &mut Bench, flow: &Flow) -> BTreeMap<Moment, BTreeSet<String>> {
     let ended = trace(&bench.command(flow), |stop| {
         if let Some(moment) = Moment::of(stop) {
             let parts = snapshot(stop.process, moment != Moment::Working);
+            if moment == Moment::Telling {
+                assert_wiped(stop, &parts);
+            }
             memory.entry(moment).or_default().extend(parts);
         }
         Then::GoOn
@@ -213,6 +227,7 @@ fn no_secret_is_left() {
         (VERIFY, &["the PIN", "shared_x"]),
         (PUBLISH, &["the PIN", "shared_x", "one in hex", "two in hex"]),
         (CHANGE, &["the PIN", "shared_x", "one in hex", "five in hex"]),
+        (OVERWRITE, &["the PIN", "the management key", "shared_x", "one in hex"]),
         (WRONG_PIN, &["a wrong PIN"]),
         (TYPED_PIN, &["the PIN", "shared_x", "one in hex", "two in hex"]),
     ] {

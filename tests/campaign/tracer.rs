@@ -28,6 +28,8 @@ pub struct Stop {
     pub call: libc::c_long,
     /// Its arguments.
     pub arguments: [u64; 6],
+    /// The thread's stack pointer.
+    pub stack: u64,
     /// Whether it is over.
     pub done: bool,
 }
@@ -239,9 +241,10 @@ fn stop(process: Pid, thread: Pid, done: bool) -> Option<Stop> {
     let text = fs::read_to_string(format!("/proc/{process}/task/{thread}/syscall")).ok()?;
     let mut words = text.split_whitespace();
     let call = words.next()?.parse().ok()?;
+    let mut number = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
     let mut arguments = [0; 6];
     for argument in &mut arguments {
-        *argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+        *argument = number()?;
     }
-    Some(Stop { process, call, arguments, done })
+    Some(Stop { process, call, arguments, stack: number()?, done })
 }

@@ -6,7 +6,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::cli::{machine_with_a_key, prints};
-use crate::support::TestCard;
+use crate::support::{Machine, TestCard, Yubikey};
 
 #[test]
 fn check_finds_all_faults_and_needs_no_pcscd() {
@@ -133,4 +133,18 @@ fn what_goes_wrong_most() {
         error: key vault: checking the card before its PIN is spent: its key has PIN policy once and touch policy never, and the spec declares always and never. Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "once", security.cryptkey.keys.vault.touchPolicy = "never"), or choose another slot: policies are fixed when a key is generated.
     "#]],
     );
+}
+
+#[test]
+fn a_damaged_record_is_an_error() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({ "mode": "overwrite" }));
+    let record = machine.state.join("vault.generating");
+    for text in ["", "version = 1\nslot = \"9d\"\n", "version = 2\nserial = \"1\"\nslot = \"9d\"\n"]
+    {
+        fs::write(&record, text).unwrap();
+        machine.apply().exits(17).says(&["vault.generating", "the record is damaged"]);
+    }
+    assert_eq!(card.log(), []);
 }

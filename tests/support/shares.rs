@@ -55,7 +55,7 @@ pub fn output(profile: &toml::Table, shares: &[&Share], label: &str) -> Vec<u8> 
 /// In GF(2^8) modulo 0x11b, as polynomials are multiplied on paper.
 fn multiply(a: u8, b: u8) -> u8 {
     let mut product =
-        (0..8).fold(0, |sum, bit| sum ^ (u16::from(a) << bit) * (u16::from(b) >> bit & 1));
+        (0..8).fold(0, |sum, bit| sum ^ ((u16::from(a) << bit) * (u16::from(b) >> bit & 1)));
     for bit in (8..16).rev() {
         if product >> bit & 1 == 1 {
             product ^= 0x11b << (bit - 8);

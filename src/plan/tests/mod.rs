@@ -1,11 +1,13 @@
 //! The planner against a small world of cards, and the words of its refusals.
 
+mod destroying;
 mod generate;
 mod open;
 mod overwriting;
 mod properties;
 mod refusals;
 mod run;
+mod singly;
 mod states;
 mod tells;
 mod trust;

@@ -128,7 +128,7 @@ proptest! {
     }
 }
 
-fn slot_key(key: usize) -> SlotKey {
+pub fn slot_key(key: usize) -> SlotKey {
     SlotKey {
         public: Ok(KEYS[key]),
         policies: Some(POLICIES),
@@ -137,7 +137,7 @@ fn slot_key(key: usize) -> SlotKey {
     }
 }
 
-fn session(slot: SlotState) -> Session {
+pub fn session(slot: SlotState) -> Session {
     Session {
         card: CardName { serial: Serial::new(1), guid: None },
         reader: "reader".into(),
@@ -229,8 +229,12 @@ fn what_a_card_can_not_attest_is_refused_only_where_that_is_required() {
             assert!(matches!(came, Next::Step(_)), "{came:?}");
         }
     }
-    // A slot of which a key is attested is not empty, whatever the card says.
     for policy in [IfAvailable, Required] {
+        for slot in [key(), SlotState::Empty, SlotState::Unknown] {
+            let came = enrolling(policy, slot, Attestation::Bad("why".into()));
+            assert_eq!(refused(came), Mistrust::Bad("why".into()));
+        }
+        // A slot of which a key is attested is not empty, whatever the card says.
         let made = Attestation::Made(TRUST, statement());
         let Mistrust::Bad(why) = refused(enrolling(policy, SlotState::Empty, made)) else {
             panic!("generated")

@@ -5,6 +5,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
+    os::fd::OwnedFd,
     process::{Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -12,8 +13,12 @@ use std::{
 };
 
 use nix::{
-    pty::openpty,
-    sys::termios::{LocalFlags, tcgetattr},
+    fcntl::{OFlag, open},
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::{
+        stat::Mode,
+        termios::{LocalFlags, tcgetattr},
+    },
 };
 
 use super::{Machine, Output, Running};
@@ -36,8 +41,13 @@ pub struct Terminal {
 impl Terminal {
     /// Starts it, as the leader of a session whose terminal is a new one.
     pub fn start(command: &Command) -> Self {
-        let pair = openpty(None, None).unwrap();
-        let master = File::from(pair.master);
+        // No other child has them: as long as one does, nobody hears that the terminal is gone.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let pty = posix_openpt(flags).unwrap();
+        grantpt(&pty).unwrap();
+        unlockpt(&pty).unwrap();
+        let slave = open(&*ptsname_r(&pty).unwrap(), flags, Mode::empty()).unwrap();
+        let master = File::from(OwnedFd::from(pty));
         let mut of_session = Command::new("setsid");
         of_session.arg("--ctty").arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -47,7 +57,7 @@ impl Terminal {
             };
         }
         of_session.env("TERM", "xterm");
-        let running = Running::start_with(of_session, Stdio::from(pair.slave));
+        let running = Running::start_with(of_session, Stdio::from(slave));
         let (sender, pieces) = channel();
         let mut screen = master.try_clone().unwrap();
         thread::spawn(move || {
@@ -93,7 +103,9 @@ impl Terminal {
     pub fn answer(&mut self, question: &str, answer: &str) {
         self.wait_for(question);
         // Nothing tells when that changes; most programs ask first and change it then.
-        while tcgetattr(&self.master).unwrap().local_flags.contains(LocalFlags::ECHO) {
+        let mut looks = 0..LIMIT.as_millis();
+        while self.shows_what_is_typed() {
+            assert!(looks.next().is_some(), "{question:?}: what is typed is shown");
             thread::sleep(Duration::from_millis(1));
         }
         self.type_line(answer);
