@@ -63,7 +63,9 @@ fn a_lost_card_and_a_lost_disk() {
     machine.systemctl(&["daemon-reload"]).exits(0);
     machine.systemctl(&["reload", "--no-block", UNIT]).exits(0);
     machine.wait_for(RELOAD, "asking for recovery code recovery-1");
-    // It is the second time that this is shown.
+    // Questions of a machine that is up go to whoever is logged in, who answers them so.
+    let agent = ["systemd-tty-ask-password-agent", "--query", "--console=/dev/hvc0"];
+    machine.run(&[&["systemd-run", "--quiet"], &agent[..]].concat()).exits(0);
     machine.type_at_console(PROMPT, &code);
     machine.wait_for(RELOAD, "sealed to card 90210002 too, as card-2");
     machine.wait_for(RELOAD, "vault: verified, unchanged");

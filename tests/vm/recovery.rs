@@ -50,6 +50,10 @@ fn the_card_is_gone_and_a_code_and_a_new_card_take_its_place() {
     let question = person.question();
     assert_eq!(question["Message"], "Key vault, recovery code recovery-1:");
     machine.booted();
+    // The question has the console to itself meanwhile.
+    for later in ["systemd-ask-password-wall.service", "getty-pre.target"] {
+        assert!(machine.show(later, "After").contains(UNIT), "{later}");
+    }
     machine.says(UNIT, &["card 90210001", "Going on with what else opens the key"]);
     for unit in [UNIT, "cryptkey.target", &restic.unit()] {
         machine.expect(unit, "active");

@@ -173,7 +173,9 @@ impl Machine {
         let screen = || String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
         while !screen()[seen.get()..].contains(shown) {
             let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-            let ready = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
+            // A boot comes to it late, and is quiet meanwhile.
+            let patience = PollTimeout::try_from(PATIENCE * 4).unwrap();
+            let ready = poll(&mut fds, patience).unwrap();
             assert!(ready > 0, "the console does not show {shown:?}:\n{}", self.console());
             inotify.read_events().unwrap();
         }
