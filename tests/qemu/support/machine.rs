@@ -212,8 +212,9 @@ impl Machine {
             // With two, the kernel's patching of its own code sometimes hits QEMU's: int3, and a panic.
             "-smp",
             "1",
+            // A try of a recovery code takes 256.
             "-m",
-            "256",
+            "640",
         ]);
         qemu.arg("-kernel").arg(image().join("kernel")).arg("-initrd").arg(self.initrd());
         qemu.args([
