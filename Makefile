@@ -24,7 +24,7 @@ BOOTS := 10
 SECONDS := 60
 
 # The fuzz targets; each starts from its seeds.
-FUZZ := conversation tampered attestation certificate metadata profile spec
+FUZZ := conversation tampered attestation certificate metadata profile guard spec
 CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
 # What checks the Nix files; built once.
@@ -82,7 +82,7 @@ fuzz-build:
 	cargo install --locked --quiet --root $(TOOLS) cargo-fuzz@0.13.2
 	$(TOOLS)/bin/cargo-fuzz build --sanitizer none
 
-fuzz: setup fuzz-build ## fuzz what cards, profiles and specs may say (SECONDS=60, for each target)
+fuzz: setup fuzz-build ## fuzz what cards, files and specs may say (SECONDS=60, for each target)
 	@for target in $(FUZZ); do mkdir -p $(CORPUS)/$$target && \
 		$(TOOLS)/bin/cargo-fuzz run --sanitizer none $$target $(CORPUS)/$$target \
 		fuzz/seeds/$$target -- -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 || exit 1; done

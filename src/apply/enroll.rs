@@ -76,6 +76,8 @@ impl Work<'_> {
 
     /// Records that a key is about to be generated.
     pub(super) fn begin_record(&mut self, record: Generating) -> Attempt {
+        // A later run finds the record by the card's name.
+        self.check_name("recording that a key is about to be generated")?;
         self.store.begin_generating(self.name, &record)?;
         self.known.record = Some(record);
         Ok(())
@@ -171,6 +173,26 @@ impl Work<'_> {
         tracing::warn!("key {}: of slot {slot} the card now says: {again}", self.name);
         self.learn_slot(again)?;
         Ok(false)
+    }
+
+    /// That the card, asked again, gives the name that it gave before.
+    fn check_name(&mut self, doing: &str) -> Attempt {
+        let card = self.session()?.1.card;
+        let again = self.with_card("asking for its name again", Piv::name)?;
+        if again == card {
+            return Ok(());
+        }
+        let found = if again.serial.is_some() && again.serial == card.serial {
+            "asked again, the card tells another GUID".to_owned()
+        } else {
+            format!("asked again, the card says that it is {again}")
+        };
+        Err(Failure::Final(Error::new(
+            Class::Card,
+            format!("key {}: {doing}, on {card}", self.name),
+            found,
+            "Nothing was written. Take the card out, insert it again and start over.",
+        )))
     }
 
     fn management_key(&mut self) -> Attempt<ManagementKey> {
@@ -329,15 +351,7 @@ impl Work<'_> {
             )));
         };
         // It is looked for by this name from now on.
-        let again = self.with_card("asking for its name again", Piv::name)?;
-        if again != card {
-            return Err(Failure::Final(Error::new(
-                Class::Card,
-                format!("key {}: enrolling {card}", self.name),
-                format!("asked again, the card says that it is {again}"),
-                "Nothing was written. Take the card out, insert it again and start over.",
-            )));
-        }
+        self.check_name("enrolling")?;
         let params = piv::Params {
             peer,
             public_key,

@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    bench::Bench,
     extent::{is_whole, tell},
     flows::{
-        ABANDON, Bench, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, Published, REMOVE,
-        SCRUB, VERIFY, WRONG_PIN,
+        ABANDON, ATTESTED, CHANGE, ENROLL, Flow, NEW_PIN, OVERWRITE, PUBLISH, REMOVE, RESEAL,
+        RESHARE, SCRUB, VERIFY, WRONG_PIN,
     },
-    support::{Running, TestCard},
+    outcome::{Outcome, check_end, judge},
+    support::{Running, TestCard, Yubikey},
     tracer::{Then, trace},
 };
 
@@ -20,10 +22,10 @@ enum Point {
     BeforeCall(usize),
     /// The kernel has done it.
     AfterCall(usize),
-    /// The card has the APDU and acts on it, but nobody is there for the answer.
-    BeforeApdu(usize),
+    /// The card of that number has the APDU and acts on it, but nobody is there for the answer.
+    BeforeApdu(usize, usize),
     /// The card has acted, and nobody has heard the answer.
-    AfterApdu(usize),
+    AfterApdu(usize, usize),
 }
 
 impl Point {
@@ -33,67 +35,45 @@ impl Point {
         if stop % 2 == 1 { Self::BeforeCall(nth) } else { Self::AfterCall(nth) }
     }
 
-    fn apdu(stop: usize) -> Self {
-        let nth = stop.div_ceil(2);
-        if stop % 2 == 1 { Self::BeforeApdu(nth) } else { Self::AfterApdu(nth) }
+    /// Of cards with so many APDUs each.
+    fn apdu(stop: usize, apdus: &[usize]) -> Self {
+        let (mut card, mut nth) = (0, stop.div_ceil(2));
+        while nth > apdus[card] {
+            nth -= apdus[card];
+            card += 1;
+        }
+        if stop % 2 == 1 { Self::BeforeApdu(card, nth) } else { Self::AfterApdu(card, nth) }
     }
 }
 
 /// What an undisturbed run of a flow is like.
 struct Undisturbed {
     calls: usize,
-    apdus: usize,
+    /// Of each card.
+    apdus: Vec<usize>,
     shape: Vec<String>,
 }
 
-/// How the machine was before a run.
-struct Before {
-    published: Published,
-    profile: Option<String>,
-    generated: usize,
-}
-
-fn look(bench: &Bench) -> Before {
-    Before { published: bench.published(), profile: bench.profile(), generated: generated(bench) }
-}
-
-/// How often the card made a key.
-fn generated(bench: &Bench) -> usize {
-    bench.card.log().iter().filter(|apdu| apdu.generates() && apdu.status == "9000").count()
+/// The APDUs since the counts were reset.
+fn apdus(card: &Yubikey) -> usize {
+    let counts: serde_json::Value = serde_json::from_str(&card.control("count")).unwrap();
+    usize::try_from(counts["total"].as_u64().unwrap()).unwrap()
 }
 
 fn undisturbed(bench: &mut Bench, flow: &Flow) -> Undisturbed {
     (flow.prepare)(bench);
-    let before = look(bench);
-    bench.card.reset_counts();
+    let before = Outcome::of(bench);
+    bench.cards().for_each(TestCard::reset_counts);
     let mut calls = 0;
     let ended = trace(&bench.command(flow), |stop| {
         calls += usize::from(!stop.done && stop.writes());
         Then::GoOn
     });
     assert_eq!(ended.code(), Some(flow.codes[0]), "{}: {ended:?}", flow.name);
-    let state: serde_json::Value = serde_json::from_str(&bench.card.control("count")).unwrap();
-    let apdus = usize::try_from(state["total"].as_u64().unwrap()).unwrap();
+    let apdus = bench.cards().map(apdus).collect();
     let shape = bench.shape();
     check_end(bench, flow, &before, &shape, "an undisturbed run");
     Undisturbed { calls, apdus, shape }
-}
-
-/// What must hold at the end of every run that was not disturbed.
-fn check_end(bench: &mut Bench, flow: &Flow, before: &Before, shape: &[String], case: &str) {
-    let published = bench.published();
-    let expected = if flow.args == ["scrub"] { Published::new() } else { bench.expected() };
-    assert_eq!(published, expected, "{case}");
-    assert_eq!(bench.shape(), shape, "{case}");
-    assert_eq!(bench.card.tries(), flow.tries, "{case}");
-    assert_eq!(generated(bench) - before.generated, flow.generates, "keys made: {case}");
-    if flow.replaces {
-        // What was replaced is kept, once.
-        assert_ne!(bench.profile(), before.profile, "{case}");
-        assert_eq!(bench.kept(), Vec::from_iter(before.profile.clone()), "{case}");
-    } else if before.profile.is_some() {
-        assert_eq!(bench.profile(), before.profile, "{case}");
-    }
 }
 
 /// Kills a run of the flow there; false where it ended before.
@@ -101,8 +81,8 @@ fn kill_at(bench: &Bench, flow: &Flow, point: Point) -> bool {
     let (nth, done) = match point {
         Point::BeforeCall(nth) => (nth, false),
         Point::AfterCall(nth) => (nth, true),
-        Point::BeforeApdu(nth) => return kill_at_apdu(bench, flow, nth, "hang"),
-        Point::AfterApdu(nth) => return kill_at_apdu(bench, flow, nth, "hang-after"),
+        Point::BeforeApdu(card, nth) => return kill_at_apdu(bench, flow, card, nth, "hang"),
+        Point::AfterApdu(card, nth) => return kill_at_apdu(bench, flow, card, nth, "hang-after"),
     };
     let mut seen = 0;
     let ended = trace(&bench.command(flow), |stop| {
@@ -113,13 +93,14 @@ fn kill_at(bench: &Bench, flow: &Flow, point: Point) -> bool {
     ended.code().is_none()
 }
 
-fn kill_at_apdu(bench: &Bench, flow: &Flow, nth: usize, action: &str) -> bool {
-    bench.card.tell(&format!("fault nth {nth} {action}"));
+fn kill_at_apdu(bench: &Bench, flow: &Flow, card: usize, nth: usize, action: &str) -> bool {
+    let card = bench.cards().nth(card).unwrap();
+    card.tell(&format!("fault nth {nth} {action}"));
     let mut running = Running::start(bench.command(flow));
-    let hangs = bench.card.control("wait hang") == "ok";
+    let hangs = card.control("wait hang") == "ok";
     running.kill();
     let output = running.output();
-    bench.card.tell("faults clear");
+    card.tell("faults clear");
     bench.machine.no_secret_in(&output.to_string(), output.stderr.as_bytes());
     hangs && output.code.is_none()
 }
@@ -127,29 +108,11 @@ fn kill_at_apdu(bench: &Bench, flow: &Flow, nth: usize, action: &str) -> bool {
 /// One point: the run is killed, what it left is looked at, and the next run makes it good.
 fn case(bench: &mut Bench, flow: &Flow, undisturbed: &Undisturbed, point: Point) -> bool {
     (flow.prepare)(bench);
-    let before = look(bench);
+    let before = Outcome::of(bench);
     let killed = kill_at(bench, flow, point);
     let case = format!("{} killed at {point:?} in slot {}", flow.name, bench.slot());
 
-    let between = look(bench);
-    assert!(before.profile.is_none() || between.profile.is_some(), "lost: {case}");
-    assert!(
-        flow.replaces || before.profile.is_none() || between.profile == before.profile,
-        "{case}"
-    );
-    assert!(between.published.is_empty() || between.profile.is_some(), "rule 2: {case}");
-    let made = between.generated - before.generated;
-    assert!(made <= flow.generates, "keys made: {case}");
-
-    let next = bench.machine.run(flow.args);
-    assert!(flow.codes.map(Some).contains(&next.code), "{case}: {next}");
-    check_end(bench, flow, &before, &undisturbed.shape, &case);
-    // Whoever read in between saw the old set or the new.
-    let after = bench.published();
-    let whole = between.published == before.published || between.published == after;
-    assert!(whole, "a mixed set: {case}: {:?}", between.published.keys());
-    let whole = [None, before.profile, bench.profile()].contains(&between.profile);
-    assert!(whole, "another profile in between: {case}");
+    judge(bench, flow, &before, &undisturbed.shape, &case, |_| {});
     killed
 }
 
@@ -165,7 +128,8 @@ fn spread(of: usize, count: usize) -> BTreeSet<usize> {
 fn kill_everywhere(flow: &Flow) {
     let mut bench = Bench::new();
     let run = undisturbed(&mut bench, flow);
-    let (all_calls, all_apdus) = (2 * run.calls, 2 * run.apdus);
+    let (all_calls, apdus) = (2 * run.calls, run.apdus.iter().sum::<usize>());
+    let all_apdus = 2 * apdus;
     let mut kills = [0, 0];
     if is_whole() {
         // Which thread is the faster one changes a few calls, so the run itself says when to end.
@@ -174,7 +138,8 @@ fn kill_everywhere(flow: &Flow) {
         }
         assert!(kills[0] + 8 >= all_calls, "{}: {kills:?} of {all_calls}", flow.name);
         for stop in 1..=all_apdus {
-            assert!(case(&mut bench, flow, &run, Point::apdu(stop)), "{}: {stop}", flow.name);
+            let point = Point::apdu(stop, &run.apdus);
+            assert!(case(&mut bench, flow, &run, point), "{}: {stop}", flow.name);
             kills[1] += 1;
         }
     } else {
@@ -183,14 +148,15 @@ fn kill_everywhere(flow: &Flow) {
         }
         assert!(kills[0] + 2 >= all_calls.min(10), "{}: {kills:?}", flow.name);
         for stop in spread(all_apdus, 4) {
-            assert!(case(&mut bench, flow, &run, Point::apdu(stop)), "{}: {stop}", flow.name);
+            let point = Point::apdu(stop, &run.apdus);
+            assert!(case(&mut bench, flow, &run, point), "{}: {stop}", flow.name);
             kills[1] += 1;
         }
     }
     tell(&format!(
         "crash points of {}: killed {} times before and after its {} system calls that write, {} times \
          before and after its {} APDUs; each time the next run ended as an undisturbed one",
-        flow.name, kills[0], run.calls, kills[1], run.apdus
+        flow.name, kills[0], run.calls, kills[1], apdus
     ));
 }
 
@@ -240,18 +206,21 @@ fn killed_while_a_profile_is_given_up() {
 }
 
 #[test]
+fn killed_while_another_card_opens_what_is_overwritten() {
+    kill_everywhere(&RESEAL);
+}
+
+#[test]
+fn killed_in_an_attested_enrollment() {
+    kill_everywhere(&ATTESTED);
+}
+
+#[test]
 fn killed_while_a_provider_is_removed() {
     kill_everywhere(&REMOVE);
 }
 
-/// The key is shared anew, without the recovery code.
-const RESEAL: Flow = Flow {
-    name: "reseal",
-    args: &["reseal", "--key", "vault", "--threshold", "1", "--without", "recovery-1"],
-    ..REMOVE
-};
-
 #[test]
 fn killed_while_a_key_is_shared_anew() {
-    kill_everywhere(&RESEAL);
+    kill_everywhere(&RESHARE);
 }

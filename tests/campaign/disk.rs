@@ -25,7 +25,7 @@ const SIZE: usize = 16 << 20;
 pub const BLOCK: usize = 4096;
 
 /// What happened to a disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A block was written at this offset.
     Write(usize, Vec<u8>),

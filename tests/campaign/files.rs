@@ -3,19 +3,17 @@
 //! been; nothing is half written, what was published stands, no try is spent; and the next run ends
 //! as one that was never disturbed.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
-    os::unix::fs::{DirEntryExt as _, MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-    thread,
-};
-
-use serde_json::{Value, json};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread};
 
 use crate::{
+    bench::Bench,
     extent::{is_whole, tell},
-    support::{Machine, Output, TestCard, Yubikey, published::generations},
+    flows::{
+        ABANDON, ATTESTED, CHANGE, ENROLL, Flow, OVERWRITE, PUBLISH, RESEAL, SCRUB, STATUS, VERIFY,
+        WRONG_PIN,
+    },
+    outcome::{Outcome, judge},
+    support::Output,
     trace::{Call, calls, failing},
 };
 
@@ -23,225 +21,64 @@ use crate::{
 const TO_WRITE: [&str; 6] = ["ENOSPC", "EIO", "EROFS", "EDQUOT", "EACCES", "ENOMEM"];
 const TO_READ: [&str; 3] = ["EIO", "EACCES", "ENOMEM"];
 
-/// A run to be disturbed.
-#[allow(clippy::struct_excessive_bools)]
-struct Flow {
-    name: &'static str,
-    args: &'static [&'static str],
-    /// Whether there is a profile before, and whether something is published.
-    enrolled: bool,
-    published: bool,
-    /// Whether the spec wants other secrets than the published ones.
-    changes: bool,
-    /// Whether the PIN is wrong, and nothing is known of it.
-    wrong: bool,
-}
-
-const VERIFY: Flow = Flow {
-    name: "verify",
-    args: &["apply", "--json"],
-    enrolled: true,
-    published: true,
-    changes: false,
-    wrong: false,
-};
-
-const FLOWS: [Flow; 7] = [
-    Flow { name: "enroll", enrolled: false, published: false, ..VERIFY },
-    VERIFY,
-    Flow { name: "publish", published: false, ..VERIFY },
-    Flow { name: "change", changes: true, ..VERIFY },
-    Flow { name: "wrong PIN", wrong: true, ..VERIFY },
-    Flow { name: "scrub", args: &["scrub"], ..VERIFY },
-    Flow { name: "status", args: &["status"], ..VERIFY },
+/// Runs of these are disturbed.
+const FLOWS: [Flow; 11] = [
+    ENROLL, ATTESTED, VERIFY, PUBLISH, CHANGE, WRONG_PIN, SCRUB, STATUS, OVERWRITE, RESEAL, ABANDON,
 ];
 
-fn secrets(changed: bool) -> Value {
-    let hex = |usage: &str| json!({ "use": usage, "format": "hex" });
-    if changed {
-        json!({ "secrets": { "backup": hex("new"), "stays": hex("stays"), "comes": hex("comes") } })
+/// The error's name is among those that `docs/exit-codes.md` lists, and it says what to do.
+fn is_named(output: &Output) {
+    let code = output.code.expect("it was killed");
+    assert!((10..=20).contains(&code), "no named error: {output}");
+    // A phrase, and what to do next; `status` has them among what it shows.
+    let told = [&*output.stdout, &output.stderr].concat();
+    assert!(told.contains(": ") && told.contains(". "), "no advice: {output}");
+}
+
+/// What must hold after the disturbed run; then the next one.
+fn check(
+    bench: &mut Bench,
+    flow: &Flow,
+    before: &Outcome,
+    shape: &[String],
+    output: &Output,
+    case: &str,
+) {
+    assert!(bench.cards().all(|card| card.tries() >= flow.tries), "tries were spent: {case}");
+    if let Some(text) = bench.profile() {
+        let read = cryptkey::profile::Profile::parse(&text);
+        assert!(read.is_ok(), "half a profile: {case}\n{text}");
+    }
+    if output.code == Some(0) {
+        if flow.args == ["apply"] {
+            assert_eq!(bench.published(), bench.expected(), "{case}");
+        }
     } else {
-        json!({ "secrets": { "backup": hex("backups"), "stays": hex("stays") } })
+        is_named(output);
+    }
+    let next = judge(bench, flow, before, shape, case, other_name);
+    if flow.codes != [0, 0] {
+        bench.machine.run(flow.args).exits(flow.codes[1]);
+        assert_eq!(bench.card.tries(), flow.tries, "one wrong PIN, one try: {case}: {next}");
     }
 }
 
-/// What is published, by name.
-type Published = Vec<(String, Vec<u8>)>;
-
-/// A machine with a card, and what a run starts from.
-struct Bench {
-    machine: Machine,
-    card: Yubikey,
-    /// The files of the state directory before the run, and what is published by the first spec and
-    /// the other.
-    state: Vec<(PathBuf, Vec<u8>)>,
-    first: Published,
-    other: Published,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let machine = Machine::new(1);
-        let card = Yubikey::with(&machine, 0, &["--slot-key", "9d=generate"]);
-        let published = |changed| {
-            machine.vault(&card, secrets(changed));
-            machine.apply().exits(0);
-            sorted(&machine)
-        };
-        let (other, first) = (published(true), published(false));
-        let paths = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
-        let state = paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
-        Self { machine, card, state, first, other }
+/// A profile that was put in place may have its other name until the next one is written, if the disk
+/// refused to remove it: it is the same file.
+fn other_name(bench: &Bench) {
+    let path = bench.machine.profile("vault");
+    let other = path.with_file_name(".vault.toml.new");
+    let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|found| found.ino());
+    if inode(&other).is_some_and(|other| inode(&path) == Some(other)) {
+        fs::remove_file(other).unwrap();
     }
-
-    /// Makes the machine what it is before the flow.
-    fn prepare(&self, flow: &Flow) {
-        let machine = &self.machine;
-        if self.card.tries() < 3 {
-            // A right PIN gives them back.
-            self.clear();
-            self.machine.vault(&self.card, secrets(false));
-            machine.apply().exits(0);
-        }
-        self.clear();
-        self.machine.vault(&self.card, secrets(false));
-        if flow.enrolled {
-            for (path, bytes) in &self.state {
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-                file.as_mut().unwrap().write_all(bytes).unwrap();
-            }
-        }
-        if flow.published {
-            machine.apply().exits(0);
-            assert_eq!(sorted(machine), self.first);
-        }
-        let mut spec = secrets(flow.changes);
-        if flow.wrong {
-            spec["pin"] = machine.secret_file("wrong.pin", "111111");
-        }
-        machine.vault(&self.card, spec);
-    }
-
-    /// Neither state nor anything published.
-    fn clear(&self) {
-        for entry in fs::read_dir(&self.machine.state).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-        drop(fs::remove_dir_all(&self.machine.runtime));
-    }
-
-    /// The profile that stood before the run.
-    fn profile(&self) -> &[u8] {
-        let path = self.machine.profile("vault");
-        &self.state.iter().find(|(name, _)| *name == path).unwrap().1
-    }
-
-    /// What must hold after the disturbed run; then the next one.
-    fn check(&self, flow: &Flow, output: &Output, presented: usize) {
-        let machine = &self.machine;
-        let left = if flow.wrong { 2 } else { 3 };
-        assert!(self.card.tries() >= left, "tries were spent");
-        if output.code == Some(14) {
-            assert_eq!(self.card.presented(), presented, "refused, and yet presented");
-        }
-        let profile = fs::read(machine.profile("vault")).ok();
-        let published = sorted(machine);
-        if flow.enrolled {
-            assert_eq!(profile.as_deref(), Some(self.profile()), "the profile changed");
-            let wanted = if flow.changes { &self.other } else { &self.first };
-            let stood = if flow.published { &self.first[..] } else { &[] };
-            let gone = flow.args[0] == "scrub" && published.is_empty();
-            let right = published == *wanted || published == stood || gone;
-            assert!(right, "a mixed set: {:?}", names(&published));
-            if output.code == Some(0) && flow.args[0] == "apply" {
-                assert_eq!(published, *wanted);
-            }
-        } else {
-            // Whole or not there, and there before anything is published.
-            let text = profile.map(|bytes| String::from_utf8(bytes).unwrap());
-            let whole = text.as_deref().is_some_and(|text| {
-                assert!(cryptkey::profile::Profile::parse(text).is_ok(), "half a profile:\n{text}");
-                true
-            });
-            assert!(whole || published.is_empty(), "published without a profile");
-            assert!(published.is_empty() || published.len() == 2, "half a set");
-        }
-        if output.code != Some(0) {
-            let code = output.code.expect("it was killed");
-            assert!((10..=20).contains(&code), "no named error: {output}");
-            // A phrase, and what to do next; `status` has them among what it shows.
-            let told = [&*output.stdout, &output.stderr].concat();
-            assert!(told.contains(": ") && told.contains(". "), "no advice: {output}");
-        }
-        self.next_run(flow);
-    }
-
-    /// The next run, with nothing in its way, ends as one that was never disturbed.
-    fn next_run(&self, flow: &Flow) {
-        let machine = &self.machine;
-        let before = fs::read(machine.profile("vault")).ok();
-        if flow.args[0] == "scrub" {
-            machine.run(flow.args).exits(0);
-            assert_eq!((sorted(machine), generations(&machine.runtime)), (vec![], 0));
-            return;
-        }
-        if flow.wrong {
-            for _ in 0..2 {
-                let code = machine.apply().code.unwrap();
-                assert!([14, 15].contains(&code), "exit {code} with a wrong PIN");
-            }
-            assert_eq!(self.card.tries(), 2, "one wrong PIN, one try");
-            assert_eq!(sorted(machine), self.first);
-            return;
-        }
-        machine.apply().exits(0);
-        let after = fs::read(machine.profile("vault")).unwrap();
-        assert!(before.is_none_or(|before| before == after), "the profile was replaced");
-        let published = sorted(machine);
-        if flow.enrolled {
-            let wanted = if flow.changes { &self.other } else { &self.first };
-            assert_eq!(published, *wanted);
-        } else {
-            let key = self.card.private_key("9d");
-            let right = machine.expected("vault", &[key], "backups");
-            assert_eq!(machine.secret("vault", "backup"), right);
-        }
-        assert!(machine.apply().exits(0).unchanged("vault"));
-        assert_eq!(generations(&machine.runtime), 1, "a generation was left");
-        self.nothing_is_left();
-        assert_eq!(self.card.tries(), 3, "tries were spent");
-    }
-
-    /// No half files. A profile that was put in place may have its other name until the next one is
-    /// written: it is the same file.
-    fn nothing_is_left(&self) {
-        let profile = fs::metadata(self.machine.profile("vault")).unwrap().ino();
-        for entry in fs::read_dir(&self.machine.state).unwrap() {
-            let entry = entry.unwrap();
-            let is_new = entry.path().extension().is_some_and(|end| end == "new");
-            assert!(!is_new || entry.ino() == profile, "{} was left", entry.path().display());
-        }
-    }
-}
-
-fn sorted(machine: &Machine) -> Published {
-    let mut published = machine.published();
-    published.sort();
-    published
-}
-
-fn names(published: &Published) -> Vec<&String> {
-    published.iter().map(|(name, _)| name).collect()
 }
 
 /// The calls that have to do with the machine's files, without those that a disk can't refuse.
-fn points(bench: &Bench, flow: &Flow) -> Vec<Call> {
-    bench.prepare(flow);
+fn points(bench: &mut Bench, flow: &Flow) -> Vec<Call> {
+    (flow.prepare)(bench);
     let (output, calls) = calls(&bench.machine, flow.args);
-    output.exits(if flow.wrong { 15 } else { 0 });
-    let ram = bench.machine.runtime.parent().unwrap();
-    let places: [&Path; 2] = [bench.machine.dir(), ram];
+    output.exits(flow.codes[0]);
     let refused = |call: &Call| {
         !["close", "lseek", "fcntl", "execve", "poll"].contains(&&*call.name)
             && !call.text.contains("pcscd")
@@ -249,7 +86,12 @@ fn points(bench: &Bench, flow: &Flow) -> Vec<Call> {
             && !call.text.starts_with("write(1<")
             && !call.text.starts_with("write(2<")
     };
-    calls.into_iter().filter(|call| call.is_about(&places) && refused(call)).collect()
+    calls.into_iter().filter(|call| is_about(bench, call) && refused(call)).collect()
+}
+
+/// Whether the call has to do with the machine's files.
+fn is_about(bench: &Bench, call: &Call) -> bool {
+    call.is_about(&[bench.machine.dir(), bench.machine.runtime.parent().unwrap()])
 }
 
 /// What a flow came to.
@@ -263,8 +105,9 @@ struct Count {
 }
 
 fn disturb(flow: &Flow) -> Count {
-    let bench = Bench::new();
-    let points = points(&bench, flow);
+    let mut bench = Bench::new();
+    let points = points(&mut bench, flow);
+    let shape = bench.shape();
     let mut count = Count { points: points.len(), ..Count::default() };
     for (number, call) in points.iter().enumerate() {
         let errors = if call.writes() { &TO_WRITE[..] } else { &TO_READ };
@@ -274,16 +117,12 @@ fn disturb(flow: &Flow) -> Count {
             if !is_whole() && (number * errors.len() + place) % step != number % step {
                 continue;
             }
-            bench.prepare(flow);
-            let presented = bench.card.presented();
+            (flow.prepare)(&mut bench);
+            let (before, presented) = (Outcome::of(&bench), bench.presented());
             let (output, hit) = failing(&bench.machine, flow.args, call, error);
             let what =
                 format!("{}: {error} at {} {}: {}", flow.name, call.name, call.nth, call.text);
-            let ram = bench.machine.runtime.parent().unwrap();
-            let about = |hit: String| {
-                Call { text: hit, ..call.clone() }.is_about(&[bench.machine.dir(), ram])
-            };
-            if !hit.is_some_and(about) {
+            if !hit.is_some_and(|text| is_about(&bench, &Call { text, ..call.clone() })) {
                 count.missed += 1;
                 continue;
             }
@@ -293,12 +132,16 @@ fn disturb(flow: &Flow) -> Count {
             } else {
                 count.named += 1;
             }
+            if output.code == Some(14) {
+                let told = bench.presented() - presented < bench.cards().count();
+                assert!(told, "refused, and yet presented: {what}");
+            }
             println!(
                 "{what}\n  exit {:?} {}",
                 output.code,
                 output.stderr.lines().last().unwrap_or_default()
             );
-            bench.check(flow, &output, presented);
+            check(&mut bench, flow, &before, &shape, &output, &what);
         }
     }
     count
@@ -322,7 +165,7 @@ fn every_call_for_a_file_fails() {
              quota, read-only, broken, no memory, denied): {named} ended with a named error, {passed} as \
              if nothing had been; {} tries spent, nothing half written, and each next run right",
             flow.name,
-            if flow.wrong { "no more than 1 of 3" } else { "0" }
+            if flow.tries < 3 { "no more than 1 of 3" } else { "0" }
         ));
     }
 }

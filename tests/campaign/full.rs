@@ -12,7 +12,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use crate::{
+    bench::Bench,
     extent::{amount, tell},
+    flows::{ABANDON, ATTESTED, ENROLL, Flow, OVERWRITE, RESEAL},
+    outcome::{Outcome, judge},
     support::{Machine, TestCard, Yubikey, published::generations, ram::Ram},
 };
 
@@ -101,69 +104,80 @@ fn on(disk: &Disk) -> (Machine, Yubikey) {
     (machine, card)
 }
 
-/// What stands in the state directory, but for records of PINs.
-fn kept(machine: &Machine) -> Vec<PathBuf> {
-    let paths = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| !path.ends_with("pin-guard")).collect()
-}
-
-/// A run that may fail, by a named error and having published nothing; and, once `repair` has been
-/// done, one that does not.
-fn fails_at_most(machine: &Machine, card: &Yubikey, codes: &[i32], repair: impl FnOnce()) -> bool {
-    let output = machine.apply();
+/// Runs the flow on a disk that `hinder` leaves no room, and once more after `repair`. Whether the
+/// first run failed: by a named error, and with nothing half written.
+fn fails_at_most(
+    bench: &mut Bench,
+    flow: &Flow,
+    shape: &[String],
+    case: &str,
+    hinder: impl FnOnce(),
+    repair: impl FnOnce(),
+) -> bool {
+    (flow.prepare)(bench);
+    let (before, presented) = (Outcome::of(bench), bench.presented());
+    hinder();
+    let output = bench.machine.run(flow.args);
     let failed = output.code != Some(0);
     if failed {
-        assert!(codes.contains(&output.code.unwrap()), "{output}");
-        assert_eq!(machine.published(), [], "{output}");
-        let half = |path: &PathBuf| path.extension() == Some("new".as_ref());
-        assert!(!kept(machine).iter().any(half), "{:?}", kept(machine));
+        assert!([14, 18].contains(&output.code.unwrap()), "{case}: {output}");
+        assert_eq!(bench.published(), before.published, "{case}: {output}");
+        let half = bench.shape().into_iter().find(|line| line.contains(".new "));
+        assert_eq!(half, None, "{case}: {output}");
     }
     if output.code == Some(14) {
-        assert_eq!(card.presented(), 0, "{output}");
+        let told = bench.presented() - presented < bench.cards().count();
+        assert!(told, "refused, and yet presented: {case}: {output}");
     }
-    assert_eq!(card.tries(), 3);
-    repair();
-    machine.apply().exits(0);
-    let right = machine.expected("vault", &[card.private_key("9d")], "backups");
-    assert_eq!(machine.secret("vault", "backup"), right);
-    assert_eq!(kept(machine), [machine.profile("vault")]);
-    assert!(machine.apply().exits(0).unchanged("vault"));
+    judge(bench, flow, &before, shape, case, |_| repair());
     failed
 }
 
 #[test]
-fn a_disk_that_is_full_by_a_block_or_an_inode() {
-    let (mut failed, mut runs) = (0, 0);
-    for blocks in 0..6 {
-        let disk = Disk::new(256, &[]);
-        let (machine, card) = on(&disk);
-        make_state(&machine.state);
-        disk.fill(blocks);
-        let filler = disk.path.join("filler");
-        runs += 1;
-        failed += u32::from(fails_at_most(&machine, &card, &[14, 18], || {
-            fs::remove_file(&filler).unwrap();
-        }));
-    }
-    assert!((1..runs).contains(&failed), "{failed} of {runs} disks were full");
-    let (mut without, inodes) = (0, 4);
-    for left in 0..inodes {
+fn a_disk_that_is_full_by_a_block_or_an_inode_or_read_only() {
+    const BLOCKS: u64 = 6;
+    const INODES: usize = 4;
+    for flow in [ENROLL, ATTESTED, OVERWRITE, RESEAL, ABANDON] {
         let disk = Disk::new(256, &["-N", "32"]);
-        let (machine, card) = on(&disk);
-        make_state(&machine.state);
-        disk.use_inodes(left);
-        let files = disk.path.join("inodes");
-        let repair = || fs::remove_dir_all(&files).unwrap();
-        without += u32::from(fails_at_most(&machine, &card, &[14, 18], repair));
+        let mut bench = Bench::new();
+        bench.machine.state = disk.path.join("state");
+        make_state(&bench.machine.state);
+        (flow.prepare)(&mut bench);
+        bench.machine.run(flow.args).exits(0);
+        let shape = bench.shape();
+        let (filler, files) = (disk.path.join("filler"), disk.path.join("inodes"));
+        let full = (0..BLOCKS).filter(|&blocks| {
+            let case = format!("{} with {blocks} blocks left", flow.name);
+            let repair = || fs::remove_file(&filler).unwrap();
+            fails_at_most(&mut bench, &flow, &shape, &case, || disk.fill(blocks), repair)
+        });
+        let full = full.count();
+        assert!((1..6).contains(&full), "{}: {full} disks were full", flow.name);
+        let without = (0..INODES).filter(|&left| {
+            let case = format!("{} with {left} inodes left", flow.name);
+            let repair = || fs::remove_dir_all(&files).unwrap();
+            fails_at_most(&mut bench, &flow, &shape, &case, || disk.use_inodes(left), repair)
+        });
+        let without = without.count();
+        assert!((1..INODES).contains(&without), "{}: {without} had no inodes", flow.name);
+        let case = format!("{} on a read-only disk", flow.name);
+        let refused = fails_at_most(
+            &mut bench,
+            &flow,
+            &shape,
+            &case,
+            || disk.remount("remount,ro"),
+            || disk.remount("remount,rw"),
+        );
+        assert!(refused, "{case}");
+        tell(&format!(
+            "disk, full, {}: an ext4 with 0 to {} blocks of 1 KiB left, with 0 to {} inodes left, and \
+             read-only: {full}, {without} and 1 of the runs refused by name, and nothing was half written",
+            flow.name,
+            BLOCKS - 1,
+            INODES - 1
+        ));
     }
-    assert!(
-        (1..u32::try_from(inodes).unwrap()).contains(&without),
-        "{without} disks had no inodes"
-    );
-    tell(&format!(
-        "disk, full: {runs} ext4 with 0 to 5 blocks of 1 KiB left, {inodes} with 0 to 3 inodes left: \
-         {failed} and {without} refused the enrollment by name, and nothing was half written"
-    ));
 }
 
 #[test]

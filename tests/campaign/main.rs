@@ -9,6 +9,7 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod bench;
 mod cards;
 mod chance;
 mod clock;
@@ -22,6 +23,7 @@ mod hostile;
 mod memory;
 mod memory_typed;
 mod nitrokey;
+mod outcome;
 mod owner;
 mod pins;
 mod planted;

@@ -6,19 +6,24 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use cryptkey::system::clock;
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::{Value, json};
 
 use crate::{
-    extent::tell,
+    bench::Bench,
+    extent::{amount, tell},
+    flows::{ABANDON, RESEAL},
+    outcome::{Outcome, judge},
     support::{Machine, TestCard, Yubikey},
     trace::{Call, calls_of_all_threads},
 };
 
 /// Every path that the program writes, makes, links or removes; as in `docs/architecture.md`.
-const WRITTEN: [&str; 14] = [
+const WRITTEN: [&str; 17] = [
     "RULES/.05-nixos-cryptkey.UNIQUE.new",
     "RULES/05-nixos-cryptkey.rules",
     "RUNTIME",
@@ -31,8 +36,11 @@ const WRITTEN: [&str; 14] = [
     "RUNTIME/.locks/vault",
     "RUNTIME/vault",
     "STATE/.pin-guard.new",
+    "STATE/.vault.generating.new",
     "STATE/.vault.toml.new",
     "STATE/pin-guard",
+    "STATE/vault.generating",
+    "STATE/vault.toml.DATE",
 ];
 
 /// And the one that is linked there.
@@ -80,7 +88,10 @@ fn plain(machine: &Machine, card: &Yubikey, path: &Path) -> String {
     {
         text = format!("{before}{stem}UNIQUE{}", &rest[16..]);
     }
-    text
+    match text.split_once(".toml.2") {
+        Some((undated, _)) => format!("{undated}.toml.DATE"),
+        None => text,
+    }
 }
 
 /// A machine and a card with a key.
@@ -118,6 +129,10 @@ fn no_other_path_is_written() {
     machine.vault(&card, json!({ "pin": machine.secret_file("wrong.pin", "111111") }));
     see(&["apply"], 15);
     see(&["pin", "forget", "--card", Yubikey::SERIAL], 0);
+    let fingerprint = card.fingerprint("9d");
+    let overwrite = json!({ "fingerprint": fingerprint, "abandonProfile": true });
+    machine.vault(&card, json!({ "mode": "overwrite", "overwrite": overwrite }));
+    see(&["apply"], 0);
     let mut spec: Value = serde_json::from_slice(&fs::read(machine.spec_file()).unwrap()).unwrap();
     spec["pcsc"] = json!({ "users": ["alice"] });
     fs::write(machine.spec_file(), spec.to_string()).unwrap();
@@ -302,5 +317,63 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
          runs refused it by name, {replaced} put their own in its place; nothing outside was written, \
          taken over or read",
         places.len()
+    ));
+}
+
+/// The names that the old profile may be kept under in the next minute.
+fn dated(machine: &Machine) -> Vec<PathBuf> {
+    let now = clock::now();
+    let name = |after| format!("vault.toml.{}", clock::utc(now + Duration::from_secs(after)));
+    (0..60).map(|after| machine.state.join(name(after))).collect()
+}
+
+#[test]
+fn what_stands_in_the_way_of_an_overwriting_is_refused_or_replaced() {
+    let places: [fn(&Machine) -> Vec<PathBuf>; 4] = [
+        |machine| vec![machine.state.join("vault.generating")],
+        |machine| vec![machine.state.join(".vault.generating.new")],
+        |machine| vec![machine.state.join(".vault.toml.new")],
+        dated,
+    ];
+    let (mut refused, mut replaced) = (0, 0);
+    let flows = &[ABANDON, RESEAL][..amount(1, 2)];
+    for flow in flows {
+        let mut bench = Bench::new();
+        let victim = victim(bench.machine.dir());
+        (flow.prepare)(&mut bench);
+        bench.machine.run(flow.args).exits(0);
+        let shape = bench.shape();
+        for (place, plant) in places.iter().flat_map(|p| PLANTS.map(|plant| (p, plant))) {
+            (flow.prepare)(&mut bench);
+            let outcome = Outcome::of(&bench);
+            let paths = place(&bench.machine);
+            for path in &paths {
+                plant.put(path, &victim);
+            }
+            let before = looks(&victim);
+            let case = format!("{}: {plant:?} at {}", flow.name, paths[0].display());
+            let output = bench.machine.run(flow.args);
+            assert_eq!(looks(&victim), before, "{case}: {output}");
+            match output.code {
+                Some(0) => replaced += 1,
+                Some(14 | 17 | 18) => refused += 1,
+                other => panic!("{case}: exit {other:?}: {output}"),
+            }
+            // What it put in the place of a plant is its own.
+            if output.code != Some(0) || paths.len() > 1 {
+                for path in &paths {
+                    take_away(path);
+                }
+            }
+            assert_eq!(looks(&victim), before, "{case}: {output}");
+            judge(&mut bench, flow, &outcome, &shape, &case, |_| {});
+        }
+    }
+    tell(&format!(
+        "planted: {} paths of an overwriting, with the same in each, in {} flows: {refused} runs refused \
+         it by name, {replaced} put their own in its place or beside it; nothing outside was written, \
+         taken over or read",
+        places.len(),
+        flows.len()
     ));
 }

@@ -2,13 +2,10 @@
 
 use std::fs;
 
-use cryptkey::profile::{seal::seal, store::Store};
 use serde_json::{Value, json};
 
 use super::enroll::on_both_cards;
-use crate::support::{
-    Machine, Nitrokey, Output, TestCard, Yubikey, published::traces, sealed::provider,
-};
+use crate::support::{Machine, Nitrokey, Output, TestCard, Yubikey, published::traces, shared};
 
 on_both_cards!(
     an_empty_slot_gets_a_key_and_the_next_run_does_nothing,
@@ -255,15 +252,10 @@ impl Two {
             let serial = format!("9021000{reader}");
             Yubikey::with(&machine, reader, &["--serial", &serial, "--slot-key", "9d=generate"])
         });
-        let providers = [0, 1].map(|card| provider(&format!("card-{}", card + 1), &cards[card]));
-        let (profile, _) = seal("vault", 1, providers.into()).unwrap();
-        Store::open(&machine.state).unwrap().save(&profile).unwrap();
+        shared::save(&machine, &[&cards[0], &cards[1]], "9d");
         machine.vault(&cards[0], json!({}));
         machine.apply().exits(0);
-        let shown = machine.run(&["cards", "--json"]).exits(0).json();
-        let slots = shown["readers"][0]["card"]["slots"].as_array().unwrap().clone();
-        let slot = slots.iter().find(|slot| slot["slot"] == "9d").unwrap();
-        let fingerprint = slot["state"].as_str().unwrap().replace("P-256 key ", "");
+        let fingerprint = cards[0].fingerprint("9d");
         let profile = fs::read(machine.profile("vault")).unwrap();
         let secret = machine.secret("vault", "backup");
         named(&machine, &cards[0], &fingerprint);
@@ -326,6 +318,20 @@ fn killed_between_generation_and_resealing_the_secrets_stay() {
         two.machine.apply().exits(0);
         two.settled();
     }
+}
+
+/// The record of a generation names the card: a name that was read wrong would hide the new key from
+/// the next run.
+#[test]
+fn a_name_that_is_read_wrong_destroys_nothing() {
+    let (machine, card) = about_to_overwrite::<Yubikey>();
+    // A bit of the GUID in the CHUID.
+    card.tell("fault ins cb nth 1 flip 34 01");
+    machine.apply().exits(19).says(&["asked again, the card tells another GUID"]);
+    assert_eq!(card.generated(), 1);
+    machine.apply().exits(0);
+    assert_eq!((card.generated(), files(&machine)), (2, vec!["vault.toml".to_owned()]));
+    settled(&machine, &card);
 }
 
 /// A certificate is only a hint: what is destroyed is what the card itself answers with.

@@ -45,6 +45,21 @@ enum Outcome {
     Fault(&'static str),
 }
 
+/// Whether a card carries the step out, and may vanish before it answers.
+fn is_on_card(step: Step) -> bool {
+    !matches!(
+        step,
+        Step::FindCard
+            | Step::AskPin
+            | Step::RecallPin
+            | Step::RecordPin
+            | Step::BeginRecord(_)
+            | Step::EndRecord
+            | Step::AskShare(_)
+            | Step::Publish
+    )
+}
+
 impl Run<'_> {
     pub fn job(&mut self, index: usize, known: &mut Known) -> End {
         let key = &self.world.jobs[index].key;
@@ -66,18 +81,7 @@ impl Run<'_> {
                 Next::Refuse(_) if known.give_up(key, way) => continue,
                 Next::Refuse(refusal) => return End::Refused(refusal),
             };
-            let on_card = !matches!(
-                step,
-                Step::FindCard
-                    | Step::AskPin
-                    | Step::RecallPin
-                    | Step::RecordPin
-                    | Step::BeginRecord(_)
-                    | Step::EndRecord
-                    | Step::AskShare(_)
-                    | Step::Publish
-            );
-            let vanished = on_card && self.world.vanishes.contains(&self.moments.len());
+            let vanished = is_on_card(step) && self.world.vanishes.contains(&self.moments.len());
             let card = in_hand.filter(|_| known.session.is_some());
             self.moments.push(Moment {
                 job: index,

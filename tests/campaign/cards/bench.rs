@@ -11,8 +11,11 @@ use cryptkey::error::Class;
 use serde_json::{Value, json};
 use virtual_card::stack::Pcscd;
 
-use super::Flow;
-use crate::support::{Machine, Output, TestCard, Yubikey, cards::Apdu, machine::merge};
+use super::{Flow, flow::Hangs};
+use crate::{
+    bench::without_chance,
+    support::{Machine, Output, TestCard, Yubikey, cards::Apdu, machine::merge, shared},
+};
 
 const FACTORY: &str = "010203040506070801020304050607080102030405060708";
 const SLOT: &str = "9d";
@@ -20,14 +23,16 @@ const SLOT: &str = "9d";
 /// A machine and a card at the beginning of a flow.
 pub struct Bench {
     pub machine: Machine,
-    /// None only while it is replaced.
-    card: Option<Yubikey>,
+    /// The one of the key in question, and the other one, if there is one.
+    cards: Vec<Yubikey>,
     pub flow: &'static Flow,
     begin: State,
     /// The APDUs of a run that nobody disturbs, with the lengths of their answers.
     pub apdus: Vec<Sent>,
     /// What such a run publishes where the key was enrolled before: an enrollment draws it.
     end: Option<Published>,
+    /// The files of the state directory after it.
+    files: Vec<String>,
 }
 
 /// An APDU of the undisturbed run.
@@ -42,7 +47,7 @@ type Published = BTreeMap<String, Vec<u8>>;
 /// All that a run may change.
 #[derive(PartialEq, Eq)]
 struct State {
-    card: String,
+    cards: Vec<String>,
     profiles: BTreeMap<String, Vec<u8>>,
     published: Published,
 }
@@ -50,14 +55,25 @@ struct State {
 impl Bench {
     /// `timeout` is the spec's `cardTimeoutSec`.
     pub fn new(flow: &'static Flow, timeout: u32) -> Self {
-        let machine = Machine::new(1);
-        let card = Yubikey::with(&machine, 0, flow.card);
-        flow.touch(&card);
+        let args = flow.cards();
+        let machine = Machine::new(args.len());
+        let cards: Vec<_> = args
+            .iter()
+            .enumerate()
+            .map(|(reader, args)| Yubikey::with(&machine, reader, args))
+            .collect();
+        let card = &cards[0];
+        flow.touch(card);
         if flow.protected {
-            protect(&machine, &card);
+            protect(&machine, card);
         }
         if let Some(enrolled) = flow.enrolled {
-            machine.vault(&card, enrolled());
+            machine.vault(card, enrolled());
+            machine.apply().exits(0);
+        }
+        if let [card, other] = &cards[..] {
+            shared::save(&machine, &[card, other], SLOT);
+            machine.vault(card, json!({}));
             machine.apply().exits(0);
         }
         let mut key = json!({ "cardTimeoutSec": timeout });
@@ -66,25 +82,34 @@ impl Bench {
             let roots = [card.root_file(&machine)];
             key["attestation"] = json!({ "policy": "required", "roots": roots });
         }
-        machine.vault(&card, key);
-        let begin = State::of(&machine, &card);
-        let mut bench =
-            Self { machine, card: Some(card), flow, begin, apdus: Vec::new(), end: None };
+        if let Some(hangs) = flow.dooms {
+            let abandon = hangs == Hangs::Profile;
+            let fingerprint = card.fingerprint(SLOT);
+            let overwrite = json!({ "fingerprint": fingerprint, "abandonProfile": abandon });
+            merge(&mut key, json!({ "mode": "overwrite", "overwrite": overwrite }));
+        }
+        machine.vault(card, key);
+        let begin = State::of(&machine, &cards);
+        let (apdus, files) = (Vec::new(), Vec::new());
+        let mut bench = Self { machine, cards, flow, begin, apdus, end: None, files };
         bench.keep("begin");
         let log = bench.card().dir().join("apdu.log");
         empty(&log);
         bench.machine.apply().exits(0);
         bench.apdus = fs::read_to_string(log).unwrap().lines().map(Sent::parse).collect();
-        bench.end = flow.enrolled.map(|_| bench.state().published);
+        let end = bench.state();
+        bench.files = end.files();
+        bench.end = flow.keeps_secrets().then_some(end.published);
         bench
     }
 
+    /// The card that something happens to.
     pub fn card(&self) -> &Yubikey {
-        self.card.as_ref().unwrap()
+        &self.cards[self.flow.faulted]
     }
 
     fn state(&self) -> State {
-        State::of(&self.machine, self.card())
+        State::of(&self.machine, &self.cards)
     }
 
     fn kept(&self, what: &str, part: &str) -> PathBuf {
@@ -104,13 +129,13 @@ impl Bench {
 
     /// Back to the beginning.
     pub fn restore(&self) {
-        let card = self.card();
-        assert_eq!(card.control("faults clear"), "ok");
-        empty(&card.dir().join("apdu.log"));
         let now = self.state();
-        if now.card != self.begin.card {
-            fs::write(card.dir().join("card.json"), &self.begin.card).unwrap();
-            card.tell("reload");
+        for (place, card) in self.cards.iter().enumerate() {
+            assert_eq!(card.control("faults clear"), "ok");
+            empty(&card.dir().join("apdu.log"));
+            if now.cards[place] != self.begin.cards[place] {
+                card.remember(&self.begin.cards[place]);
+            }
         }
         let parts = [
             (now.profiles != self.begin.profiles, &self.machine.state, "state"),
@@ -133,21 +158,23 @@ impl Bench {
 
     /// Kills the card's process; [`Self::again`] starts it again.
     pub fn lose_card(&mut self) -> tempfile::TempDir {
-        self.card.take().unwrap().kill()
+        self.cards.remove(self.flow.faulted).kill()
     }
 
     /// The card comes back.
     pub fn again(&mut self, dir: tempfile::TempDir) {
-        let card = Yubikey::at(&self.machine, 0, dir, &[self.flow.card, &["--absent"]].concat());
+        let place = self.flow.faulted;
+        let args = [self.flow.cards()[place], &["--absent"]].concat();
+        let card = Yubikey::at(&self.machine, place, dir, &args);
         self.flow.touch(&card);
         card.insert();
-        self.card = Some(card);
+        self.cards.insert(place, card);
     }
 
     /// What must hold after a run that something happened to, at the `nth` APDU.
     #[track_caller]
     pub fn judge(&self, nth: usize, output: &Output, classes: &[Class]) {
-        let (log, after) = (self.card().log(), self.state());
+        let after = self.state();
         let code = output.code.unwrap_or_else(|| panic!("it was killed: {output}"));
         if code != 0 {
             let error = &output.json()["keys"]["vault"]["error"];
@@ -159,11 +186,11 @@ impl Bench {
                 assert!(error[part].as_str().is_some_and(|text| text.len() > 5), "{output}");
             }
         }
-        self.spent_nothing(&log, output);
-        let key = after.key();
-        if self.begin.key() != Value::Null {
-            assert_eq!(key, self.begin.key(), "the key in the slot is another one: {output}");
-        }
+        self.spent_nothing(output);
+        let (was, key, dooms) = (self.begin.key(0), after.key(0), self.flow.dooms.is_some());
+        let is_free = key == was && (dooms || was == Value::Null);
+        assert!(key == was || dooms || was == Value::Null, "another key in the slot: {output}");
+        assert!(code != 0 || key != was || !dooms, "the key was not destroyed: {output}");
         let is_before = after.published == self.begin.published;
         if let Some(end) = &self.end {
             assert!(is_before && code != 0 || after.published == *end, "published: {output}");
@@ -176,9 +203,10 @@ impl Bench {
         self.card().tell("faults clear");
         let again = self.next_run(nth, output);
         let last = self.state();
-        if key != Value::Null {
-            assert_eq!(last.key(), key, "a second key was generated: {output}{again}");
-        }
+        assert!(is_free || last.key(0) == key, "a second key was generated: {output}{again}");
+        assert!(!dooms || last.key(0) != was, "the key was not destroyed: {output}{again}");
+        assert_eq!(last.key(1), self.begin.key(1), "the other card's key: {output}{again}");
+        assert_eq!(last.files(), self.files, "{output}{again}");
         if let Some(end) = &self.end {
             assert_eq!(last.published, *end, "{output}{again}");
         } else if code == 0 {
@@ -187,17 +215,20 @@ impl Bench {
         }
         // One that was answered for the card made no key.
         let is_at = |ins| self.apdus.get(nth - 1).is_some_and(|apdu| apdu.ins == ins);
-        let generated = self.card().log().into_iter().filter(Apdu::generates);
-        let generated = generated.filter(|apdu| apdu.status == "9000").count();
+        let log = self.cards[0].log().into_iter();
+        let generated = log.filter(|apdu| apdu.generates() && apdu.status == "9000").count();
         assert!(generated <= 1 + usize::from(is_at(0x47)), "{output}{again}");
     }
 
     /// The PIN was right, so no try is spent; and one that was not accepted is not presented again.
     #[track_caller]
-    fn spent_nothing(&self, log: &[Apdu], output: &Output) {
-        assert_eq!(self.card().tries(), 3, "a try was spent: {output}");
+    fn spent_nothing(&self, output: &Output) {
         let refused = |apdu: &&Apdu| apdu.verifies() && apdu.status != "9000";
-        assert!(log.iter().filter(refused).count() <= 1, "presented again: {log:?}{output}");
+        for card in &self.cards {
+            assert_eq!(card.tries(), 3, "a try was spent: {output}");
+            let log = card.log();
+            assert!(log.iter().filter(refused).count() <= 1, "presented again: {log:?}{output}");
+        }
     }
 
     /// The next run, which nothing happens to. It may refuse only a PIN that the card, so it said,
@@ -233,23 +264,32 @@ impl Sent {
 }
 
 impl State {
-    fn of(machine: &Machine, card: &Yubikey) -> Self {
+    fn of(machine: &Machine, cards: &[Yubikey]) -> Self {
         let files = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap());
         let profiles = files.map(|file| {
             let name = file.file_name().into_string().unwrap();
             (name, fs::read(file.path()).unwrap_or_default())
         });
         Self {
-            card: fs::read_to_string(card.dir().join("card.json")).unwrap(),
+            cards: cards
+                .iter()
+                .map(|card| fs::read_to_string(card.dir().join("card.json")).unwrap())
+                .collect(),
             profiles: profiles.collect(),
             published: machine.published().into_iter().collect(),
         }
     }
 
-    /// The private key in the slot; null where there is none.
-    fn key(&self) -> Value {
-        let card: Value = serde_json::from_str(&self.card).unwrap();
-        card["slots"][SLOT]["private_key"].clone()
+    /// The private key in the slot of a card; null where there is none.
+    fn key(&self, card: usize) -> Value {
+        let memory =
+            self.cards.get(card).map(|memory| serde_json::from_str::<Value>(memory).unwrap());
+        memory.map_or(Value::Null, |memory| memory["slots"][SLOT]["private_key"].clone())
+    }
+
+    /// The names in the state directory.
+    fn files(&self) -> Vec<String> {
+        self.profiles.keys().map(|name| without_chance(Path::new(name))).collect()
     }
 }
 
@@ -264,7 +304,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// As `ykman piv access change-management-key --protect` makes it.
-fn protect(machine: &Machine, card: &Yubikey) {
+pub fn protect(machine: &Machine, card: &Yubikey) {
     let output = machine
         .pcscd
         .command("ykman")

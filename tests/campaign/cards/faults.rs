@@ -1,7 +1,6 @@
 //! What happens to the card, to its reader and to pcscd while a run is at an APDU.
 
 use cryptkey::error::Class;
-use virtual_card::stack::Pcscd;
 
 use super::{Bench, Case, all};
 use crate::{
@@ -142,7 +141,7 @@ fn another_program_wants_the_card_at_every_apdu() {
         LONG,
         |bench| at_every_apdu(bench, 2, &["disconnect reset", "begin", "connect exclusive"]),
         |bench, case| {
-            let reader = Pcscd::reader_name(0);
+            let reader = bench.card().reader();
             let request = match case.fault {
                 "connect exclusive" => format!("connect exclusive {reader}"),
                 other => other.to_owned(),
@@ -177,7 +176,7 @@ fn another_program_has_the_card_first() {
         SHORT,
         |_| faults.iter().map(|&fault| Case { nth: 1, fault }).collect(),
         |bench, case| {
-            let reader = Pcscd::reader_name(0);
+            let reader = bench.card().reader();
             let mut other = Client::new(&bench.machine);
             other.ask(&format!("{} {reader}", case.fault));
             if case.fault == "connect shared" {

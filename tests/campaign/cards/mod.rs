@@ -13,6 +13,7 @@ use std::{
 
 pub use answers::{CLASSES, STATUS_WORDS};
 use bench::Bench;
+pub use bench::protect;
 use flow::{FLOWS, Flow};
 
 /// Runs at once. They mostly wait for pcscd.

@@ -8,7 +8,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use base64ct::{Base64, Base64Unpadded, Encoding};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use virtual_card::stack::{Pcscd, Server};
 
@@ -202,6 +204,24 @@ impl Yubikey {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Has it remember that from now on.
+    #[allow(dead_code, reason = "for the campaign")]
+    pub fn remember(&self, memory: &str) {
+        fs::write(self.dir().join("card.json"), memory).unwrap();
+        self.tell("reload");
+    }
+
+    /// The fingerprint of the key in a slot, as a spec names it.
+    pub fn fingerprint(&self, slot: &str) -> String {
+        /// A `SubjectPublicKeyInfo` up to its point of P-256 (RFC 5480).
+        const SPKI: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+        let memory = self.memory();
+        let public = memory["slots"][slot]["public_key"].as_str().unwrap();
+        let spki = base16ct::lower::decode_vec(format!("{SPKI}{public}")).unwrap();
+        let digits = Base64Unpadded::encode_string(&Sha256::digest(spki));
+        format!("SHA256:{digits}")
+    }
+
     /// Kills its process, as if card and reader were lost at once; what it remembers.
     #[allow(dead_code, reason = "for the campaign")]
     pub fn kill(self) -> TempDir {
@@ -230,7 +250,7 @@ impl Yubikey {
         let memory = self.memory();
         let root = memory["attestation_root"].as_str().unwrap();
         let root = base16ct::mixed::decode_vec(root).unwrap();
-        let digits = <base64ct::Base64 as base64ct::Encoding>::encode_string(&root);
+        let digits = Base64::encode_string(&root);
         let path = machine.dir().join("root.pem");
         let armor = |what| format!("-----{what} CERTIFICATE-----\n");
         fs::write(&path, format!("{}{digits}\n{}", armor("BEGIN"), armor("END"))).unwrap();

@@ -1,22 +1,14 @@
 //! A key that is sealed in several ways before a test begins, as an admin's commands would have it.
 
-use cryptkey::{
-    card::{KeySource, PinPolicy, TouchPolicy},
-    profile::{
-        Argon2Params, ProviderKind,
-        piv::{Params, Peer, SharedX},
-        recovery::RecoveryCode,
-        seal::{NewProvider, seal},
-        store::Store,
-    },
-};
-use p256::{
-    NonZeroScalar, ProjectivePoint, PublicKey,
-    elliptic_curve::{PrimeField, point::AffineCoordinates},
+use cryptkey::profile::{
+    Argon2Params, ProviderKind,
+    recovery::RecoveryCode,
+    seal::{NewProvider, seal},
+    store::Store,
 };
 use serde_json::{Value, json};
 
-use super::{Machine, TestCard, Yubikey, agent::Agent, machine::merge};
+use super::{Machine, TestCard, Yubikey, agent::Agent, machine::merge, shared::provider};
 
 /// What opens each passphrase.
 pub const PASSPHRASE: &str = "neun Schwäne im Nebel";
@@ -59,7 +51,7 @@ impl Sealed {
         let code = RecoveryCode::random().unwrap().shown().to_string();
         let numbered = cards.iter().enumerate();
         let mut providers: Vec<_> =
-            numbered.map(|(at, card)| provider(&format!("card-{}", at + 1), card)).collect();
+            numbered.map(|(at, card)| provider(&format!("card-{}", at + 1), card, "9d")).collect();
         providers.extend(typed.iter().map(|id| typed_provider(id, &code)));
         let (profile, opened) = seal(name, threshold, providers).unwrap();
         Store::open(&machine.state).unwrap().save(&profile).unwrap();
@@ -149,34 +141,4 @@ fn typed_provider(id: &str, code: &str) -> NewProvider {
     };
     let secret = kind.typed(typed.as_bytes()).unwrap().unwrap();
     NewProvider { id: id.into(), kind, secret }
-}
-
-/// A card with a key in slot 9d as a provider.
-pub fn provider(id: &str, card: &Yubikey) -> NewProvider {
-    let memory = card.memory();
-    let slot = &memory["slots"]["9d"];
-    let mut bytes = [0; 32];
-    base16ct::lower::decode(slot["private_key"].as_str().unwrap(), &mut bytes).unwrap();
-    let scalar = p256::Scalar::from_repr(bytes.into()).unwrap();
-    let secret = NonZeroScalar::new(scalar).unwrap();
-    let peer = Peer::random().unwrap();
-    let x = (ProjectivePoint::from(peer.point()) * *secret).to_affine().x();
-    let params = Params {
-        peer,
-        public_key: PublicKey::from_secret_scalar(&secret),
-        slot: "9d".parse().unwrap(),
-        serial: Some(memory["serial"].to_string().parse().unwrap()),
-        guid: None,
-        card_name: card.reader(),
-        touch_policy: if slot["touch_policy"] == "always" {
-            TouchPolicy::Always
-        } else {
-            TouchPolicy::Never
-        },
-        pin_policy: Some(PinPolicy::Once),
-        key_source: Some(KeySource::Metadata),
-        attestation: None,
-    };
-    let secret = params.secret(&SharedX::new(&x.into()));
-    NewProvider { id: id.into(), kind: ProviderKind::Piv(Box::new(params)), secret }
 }
