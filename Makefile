@@ -52,8 +52,8 @@ lint: ## check format and lints
 	cargo clippy $(NITROKEY) --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml -- -D warnings
 	cargo install --locked --quiet --root $(TOOLS) nixfmt_rs@0.5.3 deadnix@1.3.1
-	rm -rf $(RECIPES) && mkdir -p $(RECIPES)/recipes $(RECIPES)/fleet/hosts
-	for page in recipes fleet; do awk -v to=$(RECIPES)/$$page/ \
+	rm -rf $(RECIPES) && mkdir -p $(RECIPES)/recipes $(RECIPES)/recovery $(RECIPES)/fleet/hosts
+	for page in recipes recovery fleet; do awk -v to=$(RECIPES)/$$page/ \
 		'/^```/ { inside = $$0 == "```nix"; file = ""; next } \
 		inside { if (!file) file = to $$2; print >file }' docs/$$page.md; done
 	$(TOOLS)/bin/nixfmt --check $(NIX_FILES) $$(find $(RECIPES) -name '*.nix')

@@ -104,14 +104,26 @@ let
     name:
     let
       base = run name;
+      # At a boot, a question has the console to itself: no login prompt takes what is typed, and
+      # systemd does not take the question from there to those who are logged in, who are none yet.
+      console =
+        if asksForPin keys.${name} || keys.${name}.ask then
+          [
+            "getty-pre.target"
+            "systemd-ask-password-wall.service"
+          ]
+        else
+          [ ];
     in
     base
     // {
       description = "Secrets of key ${name}, from its smart card";
       requiredBy = [ "cryptkey.target" ];
+      wants = base.wants ++ builtins.filter (unit: unit == "getty-pre.target") console;
       before = [
         "cryptkey.target"
       ]
+      ++ console
       ++ unique (builtins.concatMap (secret: secret.before) (builtins.attrValues keys.${name}.secrets));
       # A change is applied in place, and nothing is scrubbed: who uses the secrets stays up, also
       # while the card is away.

@@ -56,7 +56,11 @@ impl Known {
         if self.is_as_open_as_wanted(key) {
             return Wanted::Listed(self.to_join(key));
         }
-        Wanted::Providers(self.candidates(key).collect())
+        let mut candidates: Vec<_> = self.candidates(key).collect();
+        // Whoever was asked for a PIN is not asked for that of another card before it was presented.
+        let is_answered = |card: CardName| self.answered.iter().any(|other| other.may_be(&card));
+        candidates.sort_by_key(|(_, provider)| !is_answered(provider.card()));
+        Wanted::Providers(candidates)
     }
 
     /// The providers whose card may be next.

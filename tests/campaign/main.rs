@@ -21,6 +21,7 @@ mod flows;
 mod full;
 mod hostile;
 mod memory;
+mod memory_typed;
 mod nitrokey;
 mod outcome;
 mod owner;

@@ -37,14 +37,14 @@ const MANAGEMENT_KEY: &str = "9f3a61c7d2580be4417cce05ba92f8163d7a50e9846b1fc2";
 
 /// What is looked for: fragments, and shorter things as a whole.
 #[derive(Default)]
-struct Needles {
+pub struct Needles {
     fragments: HashMap<[u8; FRAGMENT], String>,
     whole: Vec<(Vec<u8>, String)>,
 }
 
 impl Needles {
     /// Adds a secret as it is and as arithmetic and hashes keep it.
-    fn add(&mut self, what: &str, secret: &[u8]) {
+    pub fn add(&mut self, what: &str, secret: &[u8]) {
         if secret.len() < 2 * FRAGMENT {
             return self.whole.push((secret.to_vec(), what.into()));
         }
@@ -69,8 +69,15 @@ impl Needles {
         }
     }
 
+    /// Adds a secret as it is, of at least a fragment's length.
+    pub fn add_as_it_is(&mut self, what: &str, secret: &[u8]) {
+        for window in secret.windows(FRAGMENT) {
+            self.fragments.entry(window.try_into().unwrap()).or_insert_with(|| what.into());
+        }
+    }
+
     /// What of all this is in memory, and where.
-    fn found_in(&self, memory: &[Map]) -> BTreeSet<String> {
+    pub fn found_in(&self, memory: &[Map]) -> BTreeSet<String> {
         let beginning = |bytes: &[u8]| usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
         // Nearly every place is ruled out by its first two bytes.
         let mut begins = vec![false; 1 << 16];
@@ -94,7 +101,7 @@ impl Needles {
 }
 
 /// A part of a process's memory.
-struct Map {
+pub struct Map {
     /// What it is: a file, `[stack]`, `[heap]`.
     place: String,
     /// Its first address.
@@ -103,7 +110,7 @@ struct Map {
 }
 
 /// All memory that the process can read; or only the heaps, and the stack of its first thread.
-fn snapshot(process: Pid, all: bool) -> Vec<Map> {
+pub fn snapshot(process: Pid, all: bool) -> Vec<Map> {
     /// The kernel's own.
     const KERNEL: [&str; 4] = ["[vvar]", "[vvar_vclock]", "[vsyscall]", "[vdso]"];
     let memory = File::open(format!("/proc/{process}/mem")).unwrap();
@@ -145,7 +152,7 @@ fn assert_wiped(stop: &Stop, memory: &[Map]) {
 
 /// The stops at which memory is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Moment {
+pub enum Moment {
     /// Anything is sent or written, but for the result: secrets are in use.
     Working,
     /// The rename that publishes is done.
@@ -157,7 +164,7 @@ enum Moment {
 }
 
 impl Moment {
-    fn of(stop: &Stop) -> Option<Self> {
+    pub fn of(stop: &Stop) -> Option<Self> {
         match stop.call {
             libc::SYS_exit_group => Some(Self::Exit),
             libc::SYS_write if stop.arguments[0] == 1 && !stop.done => Some(Self::Telling),

@@ -32,3 +32,4 @@ mod several;
 mod siblings;
 mod support;
 mod waiting;
+mod ways_in;

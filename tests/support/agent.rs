@@ -4,10 +4,10 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::{fd::AsFd, unix::net::UnixDatagram},
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
     time::Duration,
@@ -23,8 +23,8 @@ const QUESTIONS: &str = "run/systemd/ask-password";
 /// The fields of a question: `Message`, `Id`, `AcceptCached`, `Echo`, `NotAfter` and so on.
 pub type Question = BTreeMap<String, String>;
 
-/// Somebody who waits for one question of one id (an empty one: of none); gone when dropped. Questions of other ids are
-/// left to other agents, so that tests run side by side.
+/// Somebody who waits for one question of one id (an empty one: of none), or for several; gone when
+/// dropped. Questions of other ids are left to other agents, so that tests run side by side.
 pub struct Agent {
     asked: Receiver<Question>,
     stop: Option<UnixDatagram>,
@@ -39,7 +39,13 @@ impl Agent {
 
     /// The same on the machine whose files are at `root`.
     pub fn answer_at(root: &Path, id: &str, text: &str) -> Self {
-        Self::start(root, id, "", Some(format!("+{text}")))
+        Self::start(root, id, "", vec![Some(format!("+{text}"))])
+    }
+
+    /// Answers one question after the other.
+    pub fn answer_each(id: &str, texts: &[&str]) -> Self {
+        let replies = texts.iter().map(|text| Some(format!("+{text}"))).collect();
+        Self::start(Path::new("/"), id, "", replies)
     }
 
     /// Declines to answer, as the escape key does.
@@ -49,12 +55,12 @@ impl Agent {
 
     /// The same, of a question with `part` in its message.
     pub fn decline_where(id: &str, part: &str) -> Self {
-        Self::start(Path::new("/"), id, part, Some("-".into()))
+        Self::start(Path::new("/"), id, part, vec![Some("-".into())])
     }
 
     /// Sees the question and says nothing.
     pub fn ignore(id: &str) -> Self {
-        Self::start(Path::new("/"), id, "", None)
+        Self::start(Path::new("/"), id, "", vec![None])
     }
 
     /// The question that was asked; waits for it.
@@ -62,12 +68,17 @@ impl Agent {
         self.asked.recv_timeout(Duration::from_secs(120)).expect("a question")
     }
 
+    /// So many questions that were asked; waits for them.
+    pub fn questions(&self, count: usize) -> Vec<Question> {
+        (0..count).map(|_| self.question()).collect()
+    }
+
     /// The question, if it was asked so far.
     pub fn asked(&self) -> Option<Question> {
         self.asked.try_recv().ok()
     }
 
-    fn start(root: &Path, id: &str, part: &str, reply: Option<String>) -> Self {
+    fn start(root: &Path, id: &str, part: &str, replies: Vec<Option<String>>) -> Self {
         let questions = root.join(QUESTIONS);
         fs::create_dir_all(&questions).unwrap();
         let watch = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
@@ -78,7 +89,10 @@ impl Agent {
         let (found, asked) = channel();
         let (id, part, root) = (id.to_owned(), part.to_owned(), root.to_owned());
         let thread = thread::spawn(move || {
-            if let Some(question) = wait_for(&questions, &id, &part, &watch, &stopped) {
+            let mut seen = BTreeSet::new();
+            for reply in replies {
+                let question = wait_for(&questions, (&id, &part), &mut seen, &watch, &stopped);
+                let Some(question) = question else { return };
                 if let Some(reply) = reply {
                     let socket = UnixDatagram::unbound().unwrap();
                     let address = root.join(question["Socket"].trim_start_matches('/'));
@@ -100,20 +114,23 @@ impl Drop for Agent {
     }
 }
 
-/// The question of `id`; `None` where the agent was dropped before it came.
+/// The next question of an id, with this part in its message; `None` where the agent was dropped
+/// before it came.
 fn wait_for(
     questions: &Path,
-    id: &str,
-    part: &str,
+    (id, part): (&str, &str),
+    seen: &mut BTreeSet<PathBuf>,
     watch: &Inotify,
     stopped: &UnixDatagram,
 ) -> Option<Question> {
     loop {
         for entry in fs::read_dir(questions).unwrap().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("ask.") {
-                let question = read(&entry.path());
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with("ask.") && !seen.contains(&path) {
+                let question = read(&path);
                 let is_ours = question.get("Id").map_or("", String::as_str) == id;
                 if is_ours && question.get("Message").is_some_and(|text| text.contains(part)) {
+                    seen.insert(path);
                     return Some(question);
                 }
             }

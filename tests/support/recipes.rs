@@ -1,19 +1,27 @@
-//! `docs/recipes.md`: the modules that it shows, and what is typed and seen. And the modules of
-//! `docs/fleet.md`.
+//! `docs/recipes.md` and `docs/recovery.md`: the modules that they show, and what is typed and seen.
+//! And the modules of `docs/fleet.md`.
 
 // Each test takes what it needs.
 #![allow(dead_code)]
 
-use std::{collections::VecDeque, fs, mem, path::Path, thread};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fs, mem,
+    path::Path,
+    thread,
+};
 
 const RECIPES: &str = include_str!("../../docs/recipes.md");
+const RECOVERY: &str = include_str!("../../docs/recovery.md");
 const FLEET: &str = include_str!("../../docs/fleet.md");
 /// A line of output in the place of others.
 const LEFT_OUT: &str = "…";
 
-/// Puts all recipes into a directory, under the names that they begin with.
+/// Puts all recipes into a directory, under the names that they begin with; and what the page on
+/// recovery has beside them.
 pub fn extract(directory: &Path) {
     extract_from(RECIPES, directory);
+    extract_from(RECOVERY, directory);
 }
 
 /// The names of the recipes, without suffix.
@@ -50,7 +58,12 @@ pub struct Recipe(VecDeque<Session>);
 
 impl Recipe {
     pub fn new(heading: &str) -> Self {
-        let sessions = blocks(RECIPES, "console").into_iter().filter(|(above, _)| above == heading);
+        Self::of(RECIPES, heading)
+    }
+
+    fn of(document: &str, heading: &str) -> Self {
+        let sessions = blocks(document, "console").into_iter();
+        let sessions = sessions.filter(|(above, _)| above == heading);
         let sessions: VecDeque<_> = sessions.map(|(_, text)| Session(text)).collect();
         assert!(!sessions.is_empty(), "nothing is typed below {heading:?}");
         Self(sessions)
@@ -60,6 +73,27 @@ impl Recipe {
     #[track_caller]
     pub fn session(&mut self) -> Session {
         self.0.pop_front().expect("something more to type")
+    }
+}
+
+/// The page on recovery; below all of its headings something has to be typed that has it.
+pub struct Recovery(BTreeSet<String>);
+
+impl Recovery {
+    pub fn new() -> Self {
+        Self(blocks(RECOVERY, "console").into_iter().map(|(heading, _)| heading).collect())
+    }
+
+    /// What is typed below a heading.
+    pub fn recipe(&mut self, heading: &str) -> Recipe {
+        self.0.remove(heading);
+        Recipe::of(RECOVERY, heading)
+    }
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        assert!(thread::panicking() || self.0.is_empty(), "nobody typed {:?}", self.0);
     }
 }
 
@@ -76,7 +110,7 @@ pub struct Session(String);
 impl Session {
     /// Types it. `run` gives what a command of bash says, on both of its outputs.
     #[track_caller]
-    pub fn type_in(&self, run: impl Fn(&str) -> String) {
+    pub fn type_in(&self, mut run: impl FnMut(&str) -> String) {
         for step in format!("\n{}", self.0).split("\n# ").skip(1) {
             let (command, documented) = step.split_once('\n').unwrap_or((step, ""));
             let seen = run(command);

@@ -14,6 +14,7 @@ mod hardening;
 mod machine;
 mod mounts;
 mod recipes;
+mod recovery;
 mod reload;
 mod secrecy;
 mod several;

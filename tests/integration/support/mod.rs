@@ -13,6 +13,8 @@ pub mod published;
 #[path = "../../support/ram.rs"]
 pub mod ram;
 pub mod run;
+#[allow(dead_code, reason = "not all of it is for the campaign")]
+pub mod sealed;
 pub mod shared;
 pub mod terminal;
 pub mod vectors;

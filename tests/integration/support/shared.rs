@@ -26,7 +26,13 @@ pub fn save(machine: &Machine, cards: &[&Yubikey], slot: &str) {
     Store::open(&machine.state).unwrap().save(&profile).unwrap();
 }
 
-fn provider(id: &str, card: &Yubikey, slot: &str) -> NewProvider {
+/// A card with a key in a slot as a provider.
+pub fn provider(id: &str, card: &Yubikey, slot: &str) -> NewProvider {
+    let memory = card.memory();
+    let touch_policy = match memory["slots"][slot]["touch_policy"].as_str() {
+        Some("always") => TouchPolicy::Always,
+        _ => TouchPolicy::Never,
+    };
     let mut bytes = [0; 32];
     base16ct::lower::decode(card.private_key(slot), &mut bytes).unwrap();
     let scalar = p256::Scalar::from_repr(bytes.into()).unwrap();
@@ -37,10 +43,10 @@ fn provider(id: &str, card: &Yubikey, slot: &str) -> NewProvider {
         peer,
         public_key: PublicKey::from_secret_scalar(&secret),
         slot: slot.parse().unwrap(),
-        serial: Some(card.memory()["serial"].to_string().parse().unwrap()),
+        serial: Some(memory["serial"].to_string().parse().unwrap()),
         guid: None,
         card_name: card.reader(),
-        touch_policy: TouchPolicy::Never,
+        touch_policy,
         pin_policy: Some(PinPolicy::Once),
         key_source: Some(KeySource::Metadata),
         attestation: None,

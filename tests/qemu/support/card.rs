@@ -1,6 +1,10 @@
 //! The project's virtual card in the USB reader of a machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 use virtual_card::stack::Server;
@@ -35,6 +39,29 @@ impl Card {
         self.tell("remove");
     }
 
+    /// Puts another card in its place, with an empty slot 9d; it lies beside the reader.
+    pub fn exchange(&self, serial: &str) {
+        self.remove();
+        fs::remove_file(self.state.join("card.json")).unwrap();
+        let mut command = Command::new(virtual_card());
+        command.args(["--init-only", "--pin", Self::PIN, "--serial", serial, "--state"]);
+        assert!(command.arg(&self.state).status().unwrap().success());
+        self.tell("reload");
+    }
+
+    /// Becomes the card of another machine; its own one is off.
+    pub fn become_that_of(&self, other: &Self) {
+        self.remove();
+        fs::copy(other.state.join("card.json"), self.state.join("card.json")).unwrap();
+        self.tell("reload");
+        self.server.put_in().unwrap();
+    }
+
+    /// Its serial.
+    pub fn serial(&self) -> String {
+        self.memory()["serial"].to_string()
+    }
+
     /// Tells it something (see `virtual-card --help`), and waits until it is done.
     #[track_caller]
     pub fn tell(&self, line: &str) {
@@ -43,7 +70,7 @@ impl Card {
 
     /// What it remembers.
     pub fn memory(&self) -> Value {
-        let text = std::fs::read_to_string(self.state.join("card.json")).unwrap();
+        let text = fs::read_to_string(self.state.join("card.json")).unwrap();
         serde_json::from_str(&text).unwrap()
     }
 

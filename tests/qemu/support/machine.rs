@@ -4,9 +4,14 @@
 //! Needs root, and mmdebstrap, e2fsprogs, binutils, qemu-system-x86 and swtpm of Debian.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fs::{self, File},
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -14,6 +19,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
 use serde_json::json;
 
 use super::{
@@ -29,6 +38,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const PROGRAM: &str =
     "/nix/store/b6d74151b77ca31a2fabd33f2026925a-nixos-cryptkey/bin/nixos-cryptkey";
 
+/// The file with what the console shows.
+const CONSOLE: &str = "console.log";
 /// With LA57, QEMU 7.2 shows the kernel addresses that it takes for wrong ones.
 const CPU: &str = "max,la57=off,svm=off";
 /// Devices that cost time at a boot and serve nobody.
@@ -49,6 +60,8 @@ pub struct Machine {
 pub(super) struct On {
     pub(super) wire: RefCell<Wire>,
     monitor: Monitor,
+    /// How much its console showed when something was typed last.
+    seen: Cell<usize>,
     qemu: Process,
     _tpm: Process,
 }
@@ -102,7 +115,8 @@ impl Machine {
         }
         self.take_up();
         let monitor = Monitor::connect(&self.work.path().join("qmp"));
-        self.on = Some(On { wire: RefCell::new(wire), monitor, qemu, _tpm: tpm });
+        self.on =
+            Some(On { wire: RefCell::new(wire), monitor, seen: Cell::default(), qemu, _tpm: tpm });
     }
 
     /// Waits for the end of the boot.
@@ -149,10 +163,35 @@ impl Machine {
         }
     }
 
+    /// Waits until its console shows this, after what was there when something was typed last, and
+    /// types something there, with Enter.
+    pub fn type_at_console(&self, shown: &str, typed: &str) {
+        let seen = &self.on.as_ref().expect("it is off").seen;
+        let path = self.work.path().join(CONSOLE);
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
+        inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).unwrap();
+        let screen = || String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        while !screen()[seen.get()..].contains(shown) {
+            let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+            // A boot comes to it late, and is quiet meanwhile.
+            let patience = PollTimeout::try_from(PATIENCE * 4).unwrap();
+            let ready = poll(&mut fds, patience).unwrap();
+            assert!(ready > 0, "the console does not show {shown:?}:\n{}", self.console());
+            inotify.read_events().unwrap();
+        }
+        seen.set(screen().len());
+        let mut keyboard = UnixStream::connect(self.work.path().join("console")).unwrap();
+        write!(keyboard, "{typed}\r").unwrap();
+        // Until it has read all of it.
+        keyboard.shutdown(Shutdown::Write).unwrap();
+        keyboard.set_read_timeout(Some(PATIENCE)).unwrap();
+        drop(keyboard.read_to_end(&mut Vec::new()));
+    }
+
     /// What its console showed in this boot or the last one.
     pub fn console(&self) -> String {
         let shown = |name| fs::read(self.work.path().join(name)).unwrap_or_default();
-        let shown = ["qemu.log", "swtpm.log", "console.log"].map(shown).concat();
+        let shown = ["qemu.log", "swtpm.log", CONSOLE].map(shown).concat();
         String::from_utf8_lossy(&shown).into_owned()
     }
 
@@ -173,8 +212,9 @@ impl Machine {
             // With two, the kernel's patching of its own code sometimes hits QEMU's: int3, and a panic.
             "-smp",
             "1",
+            // A try of a recovery code takes 256.
             "-m",
-            "256",
+            "640",
         ]);
         qemu.arg("-kernel").arg(image().join("kernel")).arg("-initrd").arg(self.initrd());
         qemu.args([
@@ -183,7 +223,13 @@ impl Machine {
         ]);
         let drive = format!("if=virtio,format=raw,cache=unsafe,file={}", file("drive"));
         qemu.args(["-drive", &drive, "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
-        qemu.args(["-chardev", &format!("file,id=console,path={}", file("console.log"))]);
+        // What is typed comes through the socket; what is shown is in the file, from each boot on anew.
+        let console = format!(
+            "socket,id=console,path={},server=on,wait=off,logfile={},logappend=off",
+            file("console"),
+            file(CONSOLE)
+        );
+        qemu.args(["-chardev", &console]);
         qemu.args(["-device", "virtconsole,chardev=console"]);
         qemu.args(["-chardev", "stdio,id=test,signal=off"]);
         qemu.args(["-device", "virtserialport,chardev=test,name=test"]);

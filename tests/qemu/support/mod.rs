@@ -5,6 +5,8 @@
 #![allow(dead_code)]
 
 pub mod card;
+#[path = "../../support/code.rs"]
+pub mod code;
 mod commands;
 #[path = "../../vm/support/consumer.rs"]
 pub mod consumer;

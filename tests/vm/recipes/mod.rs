@@ -3,6 +3,7 @@
 mod fleet;
 mod key;
 mod postgresql;
+mod recovery;
 mod restic;
 mod short;
 
@@ -73,13 +74,16 @@ fn with_a_card(packages: &[&str]) -> (Container, Card) {
 
 /// A card with an empty slot that keeps its management key behind the PIN, as ykman arranges.
 fn protected_card(machine: &Container) -> Card {
-    let key = "a7c3914e5b20f86d17e94c02b85fd3613a0e6b9824d7f15c";
-    Card::prepare(machine, |memory| {
-        memory["management_key"]["key"] = key.into();
-        memory["management_key"]["default"] = false.into();
-        memory["objects"]["5fc109"] = Value::from(format!("881a8918{key}"));
-    });
+    Card::prepare(machine, protect);
     Card::inside(machine, &[])
+}
+
+/// Has a card keep its management key behind the PIN.
+fn protect(memory: &mut Value) {
+    let key = "a7c3914e5b20f86d17e94c02b85fd3613a0e6b9824d7f15c";
+    memory["management_key"]["key"] = key.into();
+    memory["management_key"]["default"] = false.into();
+    memory["objects"]["5fc109"] = Value::from(format!("881a8918{key}"));
 }
 
 /// As the document has it for a machine without a TPM.

@@ -30,9 +30,23 @@ impl Card {
     /// Makes the machine's card, and changes what it remembers; yet to be started as one of the
     /// others.
     pub fn prepare(container: &Container, change: impl FnOnce(&mut Value)) {
-        let state = container.scratch("card");
+        Self::prepare_as(container, "card", Self::SERIAL, change);
+    }
+
+    /// The same for the card of the second reader.
+    pub fn prepare_second(container: &Container, serial: &str, change: impl FnOnce(&mut Value)) {
+        Self::prepare_as(container, "second-card", serial, change);
+    }
+
+    fn prepare_as(
+        container: &Container,
+        state: &str,
+        serial: &str,
+        change: impl FnOnce(&mut Value),
+    ) {
+        let state = container.scratch(state);
         let made = Command::new(virtual_card())
-            .args(["--init-only", "--pin", Self::PIN, "--serial", Self::SERIAL, "--state"])
+            .args(["--init-only", "--pin", Self::PIN, "--serial", serial, "--state"])
             .arg(&state)
             .status();
         assert!(made.unwrap().success());
@@ -83,6 +97,14 @@ impl Card {
         fs::copy(self.state.join("card.json"), other.join("card.json")).unwrap();
         drop(self);
         Self::inside(container, &[])
+    }
+
+    /// Puts it into the second reader of another machine.
+    pub fn carry_to_second(self, container: &Container) -> Self {
+        let other = container.scratch("second-card");
+        fs::copy(self.state.join("card.json"), other.join("card.json")).unwrap();
+        drop(self);
+        Self::second(container, &[])
     }
 
     /// Pulls it, and waits until pcscd has noticed, if it runs.

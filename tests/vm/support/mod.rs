@@ -6,6 +6,8 @@
 #[path = "../../support/agent.rs"]
 pub mod agent;
 pub mod card;
+#[path = "../../support/code.rs"]
+pub mod code;
 mod commands;
 pub mod consumer;
 pub mod container;
@@ -20,6 +22,7 @@ pub mod recipes;
 #[path = "../../integration/support/run.rs"]
 pub mod run;
 mod switch;
+pub mod terminal;
 
 pub use card::Card;
 pub use consumer::Consumer;
