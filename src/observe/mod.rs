@@ -20,7 +20,7 @@ use crate::{
         Profile, ProviderKind, Version, piv,
         store::{Store, load_shipped},
     },
-    spec::{Key, Mode, Spec},
+    spec::{Card, Key, Mode, Spec},
 };
 
 /// A session with a card: the card itself, and what the planner knows of it.
