@@ -1,5 +1,7 @@
 //! Asking a person: for a PIN, or for what opens a share without a card.
 
+use std::time::Duration;
+
 use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
@@ -11,6 +13,9 @@ use crate::{
 
 /// How often a person may try a passphrase or a recovery code.
 const TRIES: u32 = 3;
+/// How long systemd is told to wait for the stretching of an answer. It takes about a second with the
+/// params that this program writes.
+const STRETCHING: Duration = Duration::from_secs(120);
 
 impl Work<'_> {
     /// Asks for what opens the share of the provider at `index`. No card has a part in it.
@@ -32,6 +37,8 @@ impl Work<'_> {
                 let advice = "Start the unit again to be asked once more.";
                 return Err(refused(Class::NoAnswer, "nothing was typed", advice));
             }
+            // A profile may want more work of this than usual.
+            notify::extend_timeout(STRETCHING);
             notify::status(&format!("trying {what} of key {}", self.name));
             let secret = provider.kind().typed(&typed).ok_or_else(|| out_of_order(self.name))?;
             let fault = match secret {

@@ -299,12 +299,15 @@ impl Work<'_> {
 
     fn find_card(&mut self) -> Attempt {
         let joins = self.known.open && self.known.doomed(self.key).is_none();
+        let writes = !joins || self.known.goal == Goal::Publish;
         if joins && self.known.goal == Goal::Publish {
             // Cards that are to open the key some day are no reason to wait now.
             self.deadline = Deadline::after(Duration::ZERO);
         }
         if self.profile.is_none() || joins || self.known.doomed(self.key).is_some() {
-            self.store.check_writable(self.name)?;
+            if writes {
+                self.store.check_writable(self.name)?;
+            }
             self.roots()?;
         }
         // Whoever waits for a turn has none.

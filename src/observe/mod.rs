@@ -138,6 +138,7 @@ pub fn sealed(profile: &Profile, key: &Key) -> Sealed {
         id: profile.id(),
         is_version_1: profile.version() == Version::V1,
         threshold: profile.threshold().into(),
+        ids: profile.providers().iter().map(|provider| provider.id().to_owned()).collect(),
         piv: piv.into_iter().map(|(index, params)| (index, params.clone())).collect(),
         unlisted: unlisted.into_iter().map(|(_, provider)| provider.card()).collect(),
         typed,

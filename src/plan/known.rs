@@ -64,6 +64,8 @@ pub struct Sealed {
     pub id: String,
     /// Shares that open it.
     pub threshold: usize,
+    /// The ids of its providers.
+    pub ids: Vec<String>,
     /// Its PIV providers whose cards the spec lists, by index.
     pub piv: BTreeMap<usize, piv::Params>,
     /// The cards of its other PIV providers. They see no PIN of ours.

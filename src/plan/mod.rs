@@ -4,6 +4,7 @@
 //! `apply` carries one step out, adds what it learned to [`Known`], and asks again. `plan` prints
 //! the steps as far as they are certain.
 
+mod advice;
 mod attestation;
 mod hazard;
 mod known;
@@ -81,7 +82,8 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
             Some(fate(key, known, session, slot, None)?)
         }
         // It gets a share of an open key: no profile of another one is in danger.
-        (Some(_), None, _) if known.joins(key, session.listed) => {
+        (Some(sealed), None, _) if known.joins(key, session.listed) => {
+            ways::check_id(key, sealed, session)?;
             Some(fate(key, known, session, slot, None)?)
         }
         (Some(_), place, Some(provider)) if place == doomed => {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{Goal, Known, Refusal, Sealed, Step};
+use super::{Goal, Known, Refusal, Sealed, Session, Step};
 use crate::{
     card::CardName,
     error::Class,
@@ -220,6 +220,16 @@ impl Sealed {
         self.piv.values().map(piv::Params::card).any(|name| {
             name.is_known_as(&card.name()) || name.may_be(&card.name()) && !is_listed(&name)
         })
+    }
+}
+
+/// The id that the spec gives a card is none that the profile has already: found out before a PIN is
+/// spent, and a key made, for a card that could not be added then.
+pub(super) fn check_id(key: &Key, sealed: &Sealed, session: &Session) -> Result<(), Refusal> {
+    let declared = session.listed.and_then(|at| key.cards.get(at)?.id.as_deref());
+    match declared.filter(|id| sealed.ids.iter().any(|used| used == id)) {
+        Some(id) => Err(Refusal::IdInUse { id: id.into() }),
+        None => Ok(()),
     }
 }
 

@@ -51,7 +51,7 @@ pub fn protect() -> Result<Protection> {
 
 /// How far [`wipe_stack`] reaches, in bytes: twice as far as the flows of the campaign, which looks at
 /// what is below. Each page of it that was not in use costs a page fault.
-const WIPED: usize = 64 * 1024;
+const WIPED: usize = 96 * 1024;
 
 /// Overwrites what calls that have returned left on the stack of this thread. Ciphers and hashes keep
 /// copies of their keys in their frames, and the compiler does so with registers: no destructor knows

@@ -58,6 +58,7 @@ fn sealed() -> Given {
         unlisted: Vec::new(),
         is_version_1: false,
         piv: [provider(0, 1), provider(1, 2)].into(),
+        ids: Vec::new(),
         typed: Vec::new(),
         others: Vec::new(),
     });

@@ -17,6 +17,7 @@ fn known(goal: &[usize]) -> Known {
         threshold: 2,
         piv: [(0, params(card(1), 0, true, None)), (1, params(card(2), 1, true, None))].into(),
         unlisted: Vec::new(),
+        ids: Vec::new(),
         typed: vec![2, 3],
         others: Vec::new(),
         is_version_1: false,

@@ -65,6 +65,7 @@ fn an_id_pins_no_profile_that_anybody_can_make() {
         unlisted: Vec::new(),
         is_version_1,
         piv: [(0, params(card(1), 0, true, None))].into(),
+        ids: Vec::new(),
         typed: Vec::new(),
         others: Vec::new(),
     };

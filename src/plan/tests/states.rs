@@ -69,6 +69,7 @@ fn known() -> impl Strategy<Value = Known> {
             unlisted: Vec::new(),
             is_version_1: old,
             piv: (0..piv).map(|i| (i, world::params(CardName::default(), i, true, None))).collect(),
+            ids: Vec::new(),
             typed: Vec::new(),
             others: Vec::new(),
         },

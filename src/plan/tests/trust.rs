@@ -258,6 +258,7 @@ fn verifying(params: Params, slot: SlotState, identity: Option<Identity>) -> Nex
         unlisted: Vec::new(),
         is_version_1: false,
         piv: [(0, params)].into(),
+        ids: Vec::new(),
         typed: Vec::new(),
         others: Vec::new(),
     });

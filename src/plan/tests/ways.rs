@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::{prelude::*, strategy::ValueTree as _};
 
 use super::{
-    super::{Refusal, Sealing, Step},
+    super::{Goal, Known, Next, Refusal, Sealing, Step, Way, next},
     generate::{open_to_many, world},
     world::{Answer, Content, End, Job, Moment, Trace, World},
 };
@@ -248,4 +248,54 @@ fn nobody_is_asked_for_another_pin_after_a_question_that_was_not_answered() {
     let trace = world.run();
     let asked = trace.moments.iter().filter(|moment| moment.step == Step::AskPin).count();
     assert_eq!(asked, 1, "{:?}", trace.ends);
+}
+
+/// A world's key that is open, and a second card that is listed and not enrolled.
+fn open_with_another_card() -> (Key, Known) {
+    let world = two_cards();
+    let known = Known { open: true, ..world.run().moments[0].known.clone() };
+    (world.jobs[0].key.clone(), known)
+}
+
+#[test]
+fn other_cards_are_at_stake_only_once_the_secrets_are_published() {
+    let (key, known) = open_with_another_card();
+    assert_eq!(known.at_stake(&key, Some(Step::Publish)), Way::Run);
+    let known = Known { published: true, ..known };
+    assert!(matches!(known.at_stake(&key, Some(Step::FindCard)), Way::Listed(_)));
+}
+
+#[test]
+fn a_shipped_profile_gets_no_card_at_boot_and_one_from_a_command() {
+    let (key, known) = open_with_another_card();
+    let shipped = Key { profile: Some("/etc/vault.toml".into()), ..key.clone() };
+    assert_eq!(known.to_join(&key).len(), 1);
+    assert_eq!(known.to_join(&shipped).len(), 0);
+    let asked = Known { goal: Goal::Join, ..known };
+    assert_eq!(asked.to_join(&shipped).len(), 1);
+}
+
+#[test]
+fn cards_that_are_not_there_are_given_up_together() {
+    let (key, known) = open_with_another_card();
+    let mut known = Known { open: false, ..known };
+    let sealed = known.profile.as_mut().expect("a profile");
+    let other = sealed.piv[&0].clone();
+    sealed.piv.insert(1, other);
+    assert_eq!(known.at_stake(&key, Some(Step::FindCard)), Way::Providers(vec![0, 1]));
+}
+
+#[test]
+fn an_id_that_is_in_use_is_refused_before_the_pin() {
+    let mut world = two_cards();
+    world.jobs[0].key.cards[1].id = Some("card-1".parse().expect("a name"));
+    let (key, mut known) = (world.jobs[0].key.clone(), world.run().moments[0].known.clone());
+    (known.open, known.published) = (true, true);
+    known.profile.as_mut().expect("a profile").ids = vec!["card-1".into()];
+    let mut with_card = world.run().moments.into_iter().find_map(|moment| moment.known.session);
+    let session = with_card.as_mut().expect("a session");
+    (session.provider, session.listed) = (None, Some(1));
+    known.session = with_card;
+    let refused = Refusal::IdInUse { id: "card-1".into() };
+    assert_eq!(next(&key, &known), Next::Refuse(refused));
 }

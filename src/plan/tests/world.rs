@@ -255,6 +255,7 @@ impl Run<'_> {
                 unlisted: unlisted.iter().map(|(_, (card, _))| self.cards[*card].name).collect(),
                 is_version_1: false,
                 piv: piv.into_iter().map(|(place, enrolled)| (place, params(enrolled))).collect(),
+                ids: Vec::new(),
                 typed: (0..profile.typed).map(|place| profile.enrolled.len() + place).collect(),
                 others: Vec::new(),
             }
