@@ -180,7 +180,8 @@ impl Machine {
             inotify.read_events().unwrap();
         }
         // Nothing tells when that changes.
-        while !self.run(&["stty", "--file=/dev/hvc0"]).exits(0).stdout.contains("-echo ") {}
+        while !self.run(&["stty", "--all", "--file=/dev/hvc0"]).exits(0).stdout.contains("-echo ") {
+        }
         seen.set(screen().len());
         let mut keyboard = UnixStream::connect(self.work.path().join("console")).unwrap();
         write!(keyboard, "{typed}\r").unwrap();
