@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.unwrap().write_all(text).unwrap();
-        let open = |tries| PinGuard::open(dir.path().to_owned(), card, tries);
+        let open = |tries| PinGuard::open(&Store::open(dir.path()).unwrap(), card, tries);
         let mut store = Store::open(dir.path()).unwrap();
         let told = rejections(&store);
         let mut guard = match open(tries) {

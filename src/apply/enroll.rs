@@ -236,6 +236,7 @@ impl Work<'_> {
     /// Has the card prove its key, to seal a new key to it and to others.
     pub(super) fn prepare(&mut self) -> Attempt {
         let provider = self.new_provider()?;
+        self.check_distinct(&provider)?;
         let listed = self.session()?.1.listed;
         self.prepared.push(provider);
         self.known.settled.extend(listed);
@@ -248,7 +249,13 @@ impl Work<'_> {
     pub(super) fn enroll(&mut self, sealing: Sealing) -> Attempt {
         let (place, listed) = (self.session()?.1.provider, self.session()?.1.listed);
         let provider = self.new_provider()?;
-        let own = ProviderSecret::new(provider.secret.as_bytes());
+        if sealing != Sealing::Same {
+            self.check_distinct(&provider)?;
+        }
+        // What a new key was sealed to has opened it as well: other cards of the list come next.
+        let own = self.prepared.iter().chain([&provider]);
+        let own: Vec<_> =
+            own.map(|new| (new.id.clone(), ProviderSecret::new(new.secret.as_bytes()))).collect();
         let id = provider.id.clone();
         let secrets: Vec<_> = self.shares.iter().map(|(at, s)| (*at, s)).collect();
         let (profile, opened) = match (sealing, &self.profile, place) {
@@ -283,9 +290,11 @@ impl Work<'_> {
         if matches!(sealing, Sealing::New | Sealing::Renewed) {
             self.shares.clear();
         }
-        if let Some(at) = profile.providers().iter().position(|provider| provider.id() == id) {
-            self.shares.retain(|(other, _)| *other != at);
-            self.shares.push((at, own));
+        for (id, secret) in own {
+            if let Some(at) = profile.providers().iter().position(|provider| provider.id() == id) {
+                self.shares.retain(|(other, _)| *other != at);
+                self.shares.push((at, secret));
+            }
         }
         self.known.settled.extend(listed);
         self.known.profile = Some(observe::sealed(&profile, self.key));
@@ -370,6 +379,39 @@ impl Work<'_> {
             secret: params.secret(&x),
             kind: ProviderKind::Piv(Box::new(params)),
         })
+    }
+
+    /// Refuses a card that has the key of another one, where it is to take several cards: together the
+    /// two would be one way in. The spec may name one card twice, by its serial and by its GUID.
+    fn check_distinct(&self, new: &NewProvider) -> Attempt {
+        let threshold = match &self.profile {
+            Some(profile) => profile.threshold(),
+            None => self.key.threshold.unwrap_or(1),
+        };
+        let ProviderKind::Piv(own) = &new.kind else { return Ok(()) };
+        let prepared = self.prepared.iter().filter_map(|other| match &other.kind {
+            ProviderKind::Piv(params) => Some(&**params),
+            _ => None,
+        });
+        let sealed = self.profile.iter().flat_map(Profile::piv_providers).map(|(_, params)| params);
+        let mut others = prepared.chain(sealed);
+        let twin = others.find(|other| piv::same_key(&other.public_key, &own.public_key));
+        let Some(twin) = twin.filter(|_| threshold > 1) else { return Ok(()) };
+        Err(Failure::Final(Error::new(
+            Class::Spec,
+            format!("key {}: sealing it to {}", self.name, own.card()),
+            format!(
+                "it takes {threshold} providers to open it, and this card has the same key in slot {} as {}: \
+                 together they would be one",
+                self.key.slot,
+                twin.card()
+            ),
+            format!(
+                "Nothing was written. Name another card in security.cryptkey.keys.{}.cards, or take another \
+                 slot.",
+                self.name
+            ),
+        )))
     }
 
     /// An id for a card that the spec gives none.

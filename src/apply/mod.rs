@@ -167,6 +167,8 @@ impl<'a> Work<'a> {
                 && store.is_in_ram(),
             record: if is_own { store.generating(name)? } else { None },
             pins: run.pins.clone(),
+            // What was typed for another key need not be asked for again.
+            answered: run.accepted.iter().map(|(card, _)| *card).collect(),
             ..Known::default()
         };
         Ok(Self {

@@ -55,7 +55,17 @@ impl Preview {
             let step = match plan::next(key, &work.known) {
                 Next::Step(step) => step,
                 Next::Done => return Ok(()),
-                Next::Refuse(refusal) => return Err(refusal.error(name)),
+                Next::Refuse(refusal) => {
+                    // What `apply` does without: other providers, or a card that only joins.
+                    let way = work.known.at_stake(key, None);
+                    work.end_session();
+                    let error = refusal.error(name);
+                    if !work.known.give_up(key, way) {
+                        return Err(error);
+                    }
+                    self.facts.push(format!("{}: {}", error.tried, error.found));
+                    continue;
+                }
             };
             let way = work.known.at_stake(key, Some(step));
             let asked = match step {

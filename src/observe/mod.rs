@@ -84,10 +84,9 @@ pub fn report(name: &str, key: &Key, profile: &Profile) {
 }
 
 /// The cards that the spec lists and the profile does not know.
-pub fn not_enrolled<'a>(key: &'a Key, profile: &'a Profile) -> impl Iterator<Item = &'a Card> {
-    let is_known =
-        |card: &Card| profile.piv_providers().any(|(_, p)| p.card().may_be(&card.name()));
-    key.cards.iter().filter(move |card| !is_known(card))
+pub fn not_enrolled<'a>(key: &'a Key, profile: &Profile) -> impl Iterator<Item = &'a Card> {
+    let sealed = sealed(profile, key);
+    key.cards.iter().filter(move |card| !sealed.knows(key, card))
 }
 
 /// Whether the spec lets the card open the key.

@@ -7,7 +7,7 @@ use crate::{
     card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
     plan::{Identity, Known, Session, Wanted},
     profile::piv::{Params, same_key},
-    spec::{Card, Key},
+    spec::Key,
 };
 
 /// Why a reader's card is not the one.
@@ -57,12 +57,12 @@ pub(super) fn examine(
         Wanted::Providers(providers) => providers,
         Wanted::Listed(_) | Wanted::Any => {
             let card = piv.name()?;
-            let is_listed =
-                |cards: &[(usize, &Card)]| cards.iter().any(|(_, c)| card.is(&c.name()));
-            if matches!(wanted, Wanted::Listed(cards) if !is_listed(cards)) {
+            // Two entries may name one card: the one that is wanted counts.
+            let listed = wanted.place_of(&card);
+            if listed.is_none() && matches!(wanted, Wanted::Listed(_)) {
                 return Err(Why::Other(card.to_string()));
             }
-            let facts = session(reader, key, card, None);
+            let facts = session(reader, key, card, listed, None);
             return Ok(Held { piv, facts, turn });
         }
     };
@@ -75,7 +75,8 @@ pub(super) fn examine(
                 let asks_name = is_replaced || may_be_a_copy(key, &slot);
                 let card = if asks_name { piv.name()? } else { provider.card() };
                 let identity = identity(&mut piv, provider, &slot)?;
-                let facts = session(reader, key, card, Some((index, slot)));
+                let listed = key.cards.iter().position(|declared| card.is(&declared.name()));
+                let facts = session(reader, key, card, listed, Some((index, slot)));
                 return Ok(Held { piv, facts: Session { identity, ..facts }, turn });
             }
             Err(other @ Why::Other(_)) => why = other,
@@ -160,15 +161,16 @@ fn ask_name(piv: &mut Piv, source: Option<KeySource>, wanted: CardName) -> Resul
     }
 }
 
-/// The facts of a session that just began; with a provider and what is in its slot, or to enroll.
+/// The facts of a session that just began, with the card's place in the spec's list; with a provider
+/// and what is in its slot, or to enroll.
 fn session(
     reader: &str,
     key: &Key,
     card: CardName,
+    listed: Option<usize>,
     provider: Option<(usize, SlotState)>,
 ) -> Session {
-    let listed = key.cards.iter().position(|declared| card.is(&declared.name()));
-    let declared = listed.map(|place| &key.cards[place]);
+    let declared = listed.and_then(|place| key.cards.get(place));
     let (provider, slot) = provider.unzip();
     Session {
         card,

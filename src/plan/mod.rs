@@ -25,7 +25,7 @@ pub use ways::{Wanted, Way};
 use crate::{
     card::{PinPolicy, SlotKey, SlotState},
     guard::History,
-    spec::{Enroll, Key, ManagementKeySource, PinSource},
+    spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
 };
 
 use overwrite::{Fate, check_replacement, fate};
@@ -168,6 +168,11 @@ fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     if threshold > listed.max(1) {
         return Err(Refusal::TooFewCards { threshold, listed });
     }
+    // There is one record of a generation: what was made on the card before the last one would be a
+    // key that nobody knows, after a kill.
+    if threshold > 1 && key.mode == Mode::Overwrite {
+        return Err(Refusal::OneAtATime { threshold });
+    }
     Ok(())
 }
 
@@ -218,7 +223,7 @@ fn pin_step(
         Some(_) => {}
     }
     if *source == PinSource::Ask && !known.answered.contains(&session.card) {
-        return Ok(Some(Step::AskPin));
+        return if known.unanswered { Err(Refusal::Unanswered) } else { Ok(Some(Step::AskPin)) };
     }
     Ok(Some(match &session.history {
         None => Step::RecallPin,

@@ -52,6 +52,11 @@ pub enum Refusal {
         /// The cards.
         listed: usize,
     },
+    /// A new key would take keys on several cards, where keys may be destroyed.
+    OneAtATime {
+        /// The declared threshold.
+        threshold: usize,
+    },
     /// The profile is sealed to cards that the spec does not list.
     Unlisted {
         /// Those cards.
@@ -139,6 +144,8 @@ pub enum Refusal {
     },
     /// A PIN is needed, and none is declared.
     NoPin,
+    /// A person would have to type the PIN, and nobody answered another question of this run.
+    Unanswered,
     /// Too few tries are left to present a PIN.
     TooFewTries {
         /// So many.
@@ -225,6 +232,17 @@ impl Refusal {
                      `nixos-cryptkey provider add`, and raise it with `nixos-cryptkey reseal`.",
                     option("cards"),
                     option("threshold")
+                ),
+            ),
+            Self::OneAtATime { threshold } => (
+                Class::Spec,
+                "enrolling",
+                format!("its threshold is {threshold}, and mode \"overwrite\" makes the key of one card only"),
+                format!(
+                    "Nothing was generated. Set {} to 1 for the first run, and raise it with `nixos-cryptkey \
+                     reseal` once the other cards have joined; or set {} to \"use-existing\".",
+                    option("threshold"),
+                    option("mode")
                 ),
             ),
             Self::Unlisted { cards } => (
@@ -345,6 +363,12 @@ impl Refusal {
                 "unlocking the card",
                 "its PIN is needed, and the spec names none".into(),
                 format!("Set {}.", option("pin")),
+            ),
+            Self::Unanswered => (
+                Class::NoAnswer,
+                "unlocking the card",
+                "its PIN is to be typed, and nobody answered the question before".into(),
+                "Start the unit again, and be there to answer.".into(),
             ),
             Self::TooFewTries { left: 0, .. } => (
                 Class::PinRefused,

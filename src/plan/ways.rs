@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{Goal, Known, Refusal, Step};
+use super::{Goal, Known, Refusal, Sealed, Step};
 use crate::{
     card::CardName,
     error::Class,
@@ -22,6 +22,15 @@ pub enum Wanted<'a> {
     Listed(Vec<(usize, &'a Card)>),
     /// The only one that is there, whichever it is, to seal the key to.
     Any,
+}
+
+impl Wanted<'_> {
+    /// The place in the spec's list of the entry that is wanted and that names this card.
+    #[must_use]
+    pub fn place_of(&self, card: &CardName) -> Option<usize> {
+        let Self::Listed(cards) = self else { return None };
+        cards.iter().find(|(_, listed)| card.is(&listed.name())).map(|(place, _)| *place)
+    }
 }
 
 /// What a step is about, and what is done without if it fails.
@@ -112,9 +121,8 @@ impl Known {
         };
         let sealed = self.profile.as_ref().filter(|sealed| may_be_sealed && !sealed.is_version_1);
         let Some(sealed) = sealed else { return Vec::new() };
-        let is_known = |card: &Card| sealed.piv.values().any(|p| p.card().may_be(&card.name()));
         let cards = key.cards.iter().enumerate();
-        cards.filter(|(at, card)| !self.settled.contains(at) && !is_known(card)).collect()
+        cards.filter(|(at, c)| !self.settled.contains(at) && !sealed.knows(key, c)).collect()
     }
 
     /// Whether the session is with one of those.
@@ -200,6 +208,18 @@ impl Known {
         let is_lost = |wanted: &BTreeSet<usize>| !wanted.is_disjoint(&self.failed);
         let threshold = self.profile.as_ref().map_or(0, |sealed| sealed.threshold);
         !matches!(&self.goal, Goal::Open(wanted) if is_lost(wanted)) && self.reach(key) >= threshold
+    }
+}
+
+impl Sealed {
+    /// Whether it is sealed to this card of the spec's list, or may be. A provider whose card is another
+    /// one of the list is none that may.
+    #[must_use]
+    pub fn knows(&self, key: &Key, card: &Card) -> bool {
+        let is_listed = |name: &CardName| key.cards.iter().any(|c| name.is_known_as(&c.name()));
+        self.piv.values().map(piv::Params::card).any(|name| {
+            name.is_known_as(&card.name()) || name.may_be(&card.name()) && !is_listed(&name)
+        })
     }
 }
 

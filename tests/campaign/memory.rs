@@ -144,7 +144,10 @@ fn assert_wiped(stop: &Stop, memory: &[Map]) {
     let stack = memory.iter().find(|map| map.place == "[stack]").unwrap();
     let deep = &stack.bytes[..usize::try_from(stop.stack - NEAR - stack.start).unwrap()];
     let left = deep.iter().filter(|&&byte| byte != 0).count();
-    assert!(left <= 128, "{left} bytes are left deep in the stack");
+    let depth = |at| NEAR + (deep.len() - at) as u64;
+    let first = deep.iter().position(|&byte| byte != 0).map(depth);
+    let last = deep.iter().rposition(|&byte| byte != 0).map(depth);
+    assert!(left <= 128, "{left} bytes are left in the stack, {first:?} to {last:?} bytes deep");
 }
 
 /// The stops at which memory is looked at.

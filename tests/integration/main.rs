@@ -28,6 +28,7 @@ mod readers;
 mod removal;
 mod reseal;
 mod secrecy;
+mod several;
 mod siblings;
 mod support;
 mod waiting;

@@ -207,7 +207,8 @@ pub fn world() -> impl Strategy<Value = World> {
                 for (job, listed) in jobs.iter_mut().zip(listed) {
                     list(&mut job.key, listed, &cards);
                 }
-                World { cards, jobs, vanishes, comes_back, answers, killed: None }
+                let (answers_pins, killed) = (true, None);
+                World { cards, jobs, vanishes, comes_back, answers, answers_pins, killed }
             },
         )
     })

@@ -108,6 +108,10 @@ impl Run<'_> {
                 }
                 (Step::AskShare(place), _) => self.ask(index, place, known),
                 (_, None) => Outcome::Fault("a step without a card"),
+                (Step::AskPin, Some(_)) if !self.world.answers_pins => {
+                    (known.session, known.unanswered) = (None, true);
+                    Outcome::Failed("no answer")
+                }
                 (Step::AskPin, Some(_)) => {
                     let asked = known.session.take().map(|session| session.card);
                     known.answered.extend(asked);
@@ -158,7 +162,8 @@ impl Run<'_> {
     fn find(&self, index: usize, known: &mut Known, in_hand: &mut Option<usize>) -> Outcome {
         let job = &self.world.jobs[index];
         let mut inserted = (0..self.cards.len()).filter(|&card| self.cards[card].inserted);
-        let found = match known.wanted(&job.key) {
+        let wanted = known.wanted(&job.key);
+        let found = match &wanted {
             Wanted::Providers(providers) => inserted.find_map(|card| {
                 let (index, provider) =
                     providers.iter().find(|(_, provider)| self.is(card, provider))?;
@@ -166,12 +171,9 @@ impl Run<'_> {
                 let name = if is_replaced { self.cards[card].name } else { provider.card() };
                 Some((card, name, Some(*index)))
             }),
-            Wanted::Listed(cards) => inserted.find_map(|card| {
+            Wanted::Listed(_) => inserted.find_map(|card| {
                 let name = self.cards[card].name;
-                cards
-                    .iter()
-                    .any(|(_, listed)| name.is(&listed.name()))
-                    .then_some((card, name, None))
+                wanted.place_of(&name).map(|_| (card, name, None))
             }),
             Wanted::Any => inserted.next().map(|card| (card, self.cards[card].name, None)),
         };
@@ -183,12 +185,16 @@ impl Run<'_> {
             SlotState::Key(SlotKey { source: KeySource::Certificate, .. }) => SlotState::Unknown,
             told => told,
         });
+        let listed = match provider {
+            Some(_) => job.key.cards.iter().position(|listed| name.is(&listed.name())),
+            None => wanted.place_of(&name),
+        };
         *in_hand = Some(card);
         known.session = Some(Session {
             card: name,
             reader: format!("reader {card}"),
             provider,
-            listed: job.key.cards.iter().position(|listed| name.is(&listed.name())),
+            listed,
             pin: job.key.pin.clone(),
             management_key: job.key.management_key.clone(),
             slot,

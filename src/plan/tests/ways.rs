@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use proptest::{prelude::*, strategy::ValueTree as _};
 
 use super::{
-    super::{Sealing, Step},
+    super::{Refusal, Sealing, Step},
     generate::{open_to_many, world},
     world::{Answer, Content, End, Job, Moment, Trace, World},
 };
 use crate::{
-    card::Serial,
+    card::{CardName, Guid, Serial},
     guard::History,
-    spec::{self, Key},
+    spec::{self, Key, ManagementKeySource, Mode, PinSource},
 };
 
 /// The cards that open the job's profile, and those of its typed providers that are answered: nothing
@@ -187,4 +187,65 @@ fn a_card_that_is_not_there_or_fails_is_no_failure() {
     assert!(boots.iter().all(|boot| boot.ends == [End::Done]));
     // One try was spent on it, in the first boot.
     assert_eq!(boots[2].cards[1].tries, 2);
+}
+
+/// One card that the spec names twice, by its serial and by its GUID, which no reader of the spec can
+/// tell.
+fn named_twice() -> World {
+    let mut world = two_cards();
+    world.cards[0].name.guid = Guid::new([6; 16]);
+    let guid = Guid::new([7; 16]);
+    world.cards[1].name.guid = guid;
+    world.jobs[0].key.cards.push(spec::Card { guid, ..spec::Card::default() });
+    world
+}
+
+#[test]
+fn a_card_that_is_named_twice_and_fails_ends_the_run() {
+    let mut world = named_twice();
+    world.cards[1].pin_is_right = false;
+    world.cards[1].memory = History::Unproven;
+    let trace = world.run();
+    assert_eq!(trace.ends, [End::Done]);
+    assert_eq!(trace.cards[1].tries, 2);
+}
+
+/// The names that the profile and the spec have for two cards have nothing in common.
+#[test]
+fn a_card_joins_beside_one_that_is_known_by_another_kind_of_name() {
+    let mut world = two_cards();
+    let guid = Guid::new([7; 16]);
+    world.cards[0].name = CardName { serial: None, guid };
+    world.jobs[0].key.cards[0] = spec::Card { guid, ..spec::Card::default() };
+    let boots = world.boots(2);
+    let enrolled = &boots[0].jobs[0].profile.as_ref().expect("a profile").enrolled;
+    assert_eq!(enrolled, &[(0, 0), (1, 1)]);
+    assert!(boots[1].moments.iter().all(|moment| !matches!(moment.step, Step::Enroll(_))));
+}
+
+/// One record is kept of a key that is being generated; two cards would need two, as the next run after
+/// a kill would not know the first card's new key.
+#[test]
+fn a_new_key_for_two_cards_destroys_none() {
+    let mut world = two_cards();
+    let job = &mut world.jobs[0];
+    (job.profile, job.key.threshold) = (None, Some(2));
+    (job.key.mode, job.key.overwrite) = (Mode::Overwrite, None);
+    job.key.management_key = Some(ManagementKeySource::FactoryDefault);
+    world.cards.iter_mut().for_each(|card| card.content = Content::Empty);
+    let trace = world.run();
+    assert_eq!(trace.ends, [End::Refused(Refusal::OneAtATime { threshold: 2 })]);
+    assert!(trace.moments.is_empty());
+}
+
+#[test]
+fn nobody_is_asked_for_another_pin_after_a_question_that_was_not_answered() {
+    let mut world = two_cards();
+    world.jobs[0].profile.as_mut().expect("a profile").enrolled.push((1, 1));
+    world.jobs[0].key.pin = Some(PinSource::Ask);
+    world.cards.iter_mut().for_each(|card| card.memory = History::Unproven);
+    world.answers_pins = false;
+    let trace = world.run();
+    let asked = trace.moments.iter().filter(|moment| moment.step == Step::AskPin).count();
+    assert_eq!(asked, 1, "{:?}", trace.ends);
 }

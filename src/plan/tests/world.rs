@@ -144,6 +144,8 @@ pub struct World {
     pub comes_back: bool,
     /// By place behind the cards; those that are asked for beyond are not answered.
     pub answers: Vec<Answer>,
+    /// Whether a person is there to type PINs.
+    pub answers_pins: bool,
     /// The step after which the run is killed, counted from 0.
     pub killed: Option<usize>,
 }
