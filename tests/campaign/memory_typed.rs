@@ -33,7 +33,8 @@ fn nothing_of_what_was_typed_is_left() {
     let mut given_back = Vec::new();
     let ended = trace(&sealed.machine.command(&["apply"]), |stop| {
         let [address, length, ..] = stop.arguments;
-        if stop.call == libc::SYS_munmap && !stop.done && length >= WORK {
+        let is_work = (WORK..WORK + (1 << 16)).contains(&length);
+        if stop.call == libc::SYS_munmap && !stop.done && is_work {
             let bytes = stop.read(address, usize::try_from(length).unwrap());
             // What the allocator keeps before the first block is not Argon2's.
             given_back.push(bytes[4096..].iter().all(|byte| *byte == 0));
@@ -47,7 +48,7 @@ fn nothing_of_what_was_typed_is_left() {
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     sealed.is_open();
     // The first one comes from the kernel and goes back there; later ones may stay with the allocator.
-    assert!(given_back.first() == Some(&true) && !given_back.contains(&false), "{given_back:?}");
+    assert!(!given_back.is_empty() && !given_back.contains(&false), "{given_back:?}");
 
     let found = |moment| needles.found_in(&memory[&moment]);
     let working = found(Moment::Working);

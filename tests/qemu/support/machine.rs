@@ -163,8 +163,8 @@ impl Machine {
         }
     }
 
-    /// Waits until its console shows this, after what was there when something was typed last, and
-    /// types something there, with Enter.
+    /// Waits until its console asks this, after what was there when something was typed last, and until
+    /// it does not show what is typed; types it there, with Enter.
     pub fn type_at_console(&self, shown: &str, typed: &str) {
         let seen = &self.on.as_ref().expect("it is off").seen;
         let path = self.work.path().join(CONSOLE);
@@ -178,6 +178,9 @@ impl Machine {
             let ready = poll(&mut fds, patience).unwrap();
             assert!(ready > 0, "the console does not show {shown:?}:\n{}", self.console());
             inotify.read_events().unwrap();
+        }
+        // Nothing tells when that changes.
+        while !self.run(&["stty", "--all", "--file=/dev/hvc0"]).exits(0).stdout.contains("-echo ") {
         }
         seen.set(screen().len());
         let mut keyboard = UnixStream::connect(self.work.path().join("console")).unwrap();
