@@ -6,6 +6,7 @@ mod open;
 mod overwriting;
 mod properties;
 mod refusals;
+mod refusals_more;
 mod run;
 mod singly;
 mod states;

@@ -4,14 +4,14 @@
 
 use expect_test::{Expect, expect};
 
-use super::super::{Hazard, Mistrust, Refusal};
+use super::super::{Mistrust, Refusal};
 use crate::{
     card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
     error::Class,
     guard::Rejection,
 };
 
-fn check(refusal: &Refusal, class: Class, text: &Expect) {
+pub fn check(refusal: &Refusal, class: Class, text: &Expect) {
     let error = refusal.error("vault");
     assert_eq!(error.class, class, "{refusal:?}");
     text.assert_eq(&format!(
@@ -163,79 +163,6 @@ fn about_the_slot() {
             found: slot 9d holds a key of another kind (RSA 2048), and a P-256 key is needed
             advice: Choose an empty slot with security.cryptkey.keys.vault.slot.
         "#]],
-    );
-}
-
-#[test]
-fn about_what_would_be_destroyed() {
-    let (found, declared) = (Fingerprint([2; 32]), Fingerprint([1; 32]));
-    let check = |hazard, class, text: Expect| check(&Refusal::Overwrite(hazard), class, &text);
-    check(
-        Hazard::NotNamed { slot: SLOT, found, declared: None },
-        Class::KeyChanged,
-        expect![[r#"
-        tried: key vault: checking the key that is to be overwritten
-        found: slot 9d holds SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI, and the spec names no key that may be destroyed
-        advice: Nothing was destroyed. To use that key, set security.cryptkey.keys.vault.mode = "use-existing". To destroy it, and all that only it opens, for good: `security.cryptkey.keys.vault.overwrite.fingerprint = "SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";`.
-    "#]],
-    );
-    let declared = Some(declared);
-    check(
-        Hazard::NotNamed { slot: SLOT, found, declared },
-        Class::KeyChanged,
-        expect![[r#"
-        tried: key vault: checking the key that is to be overwritten
-        found: slot 9d holds SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI, and the key that the spec has destroyed is SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
-        advice: Nothing was destroyed. To use that key, set security.cryptkey.keys.vault.mode = "use-existing". To destroy it, and all that only it opens, for good: `security.cryptkey.keys.vault.overwrite.fingerprint = "SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";`.
-    "#]],
-    );
-    let profile = "/var/lib/cryptkey/desk.toml".to_owned();
-    check(
-        Hazard::Dependent { profile, key: found },
-        Class::Profile,
-        expect![[r#"
-        tried: key vault: checking the key that is to be overwritten
-        found: /var/lib/cryptkey/desk.toml, the profile of another key, is sealed to SHA256:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI
-        advice: Nothing was destroyed. Choose another slot with security.cryptkey.keys.vault.slot; or, only if every secret of that other key may be lost, move its profile out of the state directory.
-    "#]],
-    );
-    check(
-        Hazard::LastOpener { threshold: 2, others: 1 },
-        Class::Profile,
-        expect![[r#"
-        tried: key vault: checking the key that is to be overwritten
-        found: its profile is sealed to that key and takes 2 of its providers to open, of which this version can open 1 without it
-        advice: Nothing was destroyed. If it has other cards, list them in security.cryptkey.keys.vault.cards. Only if every secret of this key may change, set security.cryptkey.keys.vault.overwrite.abandonProfile = true: the profile is kept under a dated name, and a new one is made.
-    "#]],
-    );
-    let profile = "/nix/store/vault.toml".to_owned();
-    check(
-        Hazard::ShippedDoomed { profile },
-        Class::Spec,
-        expect![[r#"
-        tried: key vault: checking the key that is to be overwritten
-        found: /nix/store/vault.toml, which the configuration ships, is sealed to it
-        advice: Nothing was destroyed. Such a profile is never replaced. Remove security.cryptkey.keys.vault.overwrite.fingerprint, or security.cryptkey.keys.vault.profile.
-    "#]],
-    );
-    check(
-        Hazard::AbandonForbidden { option: "profileId" },
-        Class::Spec,
-        expect![[r#"
-        tried: key vault: giving its profile up for a new one
-        found: profileId forbids a new one
-        advice: Nothing was destroyed. Only if every secret of this key may change, remove security.cryptkey.keys.vault.profileId.
-    "#]],
-    );
-    let missing = Refusal::NoManagementKey { factory_default: None, overwrites: true };
-    super::refusals::check(
-        &missing,
-        Class::Spec,
-        &expect![[r#"
-        tried: key vault: enrolling
-        found: generating a key takes the card's management key, of which the spec says nothing
-        advice: Change it with `ykman piv access change-management-key --protect` and set security.cryptkey.keys.vault.managementKey to {"protected": true}; or name a file that holds it with {"file": …}; or allow the maker's with {"factoryDefault": true}.
-    "#]],
     );
 }
 
