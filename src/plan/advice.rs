@@ -72,7 +72,7 @@ impl Refusal {
             Self::TooFewCards { threshold, listed } => (
                 Class::Spec,
                 "enrolling",
-                format!("its threshold is {threshold}, and the spec lists {listed} cards"),
+                format!("its threshold is {threshold}; cards that the spec lists: {listed}"),
                 format!(
                     "List as many cards in {}. Or set {} to 1, add a recovery code or a passphrase with \
                      `nixos-cryptkey provider add`, and raise it with `nixos-cryptkey reseal`.",

@@ -103,10 +103,10 @@ fn about_the_ways_in() {
         &Refusal::TooFewCards { threshold: 2, listed: 1 },
         Class::Spec,
         &expect![[r#"
-        tried: key vault: enrolling
-        found: its threshold is 2, and the spec lists 1 cards
-        advice: List as many cards in security.cryptkey.keys.vault.cards. Or set security.cryptkey.keys.vault.threshold to 1, add a recovery code or a passphrase with `nixos-cryptkey provider add`, and raise it with `nixos-cryptkey reseal`.
-    "#]],
+            tried: key vault: enrolling
+            found: its threshold is 2; cards that the spec lists: 1
+            advice: List as many cards in security.cryptkey.keys.vault.cards. Or set security.cryptkey.keys.vault.threshold to 1, add a recovery code or a passphrase with `nixos-cryptkey provider add`, and raise it with `nixos-cryptkey reseal`.
+        "#]],
     );
     check(
         &Refusal::OneAtATime { threshold: 2 },
