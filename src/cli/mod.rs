@@ -82,14 +82,6 @@ enum Command {
     /// The ways in of a key: cards, recovery codes, passphrases
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
-    /// What is remembered of cards' PINs
-    #[command(subcommand)]
-    Pin(pin::PinCommand),
-    /// Let the users and groups that the spec lists reach cards and readers; needs no card
-    ///
-    /// Installs, changes or removes polkit's rule for it. pcscd asks polkit before anybody may use a
-    /// card, where it is built to.
-    Polkit(PolkitArgs),
     /// Share a key anew among the providers that stay, with another threshold; no secret changes
     ///
     /// Opens all of them. What is left out opens the new profile no more.
@@ -113,6 +105,14 @@ enum Command {
     ///
     /// The exit code is the command's, where it was run.
     Derive(derive::DeriveArgs),
+    /// What is remembered of cards' PINs
+    #[command(subcommand)]
+    Pin(pin::PinCommand),
+    /// Let the users and groups that the spec lists reach cards and readers; needs no card
+    ///
+    /// Installs, changes or removes polkit's rule for it. pcscd asks polkit before anybody may use a
+    /// card, where it is built to.
+    Polkit(PolkitArgs),
     /// Print the JSON Schema of the spec
     Schema,
 }

@@ -68,8 +68,6 @@ fn help() {
               cards     Show every reader, its card and the keys in its slots; presents no PIN
               scrub     Remove the published secrets of the spec's keys
               provider  The ways in of a key: cards, recovery codes, passphrases
-              pin       What is remembered of cards' PINs
-              polkit    Let the users and groups that the spec lists reach cards and readers; needs no card
               reseal    Share a key anew among the providers that stay, with another threshold; no secret
                         changes
               rotate    Make a new key with the same providers: every secret changes
@@ -77,6 +75,8 @@ fn help() {
               export    Print a key's sealed profile, for another machine or a backup; opens nothing
               import    Take a profile from cryptkey or from another machine; no secret changes
               derive    Open a key and print an output, or hand it to a command on its standard input
+              pin       What is remembered of cards' PINs
+              polkit    Let the users and groups that the spec lists reach cards and readers; needs no card
               schema    Print the JSON Schema of the spec
               help      Print this message or the help of the given subcommand(s)
 

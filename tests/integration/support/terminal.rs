@@ -48,8 +48,10 @@ impl Terminal {
         unlockpt(&pty).unwrap();
         let slave = open(&*ptsname_r(&pty).unwrap(), flags, Mode::empty()).unwrap();
         let master = File::from(OwnedFd::from(pty));
-        let mut of_session = Command::new("setsid");
-        of_session.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        // Who starts the tests in the background may have ^C ignored, which is inherited.
+        let mut of_session = Command::new("env");
+        let session = ["--default-signal=INT", "setsid", "--ctty"];
+        of_session.args(session).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => of_session.env(name, value),
