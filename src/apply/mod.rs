@@ -5,6 +5,7 @@ mod agree;
 mod ask;
 mod attest;
 mod enroll;
+mod generate;
 mod open;
 mod preview;
 mod unlock;

@@ -8,6 +8,7 @@ mod properties;
 mod refusals;
 mod refusals_more;
 mod run;
+mod seals;
 mod singly;
 mod states;
 mod tells;

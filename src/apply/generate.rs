@@ -1,0 +1,226 @@
+//! The slot's key: what is in the slot, and generating one there.
+
+use base16ct::mixed;
+use zeroize::Zeroizing;
+
+use super::{Attempt, Failure, Work, out_of_order};
+use crate::{
+    card::{Fingerprint, KeySource, ManagementKey, Piv, SlotKey, SlotState, is_named_by},
+    error::{Class, Error},
+    observe,
+    profile::{generating::Generating, piv},
+    spec::{ManagementKeySource, Mode},
+    system::{notify, secret_file::read_private},
+};
+
+/// 32 bytes in hex, and a line ending.
+const LONGEST_FILE: usize = 80;
+
+impl Work<'_> {
+    /// Asks what is in the slot, without the PIN.
+    pub(super) fn inspect_slot(&mut self) -> Attempt {
+        let slot = self.key.slot;
+        let state = self.with_card("looking at the slot", |piv| piv.inspect(slot))?;
+        self.learn_slot(state)
+    }
+
+    /// Finds out by key agreements what is in the slot.
+    pub(super) fn probe_slot(&mut self) -> Attempt {
+        let slot = self.key.slot;
+        let (tried, limit) = self.expect_touch("finding out what is in the slot");
+        let (piv, _) = self.session()?;
+        let state = piv.probe(slot, limit);
+        let state = state.map_err(|fault| self.agreement_failure(fault, tried))?;
+        // With PIN policy "always", the probe took what the PIN had allowed.
+        self.pin_is_fresh = false;
+        self.session()?.1.probed = true;
+        self.learn_slot(state)
+    }
+
+    /// Notes what is in the slot, and what the planner has to know besides.
+    pub(super) fn learn_slot(&mut self, state: SlotState) -> Attempt {
+        let generates = state == SlotState::Empty || self.key.mode == Mode::Overwrite;
+        if generates && self.session()?.1.management_key.is_none() {
+            let what = "asking for the management key";
+            let told = self.with_card(what, Piv::management_metadata)?;
+            self.session()?.1.factory_management_key = told.map(|told| told.factory_default);
+        }
+        if self.gets_a_key() {
+            // One may be sealed to the key that was found, whatever name its card had then.
+            let card = self.session()?.1.card;
+            let others =
+                observe::others(&self.store, self.spec, self.name, self.key, card, &state)?;
+            let (_, session) = self.session()?;
+            (session.orphan, session.dependent) = (others.orphan, others.dependent);
+        }
+        let (_, session) = self.session()?;
+        session.slot = Some(state);
+        session.attestation = None;
+        Ok(())
+    }
+
+    /// Whether the card is one that a profile is to be written for.
+    pub(super) fn gets_a_key(&self) -> bool {
+        let provider = self.known.session.as_ref().and_then(|session| session.provider);
+        provider.is_none() || provider == self.known.doomed(self.key)
+    }
+
+    /// Records that a key is about to be generated.
+    pub(super) fn begin_record(&mut self, record: Generating) -> Attempt {
+        // A later run finds the record by the card's name.
+        self.check_name("recording that a key is about to be generated")?;
+        self.store.begin_generating(self.name, &record)?;
+        self.known.record = Some(record);
+        Ok(())
+    }
+
+    /// Removes the record of a generation whose key has its profile.
+    pub(super) fn end_record(&mut self) {
+        // The profile comes first: a run that was killed may have left it unsynced.
+        let ended = self.store.sync(self.name).and_then(|()| self.store.end_generating(self.name));
+        if let Err(error) = ended {
+            // It does no harm, and the next run tries again.
+            tracing::warn!("key {}: {error}", self.name);
+        }
+        self.known.record = None;
+    }
+
+    /// Generates a key in the slot, which destroys the one in it, if there is one.
+    pub(super) fn generate(&mut self, destroys: Option<Fingerprint>) -> Attempt {
+        let management_key = self.management_key()?;
+        let what = "authenticating with the management key";
+        if !self.with_card(what, |piv| piv.authenticate(&management_key))? {
+            let card = self.session()?.1.card;
+            return Err(Failure::Final(Error::new(
+                Class::Spec,
+                format!("key {}: {what} of {card}", self.name),
+                "the card did not accept it",
+                format!(
+                    "Correct security.cryptkey.keys.{}.managementKey; `ykman piv info` says of which \
+                     kind the card's is.",
+                    self.name
+                ),
+            )));
+        }
+        if !self.slot_is_as_it_was()? {
+            return Ok(());
+        }
+        let (slot, pin, touch) = (self.key.slot, self.key.pin_policy, self.key.touch_policy);
+        if let Some(key) = destroys {
+            tracing::warn!("key {}: destroying {key} in slot {slot}", self.name);
+        }
+        notify::status("generating a key on the card");
+        let public = self.with_card("generating a key", |piv| piv.generate(slot, pin, touch))?;
+        self.pin_is_fresh = false;
+        tracing::info!(
+            "key {}: generated {} in slot {slot}",
+            self.name,
+            crate::card::fingerprint(&public)
+        );
+        // What the card itself says of the new key counts, its policies above all. Where it can't
+        // tell, or shows an old certificate, the answer to the generation stands.
+        let told = self.with_card("looking at the new key", |piv| piv.inspect(slot))?;
+        let state = match told {
+            SlotState::Key(SlotKey { public: Ok(found), source, .. })
+                if source != KeySource::Certificate
+                    && destroys.is_some_and(|old| is_named_by(&found, old)) =>
+            {
+                return Err(Failure::Final(Error::new(
+                    Class::Card,
+                    format!("key {}: looking at the new key", self.name),
+                    "the card generated a key, and still shows the old one",
+                    "Nothing was written. Take the card out, insert it again and start over.",
+                )));
+            }
+            SlotState::Key(SlotKey { public: Ok(found), source, .. })
+                if source != KeySource::Certificate || piv::same_key(&found, &public) =>
+            {
+                told
+            }
+            _ => SlotState::Key(SlotKey {
+                public: Ok(public),
+                policies: None,
+                source: KeySource::KeyAgreement,
+                is_generated: true,
+            }),
+        };
+        let (_, session) = self.session()?;
+        session.slot = Some(state);
+        // What was attested was not about this key.
+        session.attestation = None;
+        Ok(())
+    }
+
+    /// Whether the card says of the slot what it said before. What is generated over is gone, so one
+    /// answer is not enough; if this one differs, the planner decides again.
+    fn slot_is_as_it_was(&mut self) -> Attempt<bool> {
+        let slot = self.key.slot;
+        let again = self.with_card("looking at the slot again", |piv| piv.inspect(slot))?;
+        let (_, session) = self.session()?;
+        let was_probed = session.probed && again == SlotState::Unknown;
+        if was_probed || session.slot.as_ref() == Some(&again) {
+            return Ok(true);
+        }
+        tracing::warn!("key {}: of slot {slot} the card now says: {again}", self.name);
+        self.learn_slot(again)?;
+        Ok(false)
+    }
+
+    /// That the card, asked again, gives the name that it gave before.
+    pub(super) fn check_name(&mut self, doing: &str) -> Attempt {
+        let card = self.session()?.1.card;
+        let again = self.with_card("asking for its name again", Piv::name)?;
+        if again == card {
+            return Ok(());
+        }
+        let found = if again.serial.is_some() && again.serial == card.serial {
+            "asked again, the card tells another GUID".to_owned()
+        } else {
+            format!("asked again, the card says that it is {again}")
+        };
+        Err(Failure::Final(Error::new(
+            Class::Card,
+            format!("key {}: {doing}, on {card}", self.name),
+            found,
+            "Nothing was written. Take the card out, insert it again and start over.",
+        )))
+    }
+
+    fn management_key(&mut self) -> Attempt<ManagementKey> {
+        let wrong = |tried: String, found: &str, advice: &str| {
+            Failure::Final(Error::new(Class::Spec, tried, found, advice))
+        };
+        let source = self.session()?.1.management_key.clone();
+        match source {
+            Some(ManagementKeySource::File(path)) => {
+                let text = read_private(&path, LONGEST_FILE, Class::Spec)?;
+                let mut bytes = Zeroizing::new(vec![0; text.len() / 2]);
+                mixed::decode(&text[..], &mut bytes)
+                    .ok()
+                    .map(drop)
+                    .and_then(|()| ManagementKey::new(bytes))
+                    .ok_or_else(|| {
+                        wrong(
+                            format!("key {}: reading management key {}", self.name, path.display()),
+                            "it is not 32, 48 or 64 hex digits",
+                            "Correct the file.",
+                        )
+                    })
+            }
+            Some(ManagementKeySource::Protected) => {
+                let what = "reading the management key behind the PIN";
+                let key = self.with_card(what, Piv::protected_management_key)?;
+                key.ok_or_else(|| {
+                    wrong(
+                        format!("key {}: {what}", self.name),
+                        "the card keeps none",
+                        "Make it so with `ykman piv access change-management-key --protect`, or name a \
+                         file that holds the key.",
+                    )
+                })
+            }
+            Some(ManagementKeySource::FactoryDefault) => Ok(ManagementKey::factory_default()),
+            None => Err(out_of_order(self.name)),
+        }
+    }
+}
