@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
+    os::unix::ffi::OsStrExt as _,
     os::unix::fs::FileExt,
     process::Command,
     thread,
@@ -219,8 +220,8 @@ fn found(bench: &mut Bench, flow: &Flow) -> BTreeMap<Moment, BTreeSet<String>> {
         }
     }
     // What may well be there shows that the search finds it.
-    let id = "the profile's id";
-    needles.add(id, &hex(&json!(bench.profile_id())));
+    let id = "the state directory";
+    needles.add(id, bench.machine.state.as_os_str().as_bytes());
     let search = |(moment, memory): (_, Vec<Map>)| (moment, needles.found_in(&memory));
     let mut found: BTreeMap<_, _> = memory.into_iter().map(search).collect();
     let told = found.get_mut(&Moment::Telling).unwrap();
