@@ -237,12 +237,6 @@ impl Bench {
         fs::read_to_string(self.machine.profile("vault")).ok()
     }
 
-    /// The public id of the profile, as hex.
-    pub fn profile_id(&self) -> String {
-        let status = self.machine.run(&["status", "--json"]).json();
-        status["keys"]["vault"]["profile"]["id"].as_str().unwrap().into()
-    }
-
     /// All secrets of the profile, as `tests/expected.py` computes them from the card's private key.
     pub fn secrets(&mut self) -> &Value {
         let profile = self.profile().unwrap();
