@@ -153,6 +153,10 @@ impl Step {
                 known.open = true;
                 known.enrolled |= sealing != Sealing::Added;
                 known.settled.extend(session.listed);
+                if sealing == Sealing::Added && known.record.is_some() {
+                    // Whether that is about this card shows in the new profile.
+                    return false;
+                }
             }
             Self::OpenShare(index) => {
                 known.session = None;
