@@ -10,6 +10,7 @@ use crate::{
         Profile, Provider, ProviderKind, change, piv, plain_text,
         proof::Proof,
         seal::{NewProvider, ProviderSecret, seal},
+        unused_id,
     },
     system::Deadline,
 };
@@ -202,7 +203,6 @@ impl Work<'_> {
         let prepared = self.prepared.iter().map(|provider| provider.id.as_str());
         let sealed = self.profile.iter().flat_map(Profile::providers).map(Provider::id);
         let used: Vec<_> = declared.chain(prepared).chain(sealed).collect();
-        let mut ids = (1..).map(|number| format!("card-{number}"));
-        ids.find(|id| !used.contains(&id.as_str())).unwrap_or_default()
+        unused_id("card", &used)
     }
 }

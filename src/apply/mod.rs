@@ -300,8 +300,9 @@ impl Work<'_> {
 
     fn find_card(&mut self) -> Attempt {
         let joins = self.known.open && self.known.doomed(self.key).is_none();
-        let writes = !joins || self.known.goal == Goal::Publish;
-        if joins && self.known.goal == Goal::Publish {
+        // A command writes what it makes, and has looked to that.
+        let writes = self.known.goal == Goal::Publish;
+        if joins && writes {
             // Cards that are to open the key some day are no reason to wait now.
             self.deadline = Deadline::after(Duration::ZERO);
         }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{Run, SIBLING_LIMIT, Work};
 use crate::{
     error::{Class, Error, Result},
-    observe::Turns,
+    observe::{self, Turns},
     plan::Goal,
     profile::{
         Profile,
@@ -70,14 +70,7 @@ pub fn unseal<'a>(
     let sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
     let turns = Turns::among(&spec.runtime_dir, super::TURN_LIMIT);
     let mut work = Work::new(run, spec, name, key, turns, elsewhere)?;
-    let profile = work.profile.as_ref().ok_or_else(|| {
-        Error::new(
-            Class::Profile,
-            format!("key {name}: looking for its profile"),
-            "there is none",
-            "`nixos-cryptkey apply` makes one; `nixos-cryptkey import` takes one from elsewhere.",
-        )
-    })?;
+    let profile = work.profile.as_ref().ok_or_else(|| observe::no_profile(name))?;
     work.known.goal = goal(profile)?;
     work.carry_out().map_err(|error| work.name_unopened(error))?;
     Ok(Unsealed { work, _sibling: sibling })

@@ -50,6 +50,17 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
     }
 }
 
+/// The error where a command needs the profile of a key, and there is none.
+#[must_use]
+pub fn no_profile(name: &str) -> Error {
+    Error::new(
+        Class::Profile,
+        format!("key {name}: looking for its profile"),
+        "there is none",
+        "`nixos-cryptkey apply` makes one; `nixos-cryptkey import` takes one from elsewhere.",
+    )
+}
+
 /// Reports in what the profile differs from the spec, where only an admin's command changes it.
 pub fn report(name: &str, key: &Key, profile: &Profile) {
     for (_, provider) in profile.piv_providers() {
@@ -68,8 +79,11 @@ pub fn report(name: &str, key: &Key, profile: &Profile) {
              {declared}. `nixos-cryptkey reseal --key {name} --threshold {declared}` changes that."
         );
     }
-    let is_fixed = key.profile.is_some() || profile.version() == Version::V1;
-    for card in not_enrolled(key, profile).filter(|_| is_fixed) {
+    // To others they are sealed by themselves.
+    if key.profile.is_none() && profile.version() == Version::V2 {
+        return;
+    }
+    for card in not_enrolled(key, profile) {
         let card = card.name();
         tracing::warn!(
             "key {name}: {card} can't open it, and its profile {}",

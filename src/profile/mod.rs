@@ -113,14 +113,8 @@ impl Profile {
     /// An id that no provider has: `prefix`, a dash and the lowest number that is free ("card-2").
     #[must_use]
     pub fn unused_id(&self, prefix: &str) -> String {
-        let mut number = 1;
-        loop {
-            let id = format!("{prefix}-{number}");
-            if self.providers.iter().all(|provider| provider.id != id) {
-                return id;
-            }
-            number += 1;
-        }
+        let used: Vec<_> = self.providers.iter().map(Provider::id).collect();
+        unused_id(prefix, &used)
     }
 
     /// The public id: 32 lower-case hex digits that last for as long as the outputs do, through
@@ -172,6 +166,19 @@ impl fmt::Debug for Profile {
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.associated_data())
+    }
+}
+
+/// An id that is none of these: `prefix`, a dash and the lowest number that is free ("card-2").
+#[must_use]
+pub fn unused_id(prefix: &str, used: &[&str]) -> String {
+    let mut number = 1;
+    loop {
+        let id = format!("{prefix}-{number}");
+        if !used.contains(&id.as_str()) {
+            return id;
+        }
+        number += 1;
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     apply::{Run, Unsealed, unseal},
-    error::{Class, Error, Result},
+    error::Result,
     observe,
     plan::Goal,
     profile::{Profile, change, seal::NewProvider, store::Store},
@@ -104,14 +104,7 @@ impl fmt::Display for Listed {
 /// The profile of a key, which has to be there.
 fn read(spec: &Spec, name: &str, key: &Key) -> Result<Profile> {
     let profile = observe::profile(&Store::open(&spec.state_dir)?, name, key)?;
-    profile.ok_or_else(|| {
-        Error::new(
-            Class::Profile,
-            format!("key {name}: looking for its profile"),
-            "there is none",
-            "`nixos-cryptkey apply` makes one; `nixos-cryptkey import` takes one from elsewhere.",
-        )
-    })
+    profile.ok_or_else(|| observe::no_profile(name))
 }
 
 /// Opens the key and adds the provider that `make` makes, with a person at the terminal; it is called
