@@ -42,6 +42,9 @@ let
       managementKey = managementKey card.managementKey;
     };
 
+  # A path literal becomes a file of the Nix store.
+  profile = key: if key.profile == null then null else "${key.profile}";
+
   key =
     key:
     set {
@@ -66,8 +69,7 @@ let
         inherit (key.attestation) policy;
         roots = map (file: "${file}") key.attestation.roots;
       };
-      # A path literal becomes a file of the Nix store.
-      profile = if key.profile == null then null else "${key.profile}";
+      profile = profile key;
       pin = pin { } key.pin;
       managementKey = managementKey key.managementKey;
       secrets = builtins.mapAttrs (_: secret) key.secrets;
@@ -105,15 +107,20 @@ rec {
   machine = cfg: spec cfg (keys cfg) // pcsc cfg;
 
   # The spec of one key, for its unit. It names the other keys in the same slot: what is sealed to it
-  # for them is no orphan. It names no more, as a unit whose spec changed is reloaded.
+  # for them is no orphan. Where it may destroy a key, it names the profiles that are shipped for the
+  # others, too. It names no more, as a unit whose spec changed is reloaded.
   one =
     cfg: name:
     let
-      isSibling = other: other != name && (keys cfg).${other}.slot == cfg.keys.${name}.slot;
+      own = cfg.keys.${name};
+      others = removeAttrs (keys cfg) [ name ];
+      isSibling = other: others.${other}.slot == own.slot;
+      shipped = if own.mode == "overwrite" then builtins.attrValues others else [ ];
     in
-    spec cfg { ${name} = cfg.keys.${name}; }
+    spec cfg { ${name} = own; }
     // {
-      otherKeys = builtins.filter isSibling (builtins.attrNames (keys cfg));
+      otherKeys = builtins.filter isSibling (builtins.attrNames others);
+      otherProfiles = given (map (other: profile other) shipped);
     };
 
   # The spec of the polkit unit: it changes with the users and groups alone.

@@ -188,8 +188,9 @@ pub fn others(
     for (name, loaded) in store.profiles()?.into_iter().filter(|(name, _)| is_other(name)) {
         profiles.push((store.file(&name), spec.declares(&name), loaded?.profile));
     }
-    let declared = spec.keys.iter().filter(|(name, _)| overwrites && is_other(name));
-    for path in declared.filter_map(|(_, other)| other.profile.as_ref()) {
+    let declared = spec.keys.iter().filter(|(name, _)| is_other(name));
+    let shipped = declared.filter_map(|(_, other)| other.profile.as_ref());
+    for path in shipped.chain(&spec.other_profiles).filter(|_| overwrites) {
         profiles.push((path.clone(), true, load_shipped(path)?));
     }
     let mut others = Others::default();

@@ -68,7 +68,7 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
                 continue;
             }
             // What is left of an object whose faulty fields were taken out, or of a faulty item.
-            _ if is_empty(tree, &path) && faults.touch(&path) => {}
+            _ if is_stand_in(tree, &path) && faults.touch(&path) => {}
             Why::NotAllowed(allowed) => {
                 faults.add(path.clone(), not_allowed(tree, &path, &allowed));
             }
@@ -80,8 +80,12 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
     }
 }
 
-/// Takes the value out of the tree; an item of a list leaves an empty object, or a name where that
-/// does not serve, so that the others keep their places. False if nothing was changed by that.
+/// What takes the place of a faulty name or path in a list.
+const STAND_INS: [&str; 2] = ["_", "/_"];
+
+/// Takes the value out of the tree; an item of a list leaves an empty object, or where that does not
+/// serve a name, and then a path, so that the others keep their places. False if nothing was changed
+/// by that.
 fn take_out(tree: &mut Value, path: &Path) -> bool {
     let Some((last, way)) = path.0.split_last() else {
         return false;
@@ -95,7 +99,12 @@ fn take_out(tree: &mut Value, path: &Path) -> bool {
         (Some(Value::Array(items)), Step::Item(index)) => {
             items.get_mut(*index).is_some_and(|item| {
                 let empty = Value::Object(Map::new());
-                *item = if *item == empty { "_".into() } else { empty };
+                let [name, path] = STAND_INS;
+                *item = match item.as_str() {
+                    Some(text) if text == name => path.into(),
+                    None if *item == empty => name.into(),
+                    _ => empty,
+                };
                 true
             })
         }
@@ -111,8 +120,13 @@ fn get<'a>(tree: &'a Value, path: &Path) -> Option<&'a Value> {
     })
 }
 
-fn is_empty(tree: &Value, path: &Path) -> bool {
-    get(tree, path).and_then(Value::as_object).is_some_and(Map::is_empty)
+/// Whether this is an empty object, or what [`take_out`] leaves of an item in its place.
+fn is_stand_in(tree: &Value, path: &Path) -> bool {
+    match get(tree, path) {
+        Some(Value::Object(fields)) => fields.is_empty(),
+        Some(Value::String(text)) => STAND_INS.contains(&text.as_str()),
+        _ => false,
+    }
 }
 
 /// The message for a value that is not what is allowed. Where a PIN or a management key belongs, it

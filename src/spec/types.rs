@@ -37,6 +37,11 @@ pub struct Spec {
     /// The names of keys that other specs of this machine declare. Their profiles are no orphans,
     /// which would keep a new key from being sealed to the same slot of the same card.
     pub other_keys: Vec<Name>,
+    /// The profiles that the configuration ships for keys of other specs of this machine. A key that
+    /// one of them is sealed to is not overwritten.
+    #[serde(deserialize_with = "each::<AbsolutePath, _, _>")]
+    #[schemars(with = "Vec<AbsolutePath>")]
+    pub other_profiles: Vec<PathBuf>,
     /// Who else may reach cards and readers.
     pub pcsc: Pcsc,
 }
@@ -57,6 +62,7 @@ impl Default for Spec {
             runtime_dir: "/run/cryptkey".into(),
             keys: BTreeMap::new(),
             other_keys: Vec::new(),
+            other_profiles: Vec::new(),
             pcsc: Pcsc::default(),
         }
     }

@@ -182,6 +182,14 @@ fn a_key_that_another_profile_hangs_on_is_never_destroyed<C: TestCard>() {
     machine.spec(json!({ "vault": key(abandon) }));
     machine.apply().exits(17).says(&["desk.toml"]);
     assert_eq!((card.generated(), files(&machine)), (1, vec!["desk.toml".to_owned()]));
+    // Nor is one that the configuration ships for a key of another spec.
+    let shipped = machine.dir().join("shipped.toml");
+    fs::rename(machine.profile("desk"), &shipped).unwrap();
+    let mut spec: Value = serde_json::from_slice(&fs::read(machine.spec_file()).unwrap()).unwrap();
+    spec["otherProfiles"] = json!([shipped]);
+    fs::write(machine.spec_file(), spec.to_string()).unwrap();
+    machine.apply().exits(17).says(&["shipped.toml, the profile of another key"]);
+    assert_eq!((card.generated(), files(&machine)), (1, Vec::new()));
 }
 
 /// Killed where the card has carried out an APDU and nobody has heard of it, at every APDU.

@@ -13,6 +13,7 @@ pub(super) const FULL: &str = r#"{
   "stateDir": "/var/lib/cryptkey",
   "runtimeDir": "/run/cryptkey",
   "otherKeys": [ "web", "door" ],
+  "otherProfiles": [ "/nix/store/abc-web.toml" ],
   "pcsc": { "users": [ "alice", "\"b\"" ], "groups": [ "wheel" ] },
   "keys": {
     "vault": {
@@ -23,6 +24,7 @@ pub(super) const FULL: &str = r#"{
       "slot": "9d", "touchPolicy": "never", "pinPolicy": "once",
       "mode": "use-existing",
       "overwrite": { "fingerprint": "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8" },
+      "attestation": { "policy": "off", "roots": [ "/path3" ] },
       "enroll": "auto", "profileId": null, "profile": null,
       "softFail": false,
       "pin": { "file": "/path" },
@@ -106,6 +108,7 @@ fn the_defaults_are_those_of_the_seed() {
             }
           },
           "otherKeys": [],
+          "otherProfiles": [],
           "pcsc": {
             "users": [],
             "groups": []

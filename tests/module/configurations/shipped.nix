@@ -8,5 +8,14 @@
       pin.file = "/etc/cryptkey/pin";
       secrets.restic = { };
     };
+    # It names that profile: the key that it is sealed to is not to be destroyed.
+    keys.new = {
+      mode = "overwrite";
+      overwrite.fingerprint = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+      slot = "82";
+      acceptSingleCard = true;
+      pin.file = "/etc/cryptkey/pin";
+      secrets.borg = { };
+    };
   };
 }
