@@ -139,8 +139,10 @@ impl Piv {
 
     /// What the attestation of the slot's key says, taken as it is: nobody vouches for it here.
     fn attested_key(&mut self, slot: Slot) -> Result<SlotState, Fault> {
-        let Some(der) = self.attest(slot)? else {
-            return Ok(SlotState::Unknown);
+        let der = match self.attest(slot) {
+            Ok(Some(der)) => der,
+            Ok(None) | Err(Fault::Status(_)) => return Ok(SlotState::Unknown),
+            Err(fault) => return Err(fault),
         };
         let certificate = parse(&der)?;
         Ok(SlotState::Key(SlotKey {

@@ -101,12 +101,16 @@ impl Piv {
         Ok(authority.and_then(|authority| authority.fingerprint().ok()))
     }
 
-    /// The attestation of the slot's key, in DER. There is none of an imported key, so that a refusal
-    /// says nothing.
+    /// The attestation of the slot's key, in DER. Of an imported key there is none, and cards have many
+    /// words for that.
     pub(super) fn attest(&mut self, slot: Slot) -> Result<Option<Vec<u8>>, Fault> {
         let answer = self.run(&Command::new(0xf9, slot.reference(), 0, &[]))?;
-        let is_there = answer.status == StatusWord::OK && !answer.data.is_empty();
-        Ok(is_there.then(|| answer.data.to_vec()))
+        match answer.status {
+            StatusWord::OK => Ok(Some(answer.data.to_vec()).filter(|der| !der.is_empty())),
+            // An error in carrying it out (ISO/IEC 7816-4) is no word on the key.
+            failed @ StatusWord(0x6400..=0x65ff | 0x6f00..=0x6fff) => Err(Fault::Status(failed)),
+            _ => Ok(None),
+        }
     }
 
     /// The certificate of the card's attestation key; none where the card has none. The inner error

@@ -9,7 +9,10 @@ use authority::{Entity, Office, about, ca};
 use virtual_card::{Options, state::Hex};
 
 use super::{
-    super::{Attestation, PinPolicy, Piv, Roots, Serial, Slot, Statement, TouchPolicy, Trust},
+    super::{
+        Attestation, Fault, PinPolicy, Piv, Roots, Serial, Slot, Statement, StatusWord,
+        TouchPolicy, Trust,
+    },
     support::{Bench, generated, imported, legacy, scripted, slot, with_key},
 };
 
@@ -324,4 +327,23 @@ fn the_virtual_card_attests_what_it_made() {
     assert!(made(attest(p384).0).1.public.is_err());
     // An old one has no such command, though its attestation key is there.
     assert!(!matches!(attest(legacy(generated(0x9d))).0, Attestation::Made(..)));
+}
+
+/// A refusal says that the card makes no attestation; that it failed at making one says nothing.
+#[test]
+fn a_card_that_fails_is_not_one_that_refuses() {
+    let answering = |[high, low]: [u8; 2]| {
+        scripted(move |command| match command[1] {
+            0xf9 => vec![high, low],
+            _ => vec![0x6a, 0x82],
+        })
+    };
+    for word in [[0x69, 0x82], [0x69, 0x85], [0x6a, 0x80], [0x6a, 0x88], [0x6d, 0], [0x6e, 0]] {
+        let told = answering(word).attestation(SLOT, &Roots::default());
+        assert!(matches!(told, Ok(Attestation::None)), "{word:x?}: {told:?}");
+    }
+    for word in [[0x64, 0], [0x65, 0x81], [0x6f, 0]] {
+        let told = answering(word).attestation(SLOT, &Roots::default());
+        assert_eq!(told.err(), Some(Fault::Status(StatusWord(u16::from_be_bytes(word)))));
+    }
 }
