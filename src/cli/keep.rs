@@ -119,21 +119,6 @@ pub(super) fn secrets(providers: &[NewProvider]) -> Vec<ProviderSecret> {
     providers.iter().map(|new| ProviderSecret::new(new.secret.as_bytes())).collect()
 }
 
-/// Refuses a profile of version 1, which nothing but `import` takes.
-pub(super) fn check_version(name: &str, profile: &Profile) -> Result<()> {
-    if profile.version() == crate::profile::Version::V2 {
-        return Ok(());
-    }
-    Err(Error::new(
-        Class::Profile,
-        format!("key {name}: changing its profile"),
-        "it is of version 1, written by cryptkey",
-        format!(
-            "Bring it over first: `nixos-cryptkey import FILE --key {name}`, with the profile's own file."
-        ),
-    ))
-}
-
 /// Who opens a profile, as a phrase: "any 2 of card-1, card-2, recovery-1 open it".
 pub(super) fn who_opens(profile: &Profile) -> String {
     let ids: Vec<_> = profile.providers().iter().map(Provider::id).collect();

@@ -8,7 +8,7 @@ use super::{
     Ended,
     admin::{self, ChangeArgs},
     changed::Changed,
-    keep, print,
+    print,
     view::ProfileView,
 };
 use crate::{
@@ -69,7 +69,7 @@ pub(super) fn run(args: &RenameArgs, json: bool) -> Result<Ended> {
     }
     let mut run = Run::default();
     let goal = |profile: &_| {
-        keep::check_version(from, profile)?;
+        change::check_version(profile, "renaming")?;
         Ok(Goal::Open([].into()))
     };
     let mut unsealed = unseal(&mut run, &spec, from, &key, None, goal)?;

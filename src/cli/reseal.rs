@@ -37,7 +37,7 @@ pub(super) fn run(args: &ResealArgs, json: bool) -> Result<Ended> {
     let name = &*change.key.key;
     let (mut run, mut kept) = (Run::default(), None);
     let mut unsealed = unseal(&mut run, &spec, name, &key, None, |profile| {
-        keep::check_version(name, profile)?;
+        change::check_version(profile, "resealing")?;
         let kept = kept.insert(keep.of(name, &key, profile, *threshold)?);
         Ok(Goal::Open(kept.places.clone()))
     })?;

@@ -16,7 +16,7 @@ use crate::{
     apply::{Run, unseal},
     error::{Class, Error, Result},
     plan::Goal,
-    profile::{Profile, seal},
+    profile::{Profile, change, seal},
     spec::Key,
     system::terminal::Terminal,
 };
@@ -37,7 +37,7 @@ pub(super) fn run(args: &RotateArgs, json: bool) -> Result<Ended> {
     let (mut run, mut kept) = (Run::default(), None);
     // The key is opened by all that stay, so that nobody else gives the machine other secrets.
     let mut unsealed = unseal(&mut run, &spec, name, &key, None, |profile| {
-        keep::check_version(name, profile)?;
+        change::check_version(profile, "rotating")?;
         let chosen = keep.of(name, &key, profile, profile.threshold())?;
         confirm(name)?;
         Ok(Goal::Open(kept.insert(chosen).places.clone()))

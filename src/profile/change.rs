@@ -171,7 +171,12 @@ fn task(profile: &Profile, doing: &str) -> Task {
     Task { tried, left: "The profile was left as it is." }
 }
 
-fn check_version(profile: &Profile, doing: &str) -> error::Result<()> {
+/// That the profile is one that can be changed, before anything is asked for it. `doing` is the change,
+/// as "resealing".
+///
+/// # Errors
+/// `profile` for version 1, which nothing but [`reshared`] takes.
+pub fn check_version(profile: &Profile, doing: &str) -> error::Result<()> {
     if profile.version == Version::V2 {
         return Ok(());
     }
@@ -179,7 +184,7 @@ fn check_version(profile: &Profile, doing: &str) -> error::Result<()> {
         Class::Profile,
         format!("{doing} profile {}", profile.name),
         "it is of version 1, written by cryptkey",
-        "Bring it over first: `nixos-cryptkey import` writes it as version 2.",
+        "Bring it over first, with the profile's own file: `nixos-cryptkey import FILE --key KEY`.",
     ))
 }
 
