@@ -99,7 +99,13 @@ impl Preview {
                 Err(Failure::Final(error)) if error.class == Class::NoCard => {
                     self.facts.push(error.found);
                     self.steps.push(step.to_string());
-                    self.hangs_on = Some("the card".into());
+                    let goes_on = work.known.give_up(key, way);
+                    self.hangs_on = Some(match plan::next(key, &work.known) {
+                        Next::Step(step) if goes_on => {
+                            format!("the card; if it stays away: {step}")
+                        }
+                        _ => "the card".into(),
+                    });
                     return Ok(());
                 }
                 Err(Failure::Final(error)) => return Err(error),

@@ -2,12 +2,16 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use expect_test::expect;
 use serde_json::json;
 
-use crate::support::{
-    TestCard, Yubikey,
-    agent::Agent,
-    sealed::{PASSPHRASE, Sealed, serial},
+use crate::{
+    cli::prints,
+    support::{
+        TestCard, Yubikey,
+        agent::Agent,
+        sealed::{PASSPHRASE, Sealed, serial},
+    },
 };
 
 /// A code that opens nothing.
@@ -80,6 +84,28 @@ fn a_code_alone_opens_and_no_try_of_a_card_is_spent() {
         ]
     );
     assert_eq!((sealed.cards[0].presented(), sealed.cards[0].tries()), (1, 2));
+}
+
+/// It waits for no card, and asks nobody.
+#[test]
+fn plan_tells_that_somebody_would_be_asked() {
+    let sealed = Sealed::new("ways-plan", 1, 1, &["recovery-1"]);
+    sealed.cards[0].remove();
+    let bystander = sealed.bystander();
+    let plan = sealed.machine.run(&["plan"]).exits(0);
+    prints(
+        &sealed.machine,
+        &plan,
+        &expect![[r#"
+        exit code 0
+        ways-plan:
+          found: profile ID
+          found: it was not there; 2 of 2 readers are empty
+          1. find the card
+          What follows hangs on this: the card; if it stays away: ask a person for what opens share 2.
+    "#]],
+    );
+    assert!(bystander.asked().is_none());
 }
 
 #[test]
