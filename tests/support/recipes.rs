@@ -137,8 +137,13 @@ fn is_as_documented(documented: &str, seen: &str) -> bool {
 fn without_numbers(line: &str) -> String {
     let mut masked = String::new();
     let mut word = String::new();
-    for c in line.trim_end().chars().chain(['\n']) {
-        if c.is_ascii_alphanumeric() || "+/=".contains(c) {
+    let mut left = line.trim_end().chars().chain(['\n']).peekable();
+    while let Some(c) = left.next() {
+        // The second file of a date has a number behind it: 2026-11-21T18:46:24Z.2
+        let is_numbered = c == '.'
+            && word.contains(|c: char| c.is_ascii_digit())
+            && left.peek().is_some_and(char::is_ascii_digit);
+        if c.is_ascii_alphanumeric() || "+/=".contains(c) || is_numbered {
             word.push(c);
             continue;
         }
