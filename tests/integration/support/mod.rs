@@ -8,6 +8,9 @@ pub mod cards;
 pub mod client;
 pub mod leak;
 pub mod machine;
+#[path = "../../support/pty.rs"]
+#[allow(dead_code, reason = "the campaign has no terminals")]
+mod pty;
 #[path = "../../support/published.rs"]
 pub mod published;
 #[path = "../../support/ram.rs"]

@@ -3,25 +3,15 @@
 #![allow(dead_code, reason = "the campaign has no terminals")]
 
 use std::{
-    fs::File,
-    io::{Read, Write},
-    os::fd::OwnedFd,
     process::{Command, Stdio},
-    sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
 };
 
-use nix::{
-    fcntl::{OFlag, open},
-    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
-    sys::{
-        stat::Mode,
-        termios::{LocalFlags, tcgetattr},
-    },
+use super::{
+    Machine, Output, Running,
+    pty::{Pty, session},
 };
-
-use super::{Machine, Output, Running};
 
 /// How long the program may say nothing that is waited for.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -30,8 +20,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// it shows what went where. Ended when dropped.
 pub struct Terminal {
     running: Running,
-    master: File,
-    pieces: Receiver<Vec<u8>>,
+    pty: Pty,
     /// All that was shown so far.
     shown: Vec<u8>,
     /// How much of that was waited for.
@@ -41,37 +30,9 @@ pub struct Terminal {
 impl Terminal {
     /// Starts it, as the leader of a session whose terminal is a new one.
     pub fn start(command: &Command) -> Self {
-        // No other child has them: as long as one does, nobody hears that the terminal is gone.
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let pty = posix_openpt(flags).unwrap();
-        grantpt(&pty).unwrap();
-        unlockpt(&pty).unwrap();
-        let slave = open(&*ptsname_r(&pty).unwrap(), flags, Mode::empty()).unwrap();
-        let master = File::from(OwnedFd::from(pty));
-        // Who starts the tests in the background may have ^C ignored, which is inherited.
-        let mut of_session = Command::new("env");
-        let session = ["--default-signal=INT", "setsid", "--ctty"];
-        of_session.args(session).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => of_session.env(name, value),
-                None => of_session.env_remove(name),
-            };
-        }
-        of_session.env("TERM", "xterm");
-        let running = Running::start_with(of_session, Stdio::from(slave));
-        let (sender, pieces) = channel();
-        let mut screen = master.try_clone().unwrap();
-        thread::spawn(move || {
-            let mut piece = [0; 4096];
-            // It is an error to read once nobody has the other end any more.
-            while let Ok(length @ 1..) = screen.read(&mut piece) {
-                if sender.send(piece[..length].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { running, master, pieces, shown: Vec::new(), seen: 0 }
+        let (pty, slave) = Pty::open();
+        let running = Running::start_with(session(command), Stdio::from(slave));
+        Self { running, pty, shown: Vec::new(), seen: 0 }
     }
 
     /// Waits until `part` is shown, after what was waited for before; what came until then, with it.
@@ -85,7 +46,7 @@ impl Terminal {
                 self.seen += until;
                 return text;
             }
-            let Ok(piece) = self.pieces.recv_timeout(LIMIT) else {
+            let Ok(piece) = self.pty.pieces.recv_timeout(LIMIT) else {
                 let shown = String::from_utf8_lossy(&self.shown).into_owned();
                 self.running.kill();
                 self.running.says("a line that it does not say");
@@ -97,7 +58,7 @@ impl Terminal {
 
     /// Types a line, with Enter.
     pub fn type_line(&mut self, line: &str) {
-        self.press(format!("{line}\n").as_bytes());
+        self.pty.type_line(line);
     }
 
     /// Waits for a question, and until what is typed is not shown; types the answer.
@@ -115,7 +76,7 @@ impl Terminal {
 
     /// Presses keys: `\x03` is ^C.
     pub fn press(&mut self, keys: &[u8]) {
-        self.master.write_all(keys).unwrap();
+        self.pty.press(keys);
     }
 
     /// The run itself: what it says on standard error, its process.
@@ -125,20 +86,20 @@ impl Terminal {
 
     /// Whether the terminal shows what is typed.
     pub fn shows_what_is_typed(&self) -> bool {
-        tcgetattr(&self.master).unwrap().local_flags.contains(LocalFlags::ECHO)
+        self.pty.shows_what_is_typed()
     }
 
     /// Waits for its end; how it ended, and all that the terminal has shown, which may be secrets.
     pub fn running_to_its_end(mut self) -> (Output, String) {
         let output = self.running.output();
-        self.shown.extend(self.pieces.iter().flatten());
+        self.shown.extend(self.pty.pieces.iter().flatten());
         (output, String::from_utf8_lossy(&self.shown).into_owned())
     }
 
     /// Waits for its end, as [`Machine::finish`]; how it ended, and all that the terminal has shown.
     pub fn end(mut self, machine: &Machine) -> (Output, String) {
         let output = machine.finish(self.running);
-        self.shown.extend(self.pieces.iter().flatten());
+        self.shown.extend(self.pty.pieces.iter().flatten());
         (output, String::from_utf8_lossy(&self.shown).into_owned())
     }
 }

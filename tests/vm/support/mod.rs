@@ -17,6 +17,8 @@ mod files;
 pub mod leak;
 #[path = "../../support/nix.rs"]
 pub mod nix;
+#[path = "../../support/pty.rs"]
+mod pty;
 #[path = "../../support/recipes.rs"]
 pub mod recipes;
 #[path = "../../integration/support/run.rs"]

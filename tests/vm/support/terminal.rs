@@ -1,20 +1,17 @@
 //! A person at a terminal of a machine.
 
 use std::{
-    fs::File,
-    io::{Read, Write},
     process::{Command, Stdio},
-    sync::mpsc::{RecvTimeoutError, channel},
+    sync::mpsc::RecvTimeoutError,
     thread,
     time::Duration,
 };
 
-use nix::{
-    pty::openpty,
-    sys::termios::{LocalFlags, tcgetattr},
+use super::{
+    Container,
+    container::PATIENCE,
+    pty::{Pty, session},
 };
-
-use super::{Container, container::PATIENCE};
 
 /// Types a command of bash at a terminal of the machine; what that shows. `person` looks at what is
 /// shown since the last answer, and says what to type, if anything.
@@ -23,36 +20,22 @@ pub fn at_terminal(
     command: &str,
     mut person: impl FnMut(&str) -> Option<String>,
 ) -> String {
-    let pair = openpty(None, None).unwrap();
-    let mut master = File::from(pair.master);
-    let inside =
+    let (mut terminal, slave) = Pty::open();
+    let limited =
         machine.command(&["bash", "-c", &format!("export HOME=/root LANG=C.UTF-8; {command}")]);
     // The outermost of it is a limit in time, which would take the command off the terminal.
-    let args = inside.get_args().skip(1);
-    let slave = &pair.slave;
+    let mut inside = limited.get_args().skip(1);
+    let mut process = session(Command::new(inside.next().unwrap()).args(inside));
     let end = || Stdio::from(slave.try_clone().unwrap());
-    let mut process = Command::new("setsid");
-    process.args(["--ctty", "--wait"]).args(args).env("TERM", "xterm");
     process.stdin(end()).stdout(end()).stderr(end());
     let started = process.spawn().unwrap();
-    // It ends when nobody has the other end any more.
-    drop((process, pair.slave));
+    // What is shown ends when nobody has the other end any more.
+    drop((process, slave));
     let mut process = started;
 
-    let (sender, pieces) = channel();
-    let mut screen = master.try_clone().unwrap();
-    thread::spawn(move || {
-        let mut piece = [0; 4096];
-        // It is an error to read once nobody has the other end any more.
-        while let Ok(length @ 1..) = screen.read(&mut piece) {
-            if sender.send(piece[..length].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
     let (mut shown, mut seen) = (Vec::new(), 0);
     loop {
-        match pieces.recv_timeout(PATIENCE) {
+        match terminal.pieces.recv_timeout(PATIENCE) {
             Ok(piece) => shown.extend(piece),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
@@ -64,12 +47,10 @@ pub fn at_terminal(
         let Some(answer) = person(&new) else { continue };
         seen = shown.len();
         // What systemd asks is not to be shown, and it says so to the terminal after it asked.
-        while new.contains("no echo)")
-            && tcgetattr(&master).unwrap().local_flags.contains(LocalFlags::ECHO)
-        {
+        while new.contains("no echo)") && terminal.shows_what_is_typed() {
             thread::sleep(Duration::from_millis(1));
         }
-        writeln!(master, "{answer}").unwrap();
+        terminal.type_line(&answer);
     }
     process.wait().unwrap();
     String::from_utf8_lossy(&shown).into_owned()
