@@ -294,7 +294,8 @@ in
       description = ''
         Whether a person is asked, on the console or in Plymouth, for a passphrase or a recovery code
         where the cards that are there do not open the key. Nobody is asked where the key has neither.
-        After a question that nobody answered, no other is asked.
+        After a question that nobody answered, no other is asked. At a boot, logins on the console and
+        the display manager come after it.
       '';
     };
 

@@ -104,12 +104,15 @@ let
     name:
     let
       base = run name;
-      # At a boot, a question has the console to itself: no login prompt takes what is typed, and
-      # systemd does not take the question from there to those who are logged in, who are none yet.
+      # At a boot, a question has the console or Plymouth to itself: no login prompt takes what is
+      # typed, Plymouth does not quit under it, and systemd does not take it from there to those who
+      # are logged in, who are none yet.
       console =
         if asksForPin keys.${name} || keys.${name}.ask then
           [
+            "display-manager.service"
             "getty-pre.target"
+            "plymouth-quit.service"
             "systemd-ask-password-wall.service"
           ]
         else

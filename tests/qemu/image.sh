@@ -7,9 +7,10 @@ set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 cache=${CARGO_TARGET_DIR:-$here/../../target}/vm
 
-# systemd loads the libraries of the TPM when it needs them.
+# systemd loads the libraries of the TPM when it needs them. Plymouth is off, unless a machine's kernel
+# is told otherwise.
 packages=(
-    linux-image-amd64 busybox-static libtss2-esys-3.0.2-0t64 libtss2-mu-4.0.1-0t64 libtss2-rc0t64
+    linux-image-amd64 busybox-static plymouth libtss2-esys-3.0.2-0t64 libtss2-mu-4.0.1-0t64 libtss2-rc0t64
     libtss2-tcti-device0t64
 )
 

@@ -1,10 +1,13 @@
 //! The card is gone, and then the disk: at a real console, with a USB reader.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::support::{
     Card, Consumer, Machine,
     code::with_code,
+    container::tests_file,
     cryptkey::{self, PIN, PROFILE, RELOAD, SECRET, UNIT},
     nix,
 };
@@ -52,10 +55,7 @@ fn a_lost_card_and_a_lost_disk() {
         machine.expect(unit, "active");
     }
     assert_eq!(restic.read(&machine), expected);
-    let console = machine.console();
-    for part in code.split('-') {
-        assert!(!console.contains(part) && !console.contains(&part.to_lowercase()), "{console}");
-    }
+    is_not_shown(&machine, &code);
 
     // A new card is declared.
     machine.card().insert();
@@ -77,7 +77,7 @@ fn a_lost_card_and_a_lost_disk() {
     assert!(!machine.journal(UNIT).contains("asking for"));
     assert_eq!(restic.read(&machine), expected);
     let repository = machine.scratch("repository").join("vault.toml");
-    std::fs::write(&repository, machine.read(PROFILE)).unwrap();
+    fs::write(&repository, machine.read(PROFILE)).unwrap();
     machine.power_off();
 
     // The disk is lost. The profile was in the repository.
@@ -91,4 +91,34 @@ fn a_lost_card_and_a_lost_disk() {
     assert_eq!(restic.read(&other), expected);
     assert!(other.run(&["test", "-e", PROFILE]).code != Some(0));
     assert_eq!(other.read(PIN), format!("{}\n", Card::PIN).into_bytes());
+}
+
+/// Plymouth asks, too, and does not quit before it is answered.
+#[test]
+fn plymouth_asks_for_the_code() {
+    let vector = |kind| tests_file("vectors/profiles/piv-piv-recovery-any").with_extension(kind);
+    let known: Value = serde_json::from_slice(&fs::read(vector("json")).unwrap()).unwrap();
+    let mut machine = Machine::new();
+    let restic = Consumer::declared(&machine, "restic", 2001);
+    let more = format!("security.cryptkey.keys.vault.profile = {};", vector("toml").display());
+    cryptkey::install_all(&machine, &configuration(&restic, "10000001", 1, &more));
+    machine.unplug_reader();
+    machine.show_plymouth();
+    machine.turn_on();
+    let code = known["recovery"].as_str().unwrap();
+    machine.type_at_console(PROMPT, code);
+    machine.booted();
+    machine.expect(UNIT, "active");
+    assert_eq!(restic.read(&machine), known["outputs"]["backups"].as_str().unwrap().as_bytes());
+    machine.expect("systemd-ask-password-console.path", "inactive");
+    is_not_shown(&machine, code);
+}
+
+/// That the console has shown no part of the code.
+#[track_caller]
+fn is_not_shown(machine: &Machine, code: &str) {
+    let console = machine.console();
+    for part in code.split('-') {
+        assert!(!console.contains(part) && !console.contains(&part.to_lowercase()), "{console}");
+    }
 }

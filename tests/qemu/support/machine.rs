@@ -53,6 +53,8 @@ pub struct Machine {
     card: Card,
     /// Whether the reader is plugged in at the next boot.
     reader: bool,
+    /// Whether Plymouth has the console at the next boot.
+    plymouth: bool,
     pub(super) work: Work,
 }
 
@@ -76,7 +78,7 @@ impl Machine {
         copy.args(["--reflink=auto", "--sparse=always"]).arg(image().join("drive")).arg(&drive);
         succeed(copy);
         let card = Card::new(work.path(), &work.path().join("ccid"));
-        let new = Self { on: None, card, reader: true, work };
+        let new = Self { on: None, card, reader: true, plymouth: false, work };
         new.write("/usr/local/bin/agent", 0o755, read_file("qemu/agent"));
         new.write("/etc/systemd/system/agent.service", 0o644, read_file("qemu/agent.service"));
         new.wanted_by("agent.service", "sysinit.target");
@@ -163,6 +165,11 @@ impl Machine {
         }
     }
 
+    /// Gives the console to Plymouth, from the next boot on.
+    pub fn show_plymouth(&mut self) {
+        self.plymouth = true;
+    }
+
     /// Waits until its console asks this, after what was there when something was typed last, and until
     /// it does not show what is typed; types it there, with Enter.
     pub fn type_at_console(&self, shown: &str, typed: &str) {
@@ -220,10 +227,11 @@ impl Machine {
             "640",
         ]);
         qemu.arg("-kernel").arg(image().join("kernel")).arg("-initrd").arg(self.initrd());
-        qemu.args([
-            "-append",
-            &format!("console=hvc0 quiet panic=-1 mitigations=off nokaslr {UNUSED}"),
-        ]);
+        let plymouth = u8::from(self.plymouth);
+        let options = format!(
+            "console=hvc0 quiet panic=-1 mitigations=off nokaslr plymouth.enable={plymouth} {UNUSED}"
+        );
+        qemu.args(["-append", &options]);
         let drive = format!("if=virtio,format=raw,cache=unsafe,file={}", file("drive"));
         qemu.args(["-drive", &drive, "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
         // What is typed comes through the socket; what is shown is in the file, from each boot on anew.
