@@ -114,7 +114,7 @@ let
   remedy =
     name: key:
     if profile key == { } then
-      "List another card in ${option name}.cards. Or make a recovery code, which does not show here "
+      "List the enrolled card and another one in ${option name}.cards. Or make a recovery code, which does not show here "
       + "(`nixos-cryptkey provider add recovery --key ${name}`), and"
     else
       "Ship a profile that has another card or a recovery code (`nixos-cryptkey provider add`), or";

@@ -238,7 +238,7 @@ in
       description = ''
         Whether an absent card or reader, or a touch or an answer that did not come, is no failure:
         the unit is started all the same, and units in `requiredBy` are skipped. A wrong PIN, a
-        changed key and a damaged or lost profile always fail.
+        changed key and a damaged or lost profile are never forgiven.
       '';
     };
 

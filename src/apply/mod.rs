@@ -302,9 +302,12 @@ impl Work<'_> {
         let joins = self.known.open && self.known.doomed(self.key).is_none();
         // A command writes what it makes, and has looked to that.
         let writes = self.known.goal == Goal::Publish;
+        let mut turns = self.turns;
         if joins && writes {
-            // Cards that are to open the key some day are no reason to wait now.
+            // Cards that are to open the key some day are no reason to wait now, but for other keys
+            // that are sealed to them.
             self.deadline = Deadline::after(Duration::ZERO);
+            turns = turns.within(self.key.card_timeout);
         }
         if self.profile.is_none() || joins || self.known.doomed(self.key).is_some() {
             if writes {
@@ -315,7 +318,7 @@ impl Work<'_> {
         // Whoever waits for a turn has none.
         self.end_session();
         let (key, known) = (self.key, &self.known);
-        let held = observe::find(self.name, key, known, self.turns, &mut self.deadline);
+        let held = observe::find(self.name, key, known, turns, &mut self.deadline);
         let held = held.map_err(|error| match error.class {
             // It is not another program that holds the card: the thread that waits for the touch is
             // still there.

@@ -161,7 +161,9 @@ impl Work<'_> {
         match verdict {
             Verdict::Accepted => {
                 self.known.pin_came_back(None);
-                self.run.accepted.push((card, pin));
+                if self.accepted_pin(&card).is_none() {
+                    self.run.accepted.push((card, pin));
+                }
                 self.pin_is_fresh = true;
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! What the commands that open a key at a terminal have in common.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -32,8 +32,8 @@ pub(super) struct KeyArgs {
 pub(super) struct ChangeArgs {
     #[command(flatten)]
     pub key: KeyArgs,
-    /// Writes the changed profile to this new file, and leaves the key's own as it is. Needed where the
-    /// configuration ships the profile, which nothing here can change
+    /// Writes the changed profile to this new file: where the configuration ships the profile, which
+    /// nothing here can change
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -56,6 +56,19 @@ impl KeyArgs {
 impl ChangeArgs {
     /// Refuses what could not be written in the end, before anybody is asked for anything.
     pub fn check(&self, spec: &Spec, key: &Key) -> Result<()> {
+        if self.output.is_some() && key.profile.is_none() {
+            return Err(Error::new(
+                Class::Spec,
+                format!("key {}: changing its profile", self.key.key),
+                "it is in the state directory, and --output would leave it as it is",
+                "Leave --output out. `nixos-cryptkey export` copies a profile to a file.",
+            ));
+        }
+        self.check_target(spec, key)
+    }
+
+    /// Refuses a target that could not be written in the end.
+    pub fn check_target(&self, spec: &Spec, key: &Key) -> Result<()> {
         let refused = |tried: String, found: &str, advice: &str| {
             Err(Error::new(Class::Spec, tried, found, advice))
         };
@@ -91,12 +104,20 @@ impl ChangeArgs {
     }
 }
 
-/// Writes a profile to a new file.
+/// Writes a profile to a new file. It is on the disk when this returns, or not there at all.
 pub(super) fn write_new(path: &Path, profile: &Profile) -> Result<()> {
     let created = File::options().write(true).create_new(true).mode(0o600).open(path);
     let written = created.and_then(|mut file| {
-        file.write_all(profile.to_toml().as_bytes())?;
-        file.sync_all()
+        let parent = path.parent().filter(|parent| **parent != *"").unwrap_or(Path::new("."));
+        let written = file
+            .write_all(profile.to_toml().as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| File::open(parent)?.sync_all());
+        if written.is_err() {
+            // Half of it would keep the next try from its name.
+            let _ = fs::remove_file(path);
+        }
+        written
     });
     written.map_err(|error| {
         Error::new(

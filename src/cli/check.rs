@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{Ended, SpecFile, print};
 use crate::{
     error::{Class, Result},
-    profile::{self, ProviderKind, store::load_shipped},
+    observe,
+    profile::{self, store::load_shipped},
     spec::{self, Fault, Spec},
 };
 
@@ -54,8 +55,13 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
             let sealed = provider.slot;
             fault("slot", format!("found {}; the shipped profile is sealed to {sealed}", key.slot));
         }
-        if shipped.piv_providers().count() < shipped.threshold().into() {
-            fault("profile", "its PIV providers do not reach its threshold".into());
+        let sealed = observe::sealed(&shipped, key);
+        if sealed.usable(key) < sealed.threshold {
+            let (usable, wanted) = (sealed.usable(key), sealed.threshold);
+            fault(
+                "profile",
+                format!("{usable} of its providers can be used here, and {wanted} open it"),
+            );
         }
         warn_of_passphrases(name, &shipped);
     }
@@ -64,8 +70,7 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
 
 /// A passphrase provider makes a public profile a target for guessing.
 fn warn_of_passphrases(name: &str, shipped: &profile::Profile) {
-    let is_passphrase = |kind: &ProviderKind| matches!(kind, ProviderKind::Passphrase(_));
-    if shipped.providers().iter().any(|provider| is_passphrase(provider.kind())) {
+    if shipped.has_passphrase() {
         tracing::warn!(
             "keys.{name}.profile: it has a passphrase provider, and whoever reads the configuration \
              can guess at the passphrase"

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{Class, Error, Result},
     observe,
-    profile::{ProviderKind, Version, store::Store},
+    profile::{Version, store::Store},
 };
 
 #[derive(Args)]
@@ -42,24 +42,19 @@ struct Exported {
 pub(super) fn run(args: &ExportArgs, json: bool) -> Result<Ended> {
     let (spec, key) = args.key.load()?;
     let name = &*args.key.key;
-    let refused = |found: &str, advice: String| {
-        let tried = format!("key {name}: exporting its profile");
-        Err(Error::new(Class::Profile, tried, found, advice))
-    };
-    let Some(profile) = observe::profile(&Store::open(&spec.state_dir)?, name, &key)? else {
-        return refused("there is none", "`nixos-cryptkey apply` makes one.".into());
-    };
+    let profile = observe::profile(&Store::open(&spec.state_dir)?, name, &key)?;
+    let profile = profile.ok_or_else(|| observe::no_profile(name))?;
     if profile.version() == Version::V1 {
-        let advice = format!(
-            "Import it first, which makes it safe to be read: `nixos-cryptkey import FILE --key {name}`."
-        );
-        return refused(
+        return Err(Error::new(
+            Class::Profile,
+            format!("key {name}: exporting its profile"),
             "it is of version 1, written by cryptkey, and opens without a card to whoever reads it",
-            advice,
-        );
+            format!(
+                "Import it first, which makes it safe to be read: `nixos-cryptkey import FILE --key {name}`."
+            ),
+        ));
     }
-    let is_passphrase = |kind: &ProviderKind| matches!(kind, ProviderKind::Passphrase(_));
-    if profile.providers().iter().any(|provider| is_passphrase(provider.kind())) {
+    if profile.has_passphrase() {
         tracing::warn!(
             "key {name}: its profile has a passphrase provider: whoever reads it can guess at the passphrase. \
              Keep it where only you can read it."

@@ -40,7 +40,7 @@ pub(super) struct ImportArgs {
 
 pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
     let (spec, declared) = args.change.key.load()?;
-    args.change.check(&spec, &declared)?;
+    args.change.check_target(&spec, &declared)?;
     let name = &*args.change.key.key;
     let loaded = load_file(&args.file)?;
     if let Some(warning) = loaded.warning {
@@ -82,7 +82,7 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
             changed.id()
         );
     }
-    notes += &keep::declare_threshold(name, &declared, &changed);
+    notes += &keep::misfits(name, &spec, &changed);
     if version == Version::V1 {
         notes += &args.exposed(is_gone);
     }

@@ -1,6 +1,6 @@
 //! What the commands have in common that share a key anew: which providers stay.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use clap::Args;
 
@@ -9,10 +9,10 @@ use crate::{
     error::{Class, Error, Result},
     observe,
     profile::{
-        Profile, Provider, ProviderKind,
+        Profile, Provider, ProviderKind, piv,
         seal::{NewProvider, ProviderSecret},
     },
-    spec::Key,
+    spec::{Key, Spec},
 };
 
 /// The providers that stay.
@@ -45,7 +45,8 @@ impl KeepArgs {
     ///
     /// # Errors
     /// `bad-spec` where one that is to be left out is not there, where the spec does not list the card
-    /// of one that stays, and where fewer than the threshold stay.
+    /// of one that stays, where fewer than the threshold stay, and where two cards that stay have the
+    /// same key, and more than one provider is to open it.
     pub fn of(&self, name: &str, key: &Key, profile: &Profile, threshold: u8) -> Result<Kept> {
         let refused = |found: String, advice: String| {
             let tried = format!("key {name}: choosing the providers that stay");
@@ -85,6 +86,14 @@ impl KeepArgs {
             }
             kept.places.insert(place);
         }
+        if let Some((one, other)) = twins(profile, &kept.places).filter(|_| threshold > 1) {
+            return refused(
+                format!(
+                    "{one} and {other} are cards with the same key: together they would be one"
+                ),
+                format!("Leave one of them out: --without {other}."),
+            );
+        }
         let count = kept.places.len();
         if threshold == 0 || count < threshold.into() {
             return refused(
@@ -96,6 +105,18 @@ impl KeepArgs {
         }
         Ok(kept)
     }
+}
+
+/// The ids of two of these providers whose cards have the same key.
+fn twins<'a>(profile: &'a Profile, places: &BTreeSet<usize>) -> Option<(&'a str, &'a str)> {
+    let kept = profile.piv_providers().filter(|(place, _)| places.contains(place));
+    let kept: Vec<_> = kept.collect();
+    let id = |place: usize| profile.providers()[place].id();
+    kept.iter().enumerate().find_map(|(at, (one, own))| {
+        let same =
+            |(_, other): &&(usize, &piv::Params)| piv::same_key(&own.public_key, &other.public_key);
+        kept[at + 1..].iter().find(same).map(|(other, _)| (id(*one), id(*other)))
+    })
 }
 
 /// Those that stay, to be sealed to once more, in their order. All of them are open.
@@ -131,13 +152,26 @@ pub(super) fn who_opens(profile: &Profile) -> String {
     }
 }
 
-/// The line that says that the spec declares another threshold than the profile has, if it does.
-pub(super) fn declare_threshold(name: &str, key: &Key, profile: &Profile) -> String {
-    let threshold = profile.threshold();
-    match key.threshold {
-        Some(declared) if declared != threshold => format!(
-            "  Set in configuration.nix: security.cryptkey.keys.{name}.threshold = {threshold};\n"
-        ),
-        _ => String::new(),
+/// What of the spec does not fit the profile, in lines for people: its threshold; and that no start of
+/// the unit can open the key.
+pub(super) fn misfits(name: &str, spec: &Spec, profile: &Profile) -> String {
+    let Some(key) = spec.keys.get(name) else { return String::new() };
+    let (mut lines, threshold) = (String::new(), profile.threshold());
+    // Writing to a string never fails.
+    if key.threshold.is_some_and(|declared| declared != threshold) {
+        let _ = writeln!(
+            lines,
+            "  Set in configuration.nix: security.cryptkey.keys.{name}.threshold = {threshold};"
+        );
     }
+    let usable = observe::sealed(profile, key).usable(key);
+    if usable < threshold.into() {
+        let _ = writeln!(
+            lines,
+            "  As configuration.nix is, no start of the unit opens the key: {usable} of these providers can be \
+             used\n  there, and {threshold} open it. List their cards in \
+             security.cryptkey.keys.{name}.cards, or set\n  security.cryptkey.keys.{name}.ask = true;"
+        );
+    }
+    lines
 }

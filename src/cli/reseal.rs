@@ -46,7 +46,7 @@ pub(super) fn run(args: &ResealArgs, json: bool) -> Result<Ended> {
     let (profile, _) = change::reshared(&old, *threshold, providers, &unsealed.secrets())?;
     let backup = change.write(&mut unsealed, &profile)?;
     let (opens, opened) = (keep::who_opens(&profile), keep::who_opens(&old));
-    let mut notes = keep::declare_threshold(name, &key, &profile);
+    let mut notes = keep::misfits(name, &spec, &profile);
     // Writing to a string never fails.
     let _ = write!(
         notes,

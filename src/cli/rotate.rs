@@ -57,7 +57,8 @@ pub(super) fn run(args: &RotateArgs, json: bool) -> Result<Ended> {
         removed: kept.left_out,
         profile: ProfileView::of(&key, &profile, None),
         output: change.output.clone(),
-        notes: notes(name, &key, &profile, backup.as_deref().unwrap_or(&own)),
+        notes: keep::misfits(name, &spec, &profile)
+            + &notes(name, &key, &profile, backup.as_deref().unwrap_or(&own)),
         kept: backup,
     };
     print(json, &changed).map(|()| None)

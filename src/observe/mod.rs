@@ -57,7 +57,8 @@ pub fn no_profile(name: &str) -> Error {
         Class::Profile,
         format!("key {name}: looking for its profile"),
         "there is none",
-        "`nixos-cryptkey apply` makes one; `nixos-cryptkey import` takes one from elsewhere.",
+        "If it was lost, mount the state directory, or bring a copy back with `nixos-cryptkey import`. Only \
+         if there never was one: `nixos-cryptkey apply` makes it, and with it new secrets.",
     )
 }
 

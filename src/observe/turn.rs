@@ -50,6 +50,12 @@ impl<'a> Turns<'a> {
         Self { runtime_dir: Some(runtime_dir), limit }
     }
 
+    /// The same, where all the others may take no longer than this together.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit: self.limit.min(limit), ..self }
+    }
+
     /// No turns: for a look that changes nothing, and that any user may take.
     #[must_use]
     pub fn none() -> Self {

@@ -52,11 +52,14 @@ pub fn next(key: &Key, known: &Known) -> Next {
 fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     let doomed = known.doomed(key);
     if known.is_as_open_as_wanted(key) {
-        if known.record_is_done() {
-            return Ok(Next::Step(Step::EndRecord));
-        }
-        if known.goal == Goal::Publish && !known.published {
-            return Ok(Next::Step(Step::Publish));
+        // What a command opens the key for says nothing of what a run has begun.
+        if known.goal == Goal::Publish {
+            if known.record_is_done() {
+                return Ok(Next::Step(Step::EndRecord));
+            }
+            if !known.published {
+                return Ok(Next::Step(Step::Publish));
+            }
         }
         if known.to_join(key).is_empty() {
             return Ok(Next::Done);

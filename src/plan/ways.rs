@@ -212,6 +212,13 @@ impl Known {
 }
 
 impl Sealed {
+    /// How many of its providers the spec lets open it: the cards that it lists, and with `ask` what
+    /// people type.
+    #[must_use]
+    pub fn usable(&self, key: &Key) -> usize {
+        self.piv.len() + if key.ask { self.typed.len() } else { 0 }
+    }
+
     /// Whether it is sealed to this card of the spec's list, or may be. A provider whose card is another
     /// one of the list is none that may.
     #[must_use]

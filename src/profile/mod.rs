@@ -110,6 +110,12 @@ impl Profile {
         })
     }
 
+    /// Whether a passphrase is among its providers: then whoever reads it can guess at that.
+    #[must_use]
+    pub fn has_passphrase(&self) -> bool {
+        self.providers.iter().any(|provider| matches!(provider.kind, ProviderKind::Passphrase(_)))
+    }
+
     /// An id that no provider has: `prefix`, a dash and the lowest number that is free ("card-2").
     #[must_use]
     pub fn unused_id(&self, prefix: &str) -> String {

@@ -135,7 +135,7 @@ pub struct Key {
     #[schemars(with = "Option<AbsolutePath>")]
     pub profile: Option<PathBuf>,
     /// Whether an absent card or reader, or a touch or an answer that did not come, is no failure.
-    /// A wrong PIN, a changed key and a damaged or lost profile always are.
+    /// A wrong PIN, a changed key and a damaged or lost profile are never forgiven.
     pub soft_fail: bool,
     /// Where the PIN comes from. None: only if no card needs one.
     pub pin: Option<PinSource>,

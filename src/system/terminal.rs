@@ -52,8 +52,13 @@ impl Terminal {
     }
 
     /// Shows a text as it is.
+    ///
+    /// # Errors
+    /// `no-answer` where the terminal takes nothing (^S) for 10 minutes.
     pub fn say(&self, text: &str) -> Result<()> {
-        (&self.tty).write_all(text.as_bytes()).map_err(|error| self.failed(&error))
+        let said = self.wait_for(PollFlags::POLLOUT, Deadline::after(PATIENCE));
+        said.and_then(|()| (&self.tty).write_all(text.as_bytes()))
+            .map_err(|error| self.failed(&error))
     }
 
     /// Shows a question and reads a line, which is shown as it is typed; without its line ending.
@@ -102,16 +107,24 @@ impl Terminal {
     fn read_line(&self, line: &mut [u8]) -> io::Result<usize> {
         let deadline = Deadline::after(PATIENCE);
         loop {
-            let left = deadline.remaining().as_millis().saturating_add(1);
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.tty.as_fd(), PollFlags::POLLIN)], timeout) {
-                Ok(0) => return Err(ErrorKind::TimedOut.into()),
-                Err(Errno::EINTR) => continue,
-                polled => polled?,
-            };
+            self.wait_for(PollFlags::POLLIN, deadline)?;
             match (&self.tty).read(line) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => return read,
+            }
+        }
+    }
+
+    /// Waits until there is something to read, or room for what is shown.
+    fn wait_for(&self, what: PollFlags, deadline: Deadline) -> io::Result<()> {
+        loop {
+            let left = deadline.remaining().as_millis().saturating_add(1);
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.tty.as_fd(), what)], timeout) {
+                Ok(0) => return Err(ErrorKind::TimedOut.into()),
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }

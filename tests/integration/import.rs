@@ -307,3 +307,22 @@ fn an_exported_passphrase_is_warned_of() {
     let json = machine.run(&["export", "--key", "vault", "--json"]).exits(0).json();
     assert_eq!(json["profile"], exported.stdout);
 }
+
+/// Half a profile would be taken for one, and would keep the next try from its name.
+#[test]
+fn a_full_disk_keeps_no_half_of_an_export() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({}));
+    machine.apply().exits(0);
+    let disk = Ram::tmpfs("size=8k");
+    let rest = disk.path().join("rest");
+    fs::write(&rest, [0; 8192]).unwrap();
+    let file = disk.path().join("vault.toml");
+    let export = ["export", "--key", "vault", "--output", file.to_str().unwrap()];
+    machine.run(&export).exits(18).says(&["No space left on device"]);
+    assert!(!file.exists());
+    fs::remove_file(rest).unwrap();
+    machine.run(&export).exits(0);
+    assert_eq!(fs::read_to_string(file).unwrap(), read(&machine, "vault"));
+}

@@ -196,6 +196,19 @@ fn a_passphrase_is_typed_twice_and_opens_the_key() {
     assert_eq!(machine.secret(name, "backup"), published);
 }
 
+/// What the spec makes of what is left is said at once, not at the next boot.
+#[test]
+fn what_no_start_could_open_is_told() {
+    let name = "provider-misfits";
+    let (machine, card) = enrolled(name);
+    add_code(&machine, name, &[]);
+    declare(&machine, &card, name, json!({ "ask": false }));
+    let removed = machine.run(&["provider", "remove", "--key", name, "card-1"]).exits(0);
+    let says = "no start of the unit opens the key: 0 of these providers can be used";
+    assert!(removed.stdout.contains(says), "{removed}");
+    machine.apply().exits(10).says(&[".ask = true"]);
+}
+
 #[test]
 fn without_a_terminal_nothing_is_asked() {
     let name = "provider-no-terminal";

@@ -1,7 +1,12 @@
 //! Keys of one card that have specs of their own, as the units of the NixOS module do.
 
 use std::{
-    env, fs, io, os::unix::net::UnixDatagram, path::PathBuf, process::Stdio, thread, time::Duration,
+    env, fs, io,
+    os::unix::{fs::OpenOptionsExt as _, net::UnixDatagram},
+    path::PathBuf,
+    process::Stdio,
+    thread,
+    time::Duration,
 };
 
 use cryptkey::card::{Fault, Pcsc};
@@ -192,9 +197,9 @@ fn the_time_for_the_card_begins_after_the_turn() {
 }
 
 /// Takes the turn at a card's reader, as another run does.
-fn hold_turn(machine: &Machine, card: &Yubikey) -> Flock<fs::File> {
+pub fn hold_turn(machine: &Machine, card: &Yubikey) -> Flock<fs::File> {
     let lock = machine.runtime.join(".locks").join(format!("card@{}", card.reader()));
-    let lock = fs::File::open(lock).unwrap();
+    let lock = fs::File::options().append(true).create(true).mode(0o600).open(lock).unwrap();
     Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap()
 }
 

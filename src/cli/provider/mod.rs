@@ -31,7 +31,7 @@ use crate::{
 pub(super) enum ProviderCommand {
     /// Show what opens a key, and what the spec declares besides; opens nothing, asks no card
     List(KeyArgs),
-    /// Add a way in: no other one is needed for it than what opens the key, and no secret changes
+    /// Add a way in; the key is opened as usual, no other way in has to be there, no secret changes
     #[command(subcommand)]
     Add(AddCommand),
     /// Remove ways in; no secret changes

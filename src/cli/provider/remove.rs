@@ -7,7 +7,7 @@ use clap::Args;
 use super::Changed;
 use crate::{
     apply::{Run, unseal},
-    cli::{admin::ChangeArgs, view::ProfileView},
+    cli::{admin::ChangeArgs, keep, view::ProfileView},
     error::{Class, Error, Result},
     observe::is_listed,
     plan::Goal,
@@ -49,6 +49,7 @@ pub(super) fn remove(args: &RemoveArgs) -> Result<Changed> {
         "  Old copies of the profile still open with {all}. If one of them may be in the wrong hands,\n  \
          `nixos-cryptkey rotate --key {name}` makes a new key, and so other secrets.\n"
     );
+    notes += &keep::misfits(name, &spec, &changed);
     for provider in gone {
         let ProviderKind::Piv(params) = provider.kind() else { continue };
         let card = params.card();

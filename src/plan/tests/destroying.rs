@@ -2,7 +2,7 @@
 //! all else right.
 
 use super::{
-    super::{Hazard, Identity, Known, Next, Refusal, Sealed, Sealing, Session, Step, next},
+    super::{Goal, Hazard, Identity, Known, Next, Refusal, Sealed, Sealing, Session, Step, next},
     trust::{session, slot_key},
     world::{DECLARED, KEYS, TRUST, params},
 };
@@ -296,4 +296,11 @@ fn a_record_ends_with_the_key_that_it_is_about() {
     assert_eq!(after(sealed, spared), Next::Step(Step::Publish));
     let replaced: Change = |(_, known)| provider(known, 0).public_key = KEYS[2];
     assert_eq!(after(sealed, replaced), Next::Step(Step::EndRecord));
+    // Not by a command that opens the key.
+    let opened: Change = |(key, known)| {
+        key.mode = Mode::UseExisting;
+        known.goal = Goal::Open([].into());
+        provider(known, 0).public_key = KEYS[2];
+    };
+    assert_eq!(after(sealed, opened), Next::Done);
 }

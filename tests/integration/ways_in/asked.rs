@@ -1,6 +1,9 @@
 //! People are asked where the cards that are there do not open the key, and only there.
 
-use std::os::unix::net::UnixDatagram;
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+};
 
 use expect_test::expect;
 use serde_json::json;
@@ -214,6 +217,24 @@ fn who_knows_only_the_second_one() {
     sealed.boot().exits(0).says(&["3 answers did not open it"]);
     sealed.is_open();
     person.questions(4);
+}
+
+/// What the configuration ships may need somebody, and is good if somebody is asked.
+#[test]
+fn a_shipped_profile_of_a_card_and_a_code() {
+    let sealed = Sealed::new("ways-shipped", 2, 1, &["recovery-1"]);
+    let shipped = sealed.machine.dir().join("shipped.toml");
+    fs::rename(sealed.machine.profile(sealed.name), &shipped).unwrap();
+    fs::set_permissions(&shipped, Permissions::from_mode(0o444)).unwrap();
+    sealed.declare(json!({ "profile": shipped }));
+    sealed.machine.run(&["check"]).exits(0);
+    let _person = sealed.person(&[&sealed.code]);
+    sealed.boot().exits(0);
+    sealed.is_open();
+    sealed.declare(json!({ "profile": shipped, "ask": false }));
+    let check = sealed.machine.run(&["check"]).exits(10);
+    assert!(check.stdout.contains("1 of its providers can be used here, and 2 open it"), "{check}");
+    sealed.boot().exits(10);
 }
 
 /// A card and what somebody knows: both, always.

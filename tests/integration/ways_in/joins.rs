@@ -5,7 +5,7 @@ use std::fs;
 use nix::mount::{MntFlags, umount2};
 use serde_json::{Value, json};
 
-use super::super::publishing::read_only;
+use super::super::{publishing::read_only, siblings::hold_turn};
 use crate::support::{
     Machine, Output, TestCard, Yubikey,
     published::traces,
@@ -144,6 +144,21 @@ fn while_it_is_away_nothing_waits_and_nothing_is_written() {
         }
     }
     assert_eq!((traces(&two.machine.state), two.new.log()), before);
+}
+
+/// Nor, for long, for the run of another key that uses it.
+#[test]
+fn while_another_run_has_its_turn_at_it_the_key_goes_on_without() {
+    let two = Two::new();
+    two.declare(json!({ "cardTimeoutSec": 1 }));
+    two.new.insert();
+    let turn = hold_turn(&two.machine, &two.new);
+    let output = two.machine.apply().exits(0);
+    output.says(&["its turn at the card", "not sealed to that card yet"]);
+    assert_eq!(two.providers().len(), 1);
+    drop(turn);
+    two.machine.apply().exits(0);
+    assert_eq!(two.providers().len(), 2);
 }
 
 #[test]
