@@ -14,6 +14,7 @@ use crate::support::{
 
 const SPARE: &str = "90210002";
 const NEW: &str = "90210003";
+const ENCRYPTED_PIN: &str = "/etc/credstore.encrypted/vault.pin";
 /// Where the document keeps its copy of the profile.
 const COPY: &str = "/root/vault.toml";
 
@@ -132,6 +133,17 @@ fn whoever_lost_something_finds_the_way() {
     machine.systemctl(&["reload", UNIT]).exits(0);
     machine.says(RELOAD, &["vault: verified, unchanged"]);
     type_in(&machine, &page.recipe("The card is locked").session());
+
+    // The PIN is encrypted for something that is gone.
+    machine.systemctl(&["stop", UNIT]).exits(0);
+    let mut sealed = machine.read(ENCRYPTED_PIN);
+    let middle = sealed.len() / 2;
+    sealed[middle] = if sealed[middle] == b'A' { b'B' } else { b'A' };
+    machine.write(ENCRYPTED_PIN, 0o600, sealed);
+    person.type_in(&machine, &page.recipe("The PIN can't be decrypted").session());
+    machine.expect(UNIT, "active");
+    encrypt_pin(&machine);
+
     assert_eq!(profile_id(&machine), id);
     machine.power_off();
     spare.remove();
