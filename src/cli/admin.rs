@@ -1,9 +1,7 @@
 //! What the commands that open a key at a terminal have in common.
 
 use std::{
-    fs::{self, File},
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +13,7 @@ use crate::{
     error::{Class, Error, Result},
     profile::{Profile, store::Store},
     spec::{self, Key, Spec},
+    system::durable,
 };
 
 /// Which key.
@@ -106,20 +105,11 @@ impl ChangeArgs {
 
 /// Writes a profile to a new file. It is on the disk when this returns, or not there at all.
 pub(super) fn write_new(path: &Path, profile: &Profile) -> Result<()> {
-    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
-    let written = created.and_then(|mut file| {
-        let parent = path.parent().filter(|parent| **parent != *"").unwrap_or(Path::new("."));
-        let written = file
-            .write_all(profile.to_toml().as_bytes())
-            .and_then(|()| file.sync_all())
-            .and_then(|()| File::open(parent)?.sync_all());
-        if written.is_err() {
-            // Half of it would keep the next try from its name.
-            let _ = fs::remove_file(path);
-        }
-        written
-    });
-    written.map_err(|error| {
+    let parent = path.parent().filter(|parent| **parent != *"").unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let added = File::open(parent)
+        .and_then(|parent| durable::add(&parent, name, profile.to_toml().as_bytes()));
+    added.map_err(|error| {
         Error::new(
             Class::Permission,
             format!("writing {}", path.display()),

@@ -2,6 +2,7 @@
 //! put in place, and the directory synced.
 
 use std::{
+    ffi::OsStr,
     fs::{File, Permissions},
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
@@ -15,16 +16,24 @@ use nix::{
 };
 
 /// Creates the file `name` (0600), which must not be there, and puts the bytes on the disk. Its name
-/// is there for good once the directory is synced.
-pub fn create(dir: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// is there for good once the directory is synced. No half of it is left behind.
+pub fn create(dir: &File, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
+    let name = name.as_ref();
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     let mut file = File::from(openat(dir, name, flags, mode)?);
     // The umask may have taken bits away.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    file.set_permissions(Permissions::from_mode(0o600))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .inspect_err(|_| drop(unlink(dir, name)))
+}
+
+/// Puts a file of these bytes where none is. It is on the disk when this returns, or not there at all.
+pub fn add(dir: &File, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+    create(dir, name, bytes)?;
+    dir.sync_all().inspect_err(|_| drop(unlink(dir, name)))
 }
 
 /// Puts a file of these bytes in the place of the file `name`, if there is one. It is on the disk when
@@ -48,8 +57,8 @@ pub fn remove(dir: &File, name: &str) -> io::Result<()> {
 }
 
 /// Whether there was one.
-fn unlink(dir: &File, name: &str) -> io::Result<bool> {
-    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+fn unlink(dir: &File, name: impl AsRef<OsStr>) -> io::Result<bool> {
+    match unlinkat(dir, name.as_ref(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) => Ok(true),
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(errno.into()),
@@ -74,6 +83,8 @@ mod tests {
         assert_eq!(fs::metadata(at("a")).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(create(&open, "a", b"three").is_err());
+        assert!(add(&open, "a".as_ref(), b"three").is_err());
+        assert_eq!(fs::read(at("a")).unwrap(), b"two");
         remove(&open, "a").unwrap();
         remove(&open, "a").unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
