@@ -55,9 +55,8 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
             let sealed = provider.slot;
             fault("slot", format!("found {}; the shipped profile is sealed to {sealed}", key.slot));
         }
-        let sealed = observe::sealed(&shipped, key);
-        if sealed.usable(key) < sealed.threshold {
-            let (usable, wanted) = (sealed.usable(key), sealed.threshold);
+        let (usable, wanted) = (observe::sealed(&shipped, key).usable(key), shipped.threshold());
+        if usable < wanted.into() {
             fault(
                 "profile",
                 format!("{usable} of its providers can be used here, and {wanted} open it"),

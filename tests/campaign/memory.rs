@@ -4,8 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
-    os::unix::ffi::OsStrExt as _,
-    os::unix::fs::FileExt,
+    os::unix::{ffi::OsStrExt as _, fs::FileExt},
     process::Command,
     thread,
 };
@@ -220,14 +219,14 @@ fn found(bench: &mut Bench, flow: &Flow) -> BTreeMap<Moment, BTreeSet<String>> {
         }
     }
     // What may well be there shows that the search finds it.
-    let id = "the state directory";
-    needles.add(id, bench.machine.state.as_os_str().as_bytes());
+    let harmless = "the state directory";
+    needles.add(harmless, bench.machine.state.as_os_str().as_bytes());
     let search = |(moment, memory): (_, Vec<Map>)| (moment, needles.found_in(&memory));
     let mut found: BTreeMap<_, _> = memory.into_iter().map(search).collect();
     let told = found.get_mut(&Moment::Telling).unwrap();
-    assert!(told.iter().any(|what| what.starts_with(id)), "{told:?}");
+    assert!(told.iter().any(|what| what.starts_with(harmless)), "{told:?}");
     for found in found.values_mut() {
-        found.retain(|what| !what.starts_with(id));
+        found.retain(|what| !what.starts_with(harmless));
     }
     found
 }

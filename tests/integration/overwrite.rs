@@ -183,8 +183,7 @@ fn a_key_that_another_profile_hangs_on_is_never_destroyed<C: TestCard>() {
     machine.apply().exits(17).says(&["desk.toml"]);
     assert_eq!((card.generated(), files(&machine)), (1, vec!["desk.toml".to_owned()]));
     // Nor is one that the configuration ships for a key of another spec.
-    let shipped = machine.dir().join("shipped.toml");
-    fs::rename(machine.profile("desk"), &shipped).unwrap();
+    let shipped = machine.ship("desk");
     let mut spec: Value = serde_json::from_slice(&fs::read(machine.spec_file()).unwrap()).unwrap();
     spec["otherProfiles"] = json!([shipped]);
     fs::write(machine.spec_file(), spec.to_string()).unwrap();

@@ -231,9 +231,7 @@ fn a_shipped_profile_is_changed_into_another_file() {
     let name = "provider-shipped";
     let (machine, card) = enrolled(name);
     let published = machine.secret(name, "backup");
-    let shipped = machine.dir().join("shipped.toml");
-    fs::rename(machine.profile(name), &shipped).unwrap();
-    fs::set_permissions(&shipped, Permissions::from_mode(0o444)).unwrap();
+    let shipped = machine.ship(name);
     declare(&machine, &card, name, json!({ "profile": shipped }));
     let before = fs::read(&shipped).unwrap();
     let log = card.log().len();

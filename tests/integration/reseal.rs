@@ -141,13 +141,12 @@ fn a_profile_of_version_1_is_to_be_imported() {
 #[test]
 fn a_shipped_profile_is_changed_in_a_file_of_its_own() {
     let (machine, known, cards) = machine("vault");
-    let shipped = machine.dir().join("shipped.toml");
     let reseal = ["reseal", "--key", "vault", "--threshold", "2", "--without", "recovery-1"];
     let new = machine.dir().join("new.toml");
     let args = [&reseal[..], &["--output", new.to_str().unwrap()]].concat();
     // A changed copy beside the key's own profile would be taken for what the machine has.
     machine.run(&args).exits(10).says(&["in the state directory", "Leave --output out"]);
-    fs::rename(&known.file, &shipped).unwrap();
+    let shipped = machine.ship("vault");
     known.spec(
         &machine,
         "vault",

@@ -3,9 +3,9 @@
 use std::{
     cell::RefCell,
     env,
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -220,6 +220,15 @@ impl Machine {
 
     pub fn profile(&self, key: &str) -> PathBuf {
         self.state.join(format!("{key}.toml"))
+    }
+
+    /// Takes the profile of a key out of the state directory, as one that the configuration ships; its
+    /// file.
+    pub fn ship(&self, key: &str) -> PathBuf {
+        let shipped = self.dir().join("shipped.toml");
+        fs::rename(self.profile(key), &shipped).unwrap();
+        fs::set_permissions(&shipped, Permissions::from_mode(0o444)).unwrap();
+        shipped
     }
 
     /// The names of all profiles in the state directory.

@@ -1,9 +1,6 @@
 //! People are asked where the cards that are there do not open the key, and only there.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
-};
+use std::os::unix::net::UnixDatagram;
 
 use expect_test::expect;
 use serde_json::json;
@@ -223,9 +220,7 @@ fn who_knows_only_the_second_one() {
 #[test]
 fn a_shipped_profile_of_a_card_and_a_code() {
     let sealed = Sealed::new("ways-shipped", 2, 1, &["recovery-1"]);
-    let shipped = sealed.machine.dir().join("shipped.toml");
-    fs::rename(sealed.machine.profile(sealed.name), &shipped).unwrap();
-    fs::set_permissions(&shipped, Permissions::from_mode(0o444)).unwrap();
+    let shipped = sealed.machine.ship(sealed.name);
     sealed.declare(json!({ "profile": shipped }));
     sealed.machine.run(&["check"]).exits(0);
     let _person = sealed.person(&[&sealed.code]);

@@ -222,8 +222,7 @@ fn a_state_directory_that_takes_no_profile_is_a_warning() {
 fn a_shipped_profile_is_not_changed() {
     let two = Two::new();
     two.new.insert();
-    let shipped = two.machine.dir().join("shipped.toml");
-    fs::rename(two.machine.profile("vault"), &shipped).unwrap();
+    let shipped = two.machine.ship("vault");
     let old = fs::read(&shipped).unwrap();
     two.declare(json!({ "profile": shipped }));
     let output = two.boot().exits(0);
