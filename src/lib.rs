@@ -6,6 +6,9 @@
 
 pub mod apply;
 pub mod card;
+#[cfg(test)]
+#[path = "../tests/support/chance.rs"]
+mod chance;
 pub mod cli;
 pub mod error;
 pub mod guard;

@@ -12,6 +12,7 @@ use crate::{
         Attestation, CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState,
         Statement, TouchPolicy,
     },
+    chance::cases,
     profile::piv::Params,
     spec::{self, AttestationPolicy, Key, Mode},
 };
@@ -55,7 +56,7 @@ fn is_not_bad(moment: &Moment) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(1500))]
 
     /// Nothing is enrolled without a good attestation where one is required, nor in spite of a bad one
     /// where one is wanted.
