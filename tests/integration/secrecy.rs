@@ -172,7 +172,7 @@ fn arguments_and_environment_hold_no_secret() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     card.remove();
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     let mut running = machine.start();
     running.wait_for("waiting for");
     for file in ["cmdline", "environ", "comm", "status"] {

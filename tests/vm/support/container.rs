@@ -82,7 +82,9 @@ impl Container {
         thread::spawn(move || {
             said.lines().map_while(Result::ok).all(|_| tell.send(Told::Down).is_ok())
         });
-        Self { holder, told, notify, work, inside, leader: None }
+        let new = Self { holder, told, notify, work, inside, leader: None };
+        new.write(PATIENT.0, 0o644, PATIENT.1);
+        new
     }
 
     /// Turns it on and waits until its boot is done: nothing is waited for any more, and what
