@@ -24,6 +24,8 @@ use nix::{
 };
 use virtual_card::PATIENCE;
 
+use super::cryptkey::PATIENT;
+
 /// Where the machine has the program under test.
 pub const PROGRAM: &str =
     "/nix/store/b6d74151b77ca31a2fabd33f2026925a-nixos-cryptkey/bin/nixos-cryptkey";

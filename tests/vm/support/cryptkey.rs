@@ -34,6 +34,7 @@ pub const PATIENT: (&str, &str) = (
     "/etc/systemd/system.conf.d/patient.conf",
     "[Manager]\nDefaultTimeoutStartSec=600\nDefaultTimeoutStopSec=600\nDefaultDeviceTimeoutSec=600\n",
 );
+
 /// Where units find the programs of systemd.
 const SYSTEMD: &str = "/nix/store/z0031c189z34z10d9c202fa8d75f72d3-systemd/bin";
 
