@@ -3,7 +3,7 @@
 # `.ci/run` and the tests need all of these; the release binary needs the first three to be built.
 PACKAGES := gcc g++ pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
 	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography \
-	python3-pyscard strace systemd systemd-container mmdebstrap iproute2 duktape nix-bin \
+	python3-pyscard python3-venv strace systemd systemd-container mmdebstrap iproute2 duktape nix-bin \
 	qemu-system-x86 swtpm e2fsprogs mount
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -12,7 +12,8 @@ export CRYPTKEY_VIRTUAL_CARD := $(CARGO_TARGET_DIR)/debug/virtual-card
 export CRYPTKEY_NITROKEY_CARD := $(CARGO_TARGET_DIR)/debug/nitrokey-card
 
 # Every case of it runs the release binary.
-CAMPAIGN = CRYPTKEY_PROGRAM=$(CARGO_TARGET_DIR)/release/nixos-cryptkey \
+PROGRAM := $(CARGO_TARGET_DIR)/release/nixos-cryptkey
+CAMPAIGN = CRYPTKEY_PROGRAM=$(PROGRAM) \
 	cargo test --locked --test campaign
 
 NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
@@ -27,12 +28,15 @@ SECONDS := 60
 FUZZ := conversation tampered attestation certificate metadata profile guard spec
 CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
+# What Nix builds, and all that it takes.
+NIX := $(CARGO_TARGET_DIR)/nix
+
 # What checks the Nix files; built once.
 TOOLS := $(CARGO_TARGET_DIR)/tools
 RECIPES := $(CARGO_TARGET_DIR)/recipes
 NIX_FILES = $(shell find . -name target -prune -o -name '*.nix' -print)
 
-.PHONY: help setup build lint test campaign fuzz fuzz-build fuzz-runs demo bench clean
+.PHONY: help setup build nix lint test campaign fuzz fuzz-build fuzz-runs demo bench clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +46,9 @@ setup: ## install what is missing (needs root if something is)
 
 build: ## build the release binary
 	cargo build --locked --release
+
+nix: setup ## build and test the packages as Nix does, and check the scripts of the NixOS tests
+	tests/nix/packages.sh $(NIX)
 
 lint: ## check format and lints
 	cargo fmt --all --check
@@ -59,8 +66,10 @@ lint: ## check format and lints
 	$(TOOLS)/bin/nixfmt --check $(NIX_FILES) $$(find $(RECIPES) -name '*.nix')
 	$(TOOLS)/bin/deadnix --fail $(NIX_FILES) $$(find $(RECIPES) -name '*.nix')
 
-test: setup lint build ## prove that everything works, against two cards behind a real pcscd
-	tests/release.sh $(CARGO_TARGET_DIR)/release/nixos-cryptkey
+# The release binary is the one that Nix builds.
+test: PROGRAM := $(NIX)/program/bin/nixos-cryptkey
+test: setup lint nix ## prove that everything works, against two cards behind a real pcscd
+	tests/release.sh $(PROGRAM)
 	tests/expected.py --self-test tests/vectors
 	cargo build $(NITROKEY)
 	cargo build --locked --package virtual-card
