@@ -1,7 +1,7 @@
 # The packages, built by Nix in its sandbox: the source is what package.nix lets through, and there is
-# no network, no home, no root and no terminal. What buildRustPackage runs is run with the Rust, the C
-# compiler and the libraries of this machine, which packages.sh lets into the sandbox as /rust and
-# /usr, with the crates of the lock file as /vendor.
+# no network, no home, no root, no terminal, and no program but those of stdenv and of the inputs that
+# package.nix names. What buildRustPackage runs is run with the Rust, the C compiler and the libraries
+# of this machine; packages.sh says what of it is in the sandbox, and where.
 {
   # The directory of nixpkgs.
   nixpkgs,
@@ -11,7 +11,7 @@
 let
   lib = import (nixpkgs + "/lib");
 
-  # A derivation that bash builds, with what Debian has in /usr.
+  # A derivation that bash builds.
   runCommand =
     name: environment: command:
     builtins.derivation (
@@ -22,7 +22,7 @@ let
         args = [
           "-euc"
           # Nix kills a builder whose output has ended: bash, which has it to its end, is the last.
-          "PATH=/rust/bin:/usr/bin TERM=dumb\n${command}\nexit"
+          "PATH=/rust/bin:/usr/bin:/bin TERM=dumb\n${command}\nexit"
         ];
       }
       // environment
@@ -34,6 +34,9 @@ let
       {
         inherit rustc;
         inherit (attributes) src;
+        inputs = map (input: input.name) (
+          attributes.nativeBuildInputs ++ attributes.nativeCheckInputs or [ ]
+        );
         buildFlags = attributes.cargoBuildFlags;
         testFlags = attributes.cargoTestFlags;
         doCheck = attributes.doCheck or true;
@@ -42,6 +45,7 @@ let
         CARGO_TARGET_DIR = "/target";
       }
       ''
+        for input in $inputs; do PATH=$PATH:/inputs/$input; done
         # Not with the times of the store, all of them 1970: what was compiled would seem newer.
         cp -r $src source
         chmod -R u+w source

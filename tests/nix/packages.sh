@@ -18,11 +18,11 @@ if ! cmp --quiet "$root/Cargo.lock" "$dir/Cargo.lock"; then
     cp "$root/Cargo.lock" "$dir/Cargo.lock"
 fi
 
-# What checks the scripts. Debian's Python, which is in /usr.
+# What checks the scripts: Debian's Python, and not a link to it.
 python=$dir/python-$(sha256sum <"$here/requirements.txt" | head --bytes=8)
 if [[ ! -e $python/done ]]; then
     rm -rf "$python"
-    /usr/bin/python3 -m venv "$python"
+    /usr/bin/python3 -m venv --copies "$python"
     "$python/bin/pip" --quiet install --requirement "$here/requirements.txt"
     touch "$python/done"
 fi
@@ -30,12 +30,21 @@ fi
 nixpkgs=$(cargo metadata --quiet --locked --format-version=1 --manifest-path "$here/nixpkgs/Cargo.toml" |
     grep --only-matching --perl-regexp '"manifest_path":"\K[^"]*/nixel-[^"]*(?=/Cargo.toml")')
 
+# What a builder sees: the programs that stdenv has here, each input by its name, libraries, Rust with
+# the crates, and a place for what is compiled. Nothing else of this machine.
+stdenv=$(dpkg --listfiles bash binutils coreutils findutils gcc grep sed | grep --extended-regexp '^(/usr)?/bin/.')
+sandbox=(
+    $stdenv /usr/bin/cc=/usr/bin/gcc
+    /inputs/openssl/openssl=/usr/bin/openssl /inputs/pkg-config/pkg-config=/usr/bin/pkg-config
+    /lib /lib64 /usr/lib
+    "/rust=$(rustc --print sysroot)" "/vendor=$dir/vendor" "/target=$dir/target" "/python=$python"
+)
 export NIX_STORE_DIR=$dir/store NIX_STATE_DIR=$dir/state NIX_LOG_DIR=$dir/log NIX_CONF_DIR=$here
 export NIX_CONFIG="build-users-group =
 substituters =
 sandbox = true
 sandbox-fallback = false
-sandbox-paths = /bin /lib /lib64 /usr /etc/alternatives /python=$python /vendor=$dir/vendor /rust=$(rustc --print sysroot) /target=$dir/target"
+sandbox-paths = ${sandbox[*]}"
 (($#)) || set -- scripts program virtual-card
 for package in "$@"; do
     nix-build "$here/packages.nix" --attr "$package" --out-link "$dir/$package" \

@@ -81,6 +81,7 @@ let
       "gnugrep"
       "gnused"
       "openssh"
+      "openssl"
       "pcsclite"
       "pcscliteWithPolkit"
       "restic"
