@@ -3,7 +3,7 @@
 # `.ci/run` and the tests need all of these; the release binary needs the first three to be built.
 PACKAGES := gcc g++ pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
 	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography \
-	python3-pyscard strace systemd systemd-container mmdebstrap iproute2 duktape nix-bin \
+	python3-pyscard python3-venv strace systemd systemd-container mmdebstrap iproute2 duktape nix-bin \
 	qemu-system-x86 swtpm e2fsprogs mount
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -12,7 +12,8 @@ export CRYPTKEY_VIRTUAL_CARD := $(CARGO_TARGET_DIR)/debug/virtual-card
 export CRYPTKEY_NITROKEY_CARD := $(CARGO_TARGET_DIR)/debug/nitrokey-card
 
 # Every case of it runs the release binary.
-CAMPAIGN = CRYPTKEY_PROGRAM=$(CARGO_TARGET_DIR)/release/nixos-cryptkey \
+PROGRAM := $(CARGO_TARGET_DIR)/release/nixos-cryptkey
+CAMPAIGN = CRYPTKEY_PROGRAM=$(PROGRAM) \
 	cargo test --locked --test campaign
 
 NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
@@ -32,6 +33,9 @@ SECONDS := 60
 FUZZ := conversation tampered attestation certificate metadata profile guard spec
 CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
+# What Nix builds, and all that it takes.
+NIX := $(CARGO_TARGET_DIR)/nix
+
 # What checks the Nix files; built once.
 TOOLS := $(CARGO_TARGET_DIR)/tools
 # They run for seconds, and optimizing them would take minutes.
@@ -49,7 +53,7 @@ PLAIN := $(filter-out $(PRIVILEGED) $(BY_NAME),$(sort \
 # that take longest come first.
 PARTS := test-qemu test-containers test-campaign test-programs test-fuzz test-lint test-release
 
-.PHONY: help setup build lint check test campaign fuzz fuzz-build fuzz-runs demo bench clean \
+.PHONY: help setup build nix lint check test campaign fuzz fuzz-build fuzz-runs demo bench clean \
 	programs images $(PARTS)
 
 help: ## say what there is to make
@@ -60,6 +64,9 @@ setup: ## install what is missing (needs root if something is)
 
 build: ## build the release binary
 	cargo build --locked --release
+
+nix: setup ## build and test the packages as Nix does, and check the scripts of the NixOS tests
+	tests/nix/packages.sh $(NIX)
 
 lint: ## check format and lints
 	cargo fmt --all --check
@@ -86,7 +93,10 @@ check: ## what needs neither root, nor pcscd, nor a machine, for whoever is at w
 test: setup ## prove that everything works, against two cards behind a real pcscd
 	@+CRYPTKEY_SEED=$(SEED) $(MAKE) --no-print-directory --jobs --keep-going --output-sync=target $(PARTS)
 
-# All that the parts run, but the release binary.
+# The release binary of the parts is the one that Nix builds.
+test-campaign test-release: PROGRAM := $(NIX)/program/bin/nixos-cryptkey
+
+# All else that they run.
 programs:
 	cargo build $(NITROKEY)
 	cargo build --locked --package virtual-card
@@ -105,7 +115,7 @@ test-qemu: programs images
 test-containers: programs images
 	cargo test --locked --test vm
 
-test-campaign: programs build
+test-campaign: programs nix
 	$(CAMPAIGN)
 
 test-programs: programs
@@ -117,11 +127,11 @@ test-programs: programs
 test-fuzz: programs
 	@+nice $(MAKE) --no-print-directory fuzz-runs
 
-test-lint: programs build
+test-lint: programs nix
 	@+nice $(MAKE) --no-print-directory lint
 
-test-release: build
-	tests/release.sh $(CARGO_TARGET_DIR)/release/nixos-cryptkey
+test-release: nix
+	tests/release.sh $(PROGRAM)
 
 campaign: SEED := $(shell date +%s)
 campaign: setup build ## the whole campaign of faults, with figures, and many more cases of each property (SEED=…)

@@ -10,39 +10,19 @@
   groups,
 }:
 let
-  keys = (import ./spec.nix).keys cfg;
-  names = builtins.attrNames keys;
-  option = name: "security.cryptkey.keys.${name}";
-
-  each = f: builtins.concatMap (name: f name keys.${name}) names;
-  # The message, in one line, where the condition holds.
-  on =
-    condition: message:
-    if condition then [ (builtins.replaceStrings [ "\n" ] [ " " ] message) ] else [ ];
+  inherit (import ./messages.nix { inherit cfg; })
+    each
+    eachSecret
+    isAbove
+    on
+    option
+    sourcesOf
+    ;
 
   count = flags: builtins.length (builtins.filter (flag: flag) flags);
-  sourcesOf =
-    field: name: key:
-    builtins.filter (found: found.source != null) (
-      [
-        {
-          source = key.${field};
-          at = "${option name}.${field}";
-        }
-      ]
-      ++ map (card: {
-        source = card.${field};
-        at = "${option name}.cards.*.${field}";
-      }) key.cards
-    );
 
   ## The state directory
 
-  isAbove =
-    path: dir:
-    path == "/"
-    || dir == path
-    || builtins.substring 0 (builtins.stringLength path + 1) dir == "${path}/";
   # The file system of the state directory: of those that are mounted above it, the lowest.
   stateFileSystem = builtins.foldl' (
     found: path:
@@ -182,14 +162,6 @@ let
     in
     if found == null then null else builtins.head found;
 
-  eachSecret =
-    f:
-    each (
-      name: key:
-      builtins.concatMap (secret: f "${option name}.secrets.${secret}" key.secrets.${secret}) (
-        builtins.attrNames key.secrets
-      )
-    );
   undeclared =
     what: known: at: account:
     on (builtins.isString account && account != "root" && !builtins.elem account known) ''
