@@ -122,9 +122,6 @@ impl Restarted {
 
 impl fmt::Display for Restarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_nothing() {
-            writeln!(f, "No unit has to read anything again.")?;
-        }
         for (what, units) in [("restart", &self.restarted), ("reload", &self.reloaded)] {
             if !units.is_empty() {
                 let units: Vec<_> = units.iter().map(String::as_str).collect();

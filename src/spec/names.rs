@@ -353,3 +353,23 @@ impl<const LEAST: u32, const MOST: u32> JsonSchema for Whole<LEAST, MOST> {
         json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_stands_for_its_instances() {
+        for (name, pattern) in [
+            ("a.service", "a.service"),
+            ("a@b.service", "a@b.service"),
+            ("a@.service", "a@*.service"),
+            (r"-\x2da:b@.timer", r"-\x2da:b@*.timer"),
+        ] {
+            assert_eq!(UnitName::try_from(name.to_owned()).unwrap().pattern(), pattern);
+        }
+        let (stem, kind) = ("a".repeat(247), ".service");
+        assert!(UnitName::try_from(format!("{stem}{kind}")).is_ok());
+        assert!(UnitName::try_from(format!("{stem}a{kind}")).is_err());
+    }
+}

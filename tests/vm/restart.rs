@@ -4,8 +4,11 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Card, Consumer, Container, Switched,
+    container::PROGRAM,
     cryptkey::{self, PROFILE, RELOAD, SECRET, UNIT},
-    nix, switch,
+    nix,
+    run::Output,
+    switch,
 };
 
 /// What the restarter says of the unit that needs the secret.
@@ -202,6 +205,22 @@ fn units_do_what_the_configuration_says_of_them() {
     assert_eq!(done, Switched::default());
 }
 
+/// Runs `apply` as people do, but for the PIN; what it said.
+fn apply_by_hand(machine: &Container, args: &[&str]) -> Output {
+    machine.write("/run/pin/pin", 0o600, Card::PIN);
+    let run = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"];
+    let apply = ["--setenv=CREDENTIALS_DIRECTORY=/run/pin", PROGRAM, "apply"];
+    machine.run(&[&run, &apply, args].concat()).exits(0)
+}
+
+/// As a reload that publishes and is killed before anybody is told.
+fn publish_and_tell_nobody(machine: &Container, nixos: &nix::Machine) {
+    let mut lines = nixos.units[RELOAD].text.lines();
+    let start = lines.find(|line| line.starts_with("ExecStart=")).unwrap();
+    let args: Vec<_> = start.split_once(" apply ").unwrap().1.split(' ').collect();
+    apply_by_hand(machine, &args);
+}
+
 #[test]
 fn what_a_killed_run_left_is_told_by_the_next_one_in_whatever_way_it_ends() {
     let mut machine = Container::new();
@@ -214,19 +233,7 @@ fn what_a_killed_run_left_is_told_by_the_next_one_in_whatever_way_it_ends() {
     card.remove();
     switch(&machine, &mut nixos, of_length(48));
     put_back(&card);
-    let spec = |machine: &Container| {
-        let unit = machine.show(RELOAD, "ExecStart");
-        let path = unit.split_whitespace().find(|word| word.ends_with("-cryptkey-vault.json"));
-        path.unwrap().to_owned()
-    };
-    // As one that publishes and is killed before anybody is told.
-    let apply = ["nixos-cryptkey", "apply", "--restart", "later", "--spec", &spec(&machine)];
-    let program = super::support::container::PROGRAM;
-    let apply = [&[program], &apply[1..]].concat();
-    let credentials = "--setenv=CREDENTIALS_DIRECTORY=/run/pin";
-    machine.write("/run/pin/pin", 0o600, Card::PIN);
-    let run = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", credentials];
-    machine.run(&[&run[..], &apply].concat()).exits(0);
+    publish_and_tell_nobody(&machine, &nixos);
     assert_eq!(machine.read(SECRET).len(), 96);
     assert_eq!(restic.starts(&machine), 1);
 
@@ -243,8 +250,7 @@ fn what_a_killed_run_left_is_told_by_the_next_one_in_whatever_way_it_ends() {
     card.remove();
     switch(&machine, &mut nixos, of_length(64));
     put_back(&card);
-    let apply = [program, "apply", "--spec", "/etc/cryptkey/spec.json"];
-    let output = machine.run(&[&run[..], &apply].concat()).exits(0);
+    let output = apply_by_hand(&machine, &["--spec", "/etc/cryptkey/spec.json"]);
     assert_eq!(output.stdout, format!("vault: verified, changed restic\n{TOLD}\n"));
     assert_eq!(restic.starts(&machine), 3);
     assert_eq!(restic.read(&machine).len(), 128);
@@ -273,12 +279,40 @@ fn who_began_without_a_secret_gets_it_and_who_was_skipped_is_not_started() {
     machine.expect("restic.service", "inactive");
     reload(&machine);
     assert_eq!(did(&machine, "web"), "start start ");
+}
 
-    // What stops is not started again.
-    machine.systemctl(&["start", "restic.service"]).exits(0);
+#[test]
+fn a_stop_in_the_middle_of_a_reload_starts_nobody() {
+    let mut machine = Container::new();
+    let restic = Consumer::declared(&machine, "restic", 2001);
+    let of_length = |length: usize| {
+        let key = json!({ "touchPolicy": "always", "touchTimeoutSec": 600,
+                          "secrets": { "restic": secret(length, json!({})) } });
+        cryptkey::vault(key, &restic.declaration(SECRET))
+    };
+    let nixos = of_length(32);
+    cryptkey::install_all(&machine, &nixos);
+    let card = Card::inside(&machine, &["--touch-timeout-ms", "600000"]);
+    card.tell("touch give");
+    machine.boot();
+    machine.expect("restic.service", "active");
+
+    let nixos = of_length(48);
+    cryptkey::configure_all(&machine, &nixos);
+    machine.systemctl(&["daemon-reload"]).exits(0);
+    publish_and_tell_nobody(&machine, &nixos);
+    assert_eq!((restic.starts(&machine), restic.read(&machine).len()), (1, 64));
+    card.tell("touch wait");
+    machine.systemctl(&["reload", "--no-block", UNIT]).exits(0);
+    card.tell("wait touch");
     machine.systemctl(&["stop", UNIT]).exits(0);
-    machine.expect(UNIT, "inactive");
+    card.tell("touch give");
+    // Nothing is under way any more.
+    assert_eq!(machine.systemctl(&["list-jobs", "--no-legend"]).exits(0).stdout, "");
     machine.expect("restic.service", "inactive");
+    machine.expect(UNIT, "inactive");
+    assert!(!machine.exists("/run/cryptkey/vault"));
+    assert_eq!(restic.starts(&machine), 1);
 }
 
 #[test]
