@@ -106,6 +106,12 @@ let
 
   ## Units
 
+  # What publishes.
+  ownUnits = builtins.concatMap (name: [
+    "cryptkey-${name}.service"
+    "cryptkey-reload@${name}.service"
+  ]) names;
+
   early = [
     "basic.target"
     "cryptsetup.target"
@@ -143,13 +149,16 @@ let
       "no"
       "off"
     ];
-  # A service without a command that nothing starts, of which a typo may be the reason.
+  # A service without a command that nothing starts, of which a typo may be the reason. Of an instance,
+  # the template may have the command.
   isUndefined =
     unit:
     let
       found = service unit;
+      instance = builtins.match "([^@]+@)[^@]+\\.service" unit;
     in
     stem unit != null
+    && (instance == null || isUndefined "${builtins.head instance}.service")
     && found.enable or true
     && found.wantedBy or [ ] == [ ]
     && !(found.serviceConfig or { } ? ExecStart)
@@ -250,6 +259,12 @@ in
           with ordinary dependencies (of a socket or a path, its service), or unlock what it needs in
           another way.''
       ) (unique (secret.requiredBy ++ secret.before))
+      ++ builtins.concatMap (
+        unit:
+        on (builtins.elem unit ownUnits) ''
+          ${at}: ${unit} publishes secrets and reads none, so it can't restart for one. Take it out of
+          restartUnits and reloadUnits.''
+      ) (unique (secret.restartUnits ++ secret.reloadUnits))
     );
 
   # Messages of what likely is not meant.
@@ -303,12 +318,21 @@ in
     )
     ++ eachSecret (
       at: secret:
-      builtins.concatMap (
-        unit:
-        on (isUndefined unit) ''
-          ${at}.requiredBy: this configuration gives ${unit} nothing to run. If the name has a typo,
-          correct it; if a package brings the unit, set systemd.services."${stem unit}".overrideStrategy = "asDropin".''
-      ) secret.requiredBy
+      let
+        undefined =
+          field: units:
+          builtins.concatMap (
+            unit:
+            on (isUndefined unit) ''
+              ${at}.${field}: this configuration gives ${unit} nothing to run. If the name has a typo,
+              correct it; if a package brings the unit, set systemd.services."${stem unit}".overrideStrategy = "asDropin".''
+          ) units;
+        # Who is told of the one list need not be told of the other.
+        others = builtins.filter (unit: !builtins.elem unit secret.requiredBy);
+      in
+      undefined "requiredBy" secret.requiredBy
+      ++ undefined "restartUnits" (others secret.restartUnits)
+      ++ undefined "reloadUnits" (others secret.reloadUnits)
     )
     ++
       on (!cfg.pcsc.enable && cfg.pcsc.users ++ cfg.pcsc.groups != [ ])

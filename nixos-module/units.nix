@@ -1,7 +1,7 @@
 # Options and specs -> units. Pure, and needs no nixpkgs.
 {
   cfg,
-  # The files of the specs: { keys.<name>, polkit }.
+  # The files of the specs: { keys.<name>, machine, polkit }.
   specs,
   # The package of systemd.
   systemd,
@@ -50,9 +50,10 @@ let
     + (if key.ask then 3 * key.askTimeoutSec else 0)
     + 60;
 
-  # What a run for a key needs, in both of its units.
+  # What a run for a key needs, in both of its units. Whom it concerns that a secret has changed is
+  # told `when`; the run itself may not tell systemd anything.
   run =
-    name:
+    name: when:
     let
       key = keys.${name};
     in
@@ -78,7 +79,7 @@ let
         // {
           Type = "oneshot";
           NotifyAccess = "main";
-          ExecStart = "${program}${verbosely} apply --spec ${specs.keys.${name}}";
+          ExecStart = "${program}${verbosely} apply --restart ${when} --spec ${specs.keys.${name}}";
           # A run that waits for its turn at the card puts it off.
           TimeoutStartSec = runSec key;
           # Secrets of other owners are compared with what stands, and given away.
@@ -103,7 +104,7 @@ let
   service =
     name:
     let
-      base = run name;
+      base = run name "boot";
       # At a boot, a question has the console or Plymouth to itself: no login prompt takes what is
       # typed, Plymouth does not quit under it, and systemd does not take it from there to those who
       # are logged in, who are none yet.
@@ -145,7 +146,7 @@ let
   reload =
     name:
     let
-      base = run name;
+      base = run name "later";
     in
     base
     // {
@@ -156,6 +157,12 @@ let
       restartIfChanged = false;
       unitConfig = base.unitConfig // {
         StartLimitIntervalSec = 0;
+      };
+      serviceConfig = base.serviceConfig // {
+        # With all rights and outside of the sandbox, in which nobody may have systemd do anything.
+        # However the run ended: what an earlier one has published may still have to be told. And
+        # before the reload is over, so that a switch starts nothing just to see it restarted.
+        ExecStopPost = "+${program} restart --spec ${specs.machine} --key ${name}";
       };
     };
 
@@ -207,14 +214,6 @@ let
     map (name: {
       inherit key;
       inherit (keys.${key}.secrets.${name}) path requiredBy;
-      bytes = {
-        inherit (keys.${key}.secrets.${name})
-          use
-          format
-          length
-          newline
-          ;
-      };
       file = "${cfg.runtimeDir}/${key}/${name}";
     }) (builtins.attrNames keys.${key}.secrets)
   ) names;
@@ -238,10 +237,6 @@ let
           after = producers;
           # After a soft failure the key's unit is up, and the secret is not there.
           unitConfig.ConditionPathExists = map (secret: secret.file) needed;
-          # Who has read a secret that is now another one reads it again.
-          restartTriggers = [
-            (builtins.hashString "sha256" (builtins.toJSON (map (secret: secret.bytes) needed)))
-          ];
         };
     in
     builtins.listToAttrs (

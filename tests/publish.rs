@@ -15,7 +15,7 @@ use std::{
 
 use cryptkey::{
     error::Class,
-    publish::{Entry, Outcome, PublishedFile, published, scrub},
+    publish::{Entry, Outcome, PublishedFile, nothing_pending, published, scrub},
     system::runtime_dir::RuntimeDir,
 };
 use nix::{
@@ -198,7 +198,9 @@ fn leftovers_of_killed_runs_go_also_where_nothing_changes() {
         fs::create_dir(&half).unwrap();
         fs::write(half.join("a"), "half").unwrap();
         symlink(".generations/vault.0123456789abcdef", half.with_added_extension("link")).unwrap();
+        fs::write(half.with_added_extension("pending"), "a\n").unwrap();
         publish(&dir, "vault", &set(new)).unwrap();
+        nothing_pending(&dir, "vault").unwrap();
         assert_eq!(tree(ram.path()).len(), before.len());
         assert!(!half.exists());
     }

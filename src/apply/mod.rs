@@ -45,6 +45,8 @@ const TURN_LIMIT: Duration = Duration::from_secs(600);
 /// What a run of the program has learned about PINs, over all of its keys.
 #[derive(Default)]
 pub struct Run {
+    /// Whether nobody can have read what is published first: it is the start of the key's unit.
+    pub boots: bool,
     pins: Vec<Presented>,
     accepted: Vec<(CardName, Pin)>,
     /// Whether a touch did not come in time, so that a card may still be waiting for it.

@@ -84,7 +84,8 @@ impl Work<'_> {
         // A run that was killed before it could sync may have left the profile (rule 2).
         let is_synced = self.known.enrolled || self.key.profile.is_some();
         let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
-        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
+        let (dir, may_be_missed) = (&self.spec.runtime_dir, !self.run.boots);
+        self.outcome = Some(publish::publish(dir, self.name, &set, may_be_missed, sync)?);
         self.known.published = true;
         Ok(())
     }

@@ -2,9 +2,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Ended, SpecArgs, print, tell};
+use super::{
+    Ended, SpecArgs, print,
+    restart::{self, Restarted},
+    tell,
+};
 use crate::{
     apply::{Report, Run, apply},
     error::{Error, Result},
@@ -12,9 +17,32 @@ use crate::{
     system::{memory, notify},
 };
 
+#[derive(Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// When the units restart that read a secret whose bytes have changed
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Now)]
+    restart: When,
+}
+
+/// When the readers of what changed restart.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// At once
+    Now,
+    /// At the next `nixos-cryptkey restart`, for runs that may not tell systemd themselves
+    Later,
+    /// The same; but nobody has read what was not there before, as at a boot
+    Boot,
+}
+
 #[derive(Serialize)]
 struct Applied {
     keys: BTreeMap<String, Line>,
+    /// None where nobody had to be told, or it is for later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readers: Option<Restarted>,
 }
 
 /// What became of one key.
@@ -39,9 +67,11 @@ struct Published {
     removed: Vec<String>,
 }
 
-pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
+pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
+    let ApplyArgs { spec: args, restart: when } = args;
     let spec = args.load()?;
     let mut run = Run::default();
+    run.boots = *when == When::Boot;
     let mut failed = None;
     let mut keys = BTreeMap::new();
     for (name, key) in args.select(&spec) {
@@ -69,7 +99,10 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
     // The PINs were for the keys that came after.
     drop(run);
     memory::wipe_stack();
-    print(json, &Applied { keys })?;
+    let readers = (*when == When::Now).then(|| restart::restart(&spec, args.select(&spec)));
+    let readers = readers.filter(|readers| !readers.is_nothing());
+    failed = failed.or(readers.as_ref().and_then(Restarted::ended));
+    print(json, &Applied { keys, readers })?;
     if failed.is_none() {
         notify::ready();
     }
@@ -114,7 +147,7 @@ impl fmt::Display for Applied {
                 Line::Failed { error } => writeln!(f, "{name}: failed ({})", error.class.name())?,
             }
         }
-        Ok(())
+        self.readers.iter().try_for_each(|readers| readers.fmt(f))
     }
 }
 

@@ -29,24 +29,40 @@ pub struct Changes {
     pub removed: Vec<String>,
 }
 
-impl Changes {
-    /// The changes that publish `set` where nothing was.
+/// What a new set makes different.
+pub(super) struct Difference {
+    pub changes: Changes,
+    /// The names of the secrets of the new set whose bytes did not stand there before.
+    pub new_bytes: Vec<String>,
+}
+
+impl Difference {
+    /// What `set` makes different where nothing was.
     pub(super) fn all_added(set: &[Entry]) -> Self {
         let mut added: Vec<_> = set.iter().map(|entry| entry.name.clone()).collect();
         added.sort_unstable();
-        Self { added, ..Self::default() }
+        let new_bytes = added.clone();
+        Self { changes: Changes { added, ..Changes::default() }, new_bytes }
     }
 }
 
 /// Compares an open generation with `set`; `None` where there is nothing to do.
-pub(super) fn compare(generation: &OwnedFd, set: &[Entry]) -> nix::Result<Option<Changes>> {
-    let mut changes = Changes::default();
+pub(super) fn compare(generation: &OwnedFd, set: &[Entry]) -> nix::Result<Option<Difference>> {
+    let (mut changes, mut new_bytes) = (Changes::default(), Vec::new());
     let present = names(generation)?;
     for entry in set {
         if !present.iter().any(|name| *name == *entry.name) {
             changes.added.push(entry.name.clone());
-        } else if !is_same(generation, entry)? {
-            changes.changed.push(entry.name.clone());
+            new_bytes.push(entry.name.clone());
+            continue;
+        }
+        match likeness(generation, entry)? {
+            Likeness::Same => {}
+            Likeness::Bytes => changes.changed.push(entry.name.clone()),
+            Likeness::None => {
+                changes.changed.push(entry.name.clone());
+                new_bytes.push(entry.name.clone());
+            }
         }
     }
     changes.added.sort_unstable();
@@ -60,17 +76,29 @@ pub(super) fn compare(generation: &OwnedFd, set: &[Entry]) -> nix::Result<Option
     let folder_stands =
         folder.st_mode & 0o7777 == PASS_THROUGH.bits() && folder.st_uid == geteuid().as_raw();
     let unchanged = folder_stands && changes == Changes::default();
-    Ok((!unchanged).then_some(changes))
+    Ok((!unchanged).then_some(Difference { changes, new_bytes }))
 }
 
-/// Whether the file of `entry` in `generation` is exactly it. What is no plain file is not.
-fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
+/// How much of a secret stands already.
+enum Likeness {
+    /// All of it.
+    Same,
+    /// The bytes, with another owner, group or mode.
+    Bytes,
+    /// Nothing, or what can't be told.
+    None,
+}
+
+/// How the file of `entry` in `generation` is like it. What is no plain file is not.
+fn likeness(generation: impl AsFd, entry: &Entry) -> nix::Result<Likeness> {
     // Opening must neither follow a link nor wait for the other end of a pipe.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = match fcntl::openat(generation, &*entry.name, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
         // EAGAIN: its owner has a lease on it, and would have us wait.
-        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EAGAIN) => return Ok(false),
+        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EAGAIN) => {
+            return Ok(Likeness::None);
+        }
         Err(Errno::EACCES) => {
             // Publishing it again heals, but an unchanged machine should write nothing.
             tracing::warn!(
@@ -78,17 +106,20 @@ fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
                  needs CAP_DAC_READ_SEARCH for it)",
                 entry.name
             );
-            return Ok(false);
+            return Ok(Likeness::None);
         }
         Err(errno) => return Err(errno),
     };
     let found = stat::fstat(&file)?;
-    let alike = is(&found, SFlag::S_IFREG)
-        && found.st_uid == entry.uid
+    let may_be =
+        is(&found, SFlag::S_IFREG) && u64::try_from(found.st_size) == Ok(entry.bytes.len() as u64);
+    if !may_be || !has_bytes(file, &entry.bytes)? {
+        return Ok(Likeness::None);
+    }
+    let alike = found.st_uid == entry.uid
         && found.st_gid == entry.gid
-        && found.st_mode & 0o7777 == entry.mode
-        && u64::try_from(found.st_size) == Ok(entry.bytes.len() as u64);
-    Ok(alike && has_bytes(file, &entry.bytes)?)
+        && found.st_mode & 0o7777 == entry.mode;
+    Ok(if alike { Likeness::Same } else { Likeness::Bytes })
 }
 
 /// Whether `file` holds just `bytes`. An ordinary comparison: it tells its duration to root only.

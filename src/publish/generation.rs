@@ -9,7 +9,11 @@ use nix::{
     unistd::{self, Gid, Uid, UnlinkatFlags},
 };
 
-use super::{Changes, Entry, PublishedFile, compare};
+use super::{
+    Entry, PublishedFile,
+    compare::{self, Difference},
+    pending,
+};
 use crate::{
     error::Result,
     system::runtime_dir::{PASS_THROUGH, RuntimeDir, names, open_dir},
@@ -54,11 +58,11 @@ impl<'a> Generations<'a> {
     }
 
     /// What differs between the generation `name` and `set`; `None` where nothing does.
-    pub(super) fn compare(&self, name: &str, set: &[Entry]) -> nix::Result<Option<Changes>> {
+    pub(super) fn compare(&self, name: &str, set: &[Entry]) -> nix::Result<Option<Difference>> {
         match open_dir(&self.fd, name) {
             Ok(generation) => compare::compare(&generation, set),
             // A name that leads nowhere publishes nothing.
-            Err(Errno::ENOENT) => Ok(Some(Changes::all_added(set))),
+            Err(Errno::ENOENT) => Ok(Some(Difference::all_added(set))),
             Err(errno) => Err(errno),
         }
     }
@@ -79,18 +83,24 @@ impl<'a> Generations<'a> {
         names(&generation)?.into_iter().map(file).collect()
     }
 
-    /// Writes `set` to a new generation and gives its name. Where that fails nothing is left, and
-    /// the error says what could not be done.
+    /// Writes `set` to a new generation, with what is pending once it is published, and gives its
+    /// name. Where that fails nothing is left, and the error says what could not be done.
     ///
     /// Nothing is synced: on a RAM file system there is nothing to sync to, and a set that is lost
     /// with the machine's power is made again at the next boot.
-    pub(super) fn write(&mut self, set: &[Entry]) -> std::result::Result<String, (String, Errno)> {
+    pub(super) fn write(
+        &mut self,
+        set: &[Entry],
+        pending: &[String],
+    ) -> std::result::Result<String, (String, Errno)> {
         let name = unique(self.key).map_err(|errno| ("choose a name".to_owned(), errno))?;
         let made = self.make_directory(&name).and_then(|generation| {
             for entry in set {
                 write_file(&generation, entry)
                     .map_err(|errno| (format!("write secret {}", entry.name), errno))?;
             }
+            pending::write(&self.fd, &name, pending)
+                .map_err(|errno| ("note whose bytes are new".to_owned(), errno))?;
             // Until now nobody but us could pass through it, to whatever name.
             stat::fchmod(&generation, PASS_THROUGH)
                 .map_err(|errno| ("open the new set to its readers".to_owned(), errno))
@@ -118,6 +128,16 @@ impl<'a> Generations<'a> {
         flipped
     }
 
+    /// What is pending with the generation `name`.
+    pub(super) fn pending(&self, name: &str) -> nix::Result<Vec<String>> {
+        pending::read(&self.fd, name)
+    }
+
+    /// Nothing is pending any more with the generation `name`.
+    pub(super) fn nothing_pending(&self, name: &str) -> nix::Result<()> {
+        self.remove(&pending::file_of(name))
+    }
+
     /// Removes every generation of the key but `keep`, and what killed runs left of it. True where
     /// there was something to remove.
     pub(super) fn remove_all_but(&self, keep: Option<&str>) -> nix::Result<bool> {
@@ -125,8 +145,10 @@ impl<'a> Generations<'a> {
         for name in names(&self.fd)? {
             // What is not UTF-8 is no name of ours.
             let Some(name) = name.to_str() else { continue };
-            let generation = name.strip_suffix(LINK_SUFFIX).unwrap_or(name);
-            if Some(name) != keep && belongs_to(generation, self.key) {
+            let of_pending = pending::generation_of(name);
+            let generation = of_pending.or(name.strip_suffix(LINK_SUFFIX)).unwrap_or(name);
+            let is_kept = keep.is_some_and(|keep| [Some(name), of_pending].contains(&Some(keep)));
+            if !is_kept && belongs_to(generation, self.key) {
                 self.remove(name)?;
                 removed = true;
             }
@@ -136,7 +158,7 @@ impl<'a> Generations<'a> {
 
     /// The first fault is the one to report; what can't be removed now, the next run removes.
     fn clean_up(&self, name: &str) {
-        if let Err(errno) = self.remove(name) {
+        if let Err(errno) = self.remove(name).and_then(|()| self.nothing_pending(name)) {
             let path = self.dir.path().join(GENERATIONS).join(name);
             tracing::debug!("{} is left to the next run: {errno}", path.display());
         }

@@ -1,4 +1,5 @@
-//! The few things asked of Linux: memory, locks, mounts, users, prompts, notifications, logs.
+//! The few things asked of Linux: memory, locks, mounts, users, prompts,
+//! notifications, orders to systemd, logs.
 
 pub mod ask;
 pub mod bounded;
@@ -11,6 +12,7 @@ pub mod notify;
 pub mod runtime_dir;
 pub mod secret_file;
 pub mod swap;
+pub mod systemctl;
 pub mod terminal;
 pub mod users;
 

@@ -27,6 +27,7 @@ mod publishing;
 mod readers;
 mod removal;
 mod reseal;
+mod restart;
 mod secrecy;
 mod several;
 mod siblings;

@@ -143,6 +143,31 @@ let
       systemd.services.early.unitConfig.DefaultDependencies = "no";
     };
     undefined-unit = secret { requiredBy = [ "resitc.service" ]; };
+    undefined-unit-to-restart = secret {
+      requiredBy = [ "resitc.service" ];
+      reloadUnits = [ "ngnix.service" ];
+      restartUnits = [
+        "postgersql.service"
+        "resitc.service"
+        "worker@1.service"
+      ];
+    };
+    units-to-restart =
+      secret {
+        reloadUnits = [ "worker@1.service" ];
+        restartUnits = [
+          "worker@.service"
+          "multi-user.target"
+          "restic.timer"
+        ];
+      }
+      // {
+        systemd.services."worker@".serviceConfig.ExecStart = "/bin/worker %i";
+      };
+    restarts-itself = secret {
+      restartUnits = [ "cryptkey-vault.service" ];
+      reloadUnits = [ "cryptkey-reload@vault.service" ];
+    };
     packaged-unit = secret { requiredBy = [ "packaged.service" ]; } // {
       systemd.services.packaged.overrideStrategy = "asDropin";
     };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use virtual_card::stack::Pcscd;
 
-use super::{Output, Running, TestCard, attack::opened_without_a_card, leak::Secrets};
+use super::{Output, Running, Systemd, TestCard, attack::opened_without_a_card, leak::Secrets};
 
 /// A machine of its own for each test.
 pub struct Machine {
@@ -24,6 +24,8 @@ pub struct Machine {
     pub state: PathBuf,
     /// Where the spec says that secrets go.
     pub runtime: PathBuf,
+    /// What takes the place of systemctl, where a test looks at it.
+    pub systemd: Option<Systemd>,
     dir: TempDir,
     _ram: TempDir,
     secrets: RefCell<Secrets>,
@@ -40,6 +42,7 @@ impl Machine {
             pcscd: Pcscd::start(readers).unwrap(),
             state,
             runtime: ram.path().join("cryptkey"),
+            systemd: None,
             dir,
             _ram: ram,
             secrets: RefCell::default(),
@@ -130,6 +133,9 @@ impl Machine {
         command.args(args);
         for variable in ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "COLUMNS"] {
             command.env_remove(variable);
+        }
+        if let Some(systemd) = &self.systemd {
+            command.env("PATH", systemd.search_path());
         }
         if !["cards", "schema", "help", "--help", "--version"].contains(&args[0]) {
             command.arg("--spec").arg(spec);

@@ -63,12 +63,20 @@
             "restic-backups-home.timer"
           ];
           before = [ "nginx.service" ];
+          reloadUnits = [ "nginx.service" ];
         };
         wifi = {
           format = "base64";
           owner = 1000;
           group = 100;
-          requiredBy = [ "restic-backups-home.service" ];
+          requiredBy = [
+            "nginx.service"
+            "restic-backups-home.service"
+          ];
+          restartUnits = [
+            "nginx.service"
+            "wifi@.service"
+          ];
         };
       };
     };
@@ -105,4 +113,5 @@
     timerConfig.OnCalendar = "daily";
   };
   systemd.services.nginx.serviceConfig.ExecStart = "/bin/nginx";
+  systemd.services."wifi@".serviceConfig.ExecStart = "/bin/wifi %i";
 }
