@@ -2,15 +2,25 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use clap::Args;
 use serde::Serialize;
 
 use super::{Ended, SpecArgs, print, tell};
 use crate::{
-    apply::{Report, Run, apply},
+    apply::{Done, Report, Run, apply},
     error::{Error, Result},
     publish::Outcome,
     system::{memory, notify},
 };
+
+#[derive(Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Ask the card also where nothing would change
+    #[arg(long)]
+    always: bool,
+}
 
 #[derive(Serialize)]
 struct Applied {
@@ -25,6 +35,8 @@ enum Line {
     Enrolled { profile_id: String, published: Published },
     /// Its profile was opened.
     Verified { profile_id: String, published: Published },
+    /// Nothing was done, and no card was asked: what is published is what would be.
+    NotVerified { profile_id: String, published: Published },
     /// A soft failure.
     Skipped { error: Error },
     /// A hard one.
@@ -39,9 +51,10 @@ struct Published {
     removed: Vec<String>,
 }
 
-pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
+pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
+    let ApplyArgs { spec: args, always } = args;
     let spec = args.load()?;
-    let mut run = Run::default();
+    let mut run = Run::new(*always);
     let mut failed = None;
     let mut keys = BTreeMap::new();
     for (name, key) in args.select(&spec) {
@@ -77,7 +90,7 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
 }
 
 impl Line {
-    fn done(Report { profile_id, enrolled, outcome }: Report) -> Self {
+    fn done(Report { profile_id, done, outcome }: Report) -> Self {
         let published = match outcome {
             Outcome::Unchanged => {
                 Published { unchanged: true, added: vec![], changed: vec![], removed: vec![] }
@@ -89,10 +102,10 @@ impl Line {
                 removed: changes.removed,
             },
         };
-        if enrolled {
-            Self::Enrolled { profile_id, published }
-        } else {
-            Self::Verified { profile_id, published }
+        match done {
+            Done::Enrolled => Self::Enrolled { profile_id, published },
+            Done::Verified => Self::Verified { profile_id, published },
+            Done::Skipped => Self::NotVerified { profile_id, published },
         }
     }
 }
@@ -102,6 +115,9 @@ impl fmt::Display for Applied {
         for (name, line) in &self.keys {
             match line {
                 Line::Verified { published, .. } => writeln!(f, "{name}: verified, {published}")?,
+                Line::NotVerified { published, .. } => {
+                    writeln!(f, "{name}: {published}, not verified (the card was not asked)")?;
+                }
                 Line::Enrolled { profile_id, published } => {
                     writeln!(f, "{name}: enrolled, {published}")?;
                     writeln!(

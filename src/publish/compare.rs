@@ -1,6 +1,8 @@
 //! What differs between a published generation and the set that should be.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     fs::File,
     io::Read,
     os::fd::{AsFd, OwnedFd},
@@ -14,7 +16,10 @@ use nix::{
 };
 use zeroize::Zeroizing;
 
-use super::Entry;
+use super::{
+    Entry,
+    mark::{Holder, has_digest},
+};
 use crate::system::runtime_dir::{PASS_THROUGH, is, names};
 
 /// The names of the secrets that a new set adds, changes (in bytes, owner, group or mode) and
@@ -56,21 +61,63 @@ pub(super) fn compare(generation: &OwnedFd, set: &[Entry]) -> nix::Result<Option
         .filter(|name| !set.iter().any(|entry| **name == *entry.name))
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
-    let folder = stat::fstat(generation)?;
-    let folder_stands =
-        folder.st_mode & 0o7777 == PASS_THROUGH.bits() && folder.st_uid == geteuid().as_raw();
-    let unchanged = folder_stands && changes == Changes::default();
+    let unchanged = folder_stands(generation)? && changes == Changes::default();
     Ok((!unchanged).then_some(changes))
+}
+
+/// The first thing about an open generation that is not as digests and holders say; none where all is.
+pub(super) fn deviation(
+    generation: &OwnedFd,
+    digests: &BTreeMap<String, String>,
+    holders: &BTreeMap<String, Holder>,
+) -> nix::Result<Option<String>> {
+    let present = names(generation)?;
+    let is_known = |name: &&OsString| name.to_str().is_some_and(|name| holders.contains_key(name));
+    if !folder_stands(generation)? || !present.iter().all(|name| is_known(&name)) {
+        return Ok(Some("the published set".into()));
+    }
+    for (name, holder) in holders {
+        let stands = match (digests.get(name), find(generation, name, holder)?) {
+            (Some(digest), Some((file, _))) => has_digest(file, digest)?,
+            _ => false,
+        };
+        if !stands {
+            return Ok(Some(name.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the directory of a set is as it was made: nobody else can change what is in it.
+fn folder_stands(generation: &OwnedFd) -> nix::Result<bool> {
+    let folder = stat::fstat(generation)?;
+    Ok(folder.st_mode & 0o7777 == PASS_THROUGH.bits() && folder.st_uid == geteuid().as_raw())
+}
+
+/// The file of a secret in `generation`, and its length, if it is a plain one that is held so.
+fn find(generation: impl AsFd, name: &str, holder: &Holder) -> nix::Result<Option<(File, u64)>> {
+    // Opening must neither follow a link nor wait for the other end of a pipe.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = match fcntl::openat(generation, name, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        // EAGAIN: its owner has a lease on it, and would have us wait.
+        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EAGAIN) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    let found = stat::fstat(&file)?;
+    let is_held = Holder { uid: found.st_uid, gid: found.st_gid, mode: found.st_mode & 0o7777 };
+    let length = u64::try_from(found.st_size).unwrap_or(u64::MAX);
+    Ok((is(&found, SFlag::S_IFREG) && is_held == *holder).then_some((file, length)))
 }
 
 /// Whether the file of `entry` in `generation` is exactly it. What is no plain file is not.
 fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
-    // Opening must neither follow a link nor wait for the other end of a pipe.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = match fcntl::openat(generation, &*entry.name, flags, Mode::empty()) {
-        Ok(fd) => File::from(fd),
-        // EAGAIN: its owner has a lease on it, and would have us wait.
-        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EAGAIN) => return Ok(false),
+    let &Entry { uid, gid, mode, .. } = entry;
+    match find(generation, &entry.name, &Holder { uid, gid, mode }) {
+        Ok(Some((file, length))) => {
+            Ok(length == entry.bytes.len() as u64 && has_bytes(file, &entry.bytes)?)
+        }
+        Ok(None) => Ok(false),
         Err(Errno::EACCES) => {
             // Publishing it again heals, but an unchanged machine should write nothing.
             tracing::warn!(
@@ -78,17 +125,10 @@ fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
                  needs CAP_DAC_READ_SEARCH for it)",
                 entry.name
             );
-            return Ok(false);
+            Ok(false)
         }
-        Err(errno) => return Err(errno),
-    };
-    let found = stat::fstat(&file)?;
-    let alike = is(&found, SFlag::S_IFREG)
-        && found.st_uid == entry.uid
-        && found.st_gid == entry.gid
-        && found.st_mode & 0o7777 == entry.mode
-        && u64::try_from(found.st_size) == Ok(entry.bytes.len() as u64);
-    Ok(alike && has_bytes(file, &entry.bytes)?)
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Whether `file` holds just `bytes`. An ordinary comparison: it tells its duration to root only.

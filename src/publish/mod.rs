@@ -5,12 +5,15 @@
 //! place of the old one in a single rename, so that whoever opens the directory `<key>` reads the
 //! old set or the new, never a mix.
 //!
+//! Beside a generation there may be a mark of what it was made of (`mark`).
+//!
 //! Every function here expects that the caller holds the key's lock (`system::lock`): leftovers of
 //! the same key are taken for those of a killed run.
 
 mod compare;
 mod format;
 mod generation;
+mod mark;
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -27,6 +30,9 @@ use zeroize::Zeroizing;
 
 pub use compare::Changes;
 pub use format::{Format, encode};
+pub use mark::{
+    Holder, Mark, OUTPUTS, Standing, deviation, digest, digests, leave_mark, remove_mark, standing,
+};
 
 use crate::{
     error::{Class, Error, Result},
