@@ -30,6 +30,7 @@ mod reseal;
 mod secrecy;
 mod several;
 mod siblings;
+mod steady;
 mod support;
 mod waiting;
 mod ways_in;

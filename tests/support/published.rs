@@ -116,7 +116,11 @@ pub fn traces(root: &Path) -> Vec<String> {
     tree(root).into_iter().map(trace).collect()
 }
 
-/// How many generations (and leftovers of any) there are below `runtime_dir`.
+/// How many generations (and leftovers of any) there are below `runtime_dir`. The mark of one that is
+/// there is part of it.
 pub fn generations(runtime_dir: &Path) -> usize {
-    fs::read_dir(runtime_dir.join(".generations")).map_or(0, Iterator::count)
+    let names = fs::read_dir(runtime_dir.join(".generations")).into_iter().flatten();
+    let mark_of = |path: &Path| path.extension().is_some_and(|end| end == "mark");
+    let counts = |path: &Path| !(mark_of(path) && path.with_extension("").is_dir());
+    names.filter(|entry| counts(&entry.as_ref().unwrap().path())).count()
 }
