@@ -87,9 +87,9 @@ fn a_new_version_of_the_program_needs_no_card() {
     let updated = updated(&machine, &nixos);
     let done = switch(&machine, &mut nixos, updated);
     assert_eq!(Switched::of(&done.failed), [""; 0]);
-    assert_eq!(Switched::of(&done.reloaded), [UNIT]);
+    assert_eq!(Switched::of(&done.reloaded), [UNIT, "polkit-cryptkey.service"]);
     machine.says(RELOAD, &[NOT_ASKED]);
-    machine.says(RELOAD, &["0123456789abcdef"]);
+    assert!(machine.show(RELOAD, "ExecStart").contains("/nix/store/0123456789abcdef"));
     assert_eq!((machine.read(SECRET), card.count()), (expected.clone(), asked));
     assert_eq!(machine.show(&restic.unit(), "ActiveEnterTimestampMonotonic"), since);
 
