@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Work, unlock::kept_pin};
 use crate::{
-    card::PinPolicy,
+    card::{KeySource, PinPolicy},
     error::{Class, Result},
     guard::{self, Memory},
     plan::{self, Facts, Goal, Marked, Obstacle, PinInHand},
@@ -22,12 +22,12 @@ impl Work<'_> {
         if self.run.always {
             return false;
         }
-        let obstacle = self.obstacle();
-        match &obstacle {
-            Some(obstacle) => tracing::debug!("key {}: the card is asked: {obstacle}", self.name),
-            None => tracing::debug!("key {}: nothing would change", self.name),
+        if let Some(obstacle) = self.obstacle() {
+            tracing::debug!("key {}: the card is asked: {obstacle}", self.name);
+            return false;
         }
-        obstacle.is_none()
+        tracing::debug!("key {}: nothing would change", self.name);
+        true
     }
 
     /// What keeps the run from being left out; none where it can be.
@@ -87,7 +87,7 @@ impl Work<'_> {
             return PinInHand::Typed;
         }
         let Some(pin) = source.and_then(kept_pin) else { return PinInHand::Missing };
-        let known_as = guard::name(card, params.key_source.is_some_and(|source| source.tells()));
+        let known_as = guard::name(card, params.key_source.is_some_and(KeySource::tells));
         match guard::remembered(&self.store, &known_as, &pin) {
             Ok(memory) => PinInHand::Read(memory),
             Err(_) => PinInHand::Read(Memory::Doubtful),

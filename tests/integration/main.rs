@@ -15,6 +15,7 @@ mod derive;
 mod enroll;
 mod guard;
 mod import;
+mod lost;
 mod management;
 mod messages;
 mod overwrite;

@@ -1,5 +1,4 @@
-//! What needs no card: an `apply` whose result would be what stands, and that a key whose profile is
-//! gone while its secrets stand is not made anew.
+//! What needs no card: an `apply` whose result would be what stands.
 
 use std::{
     fs::{self, Permissions},
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::enroll::on_both_cards;
 use crate::support::{
-    Machine, Nitrokey, Output, Running, TestCard, Yubikey,
+    Machine, Nitrokey, Output, TestCard, Yubikey,
     machine::merge,
     published::{generations, traces},
     sealed::Sealed,
@@ -390,68 +389,4 @@ fn a_key_that_a_person_opened_asks_nobody_at_a_switch() {
     assert_eq!(sealed.machine.reload().exits(0).result(sealed.name), "notVerified");
     drop(bystander);
     sealed.is_open();
-}
-
-/// Item by item: whatever way the profile has gone, its secrets stand and no key is made.
-#[test]
-fn a_profile_that_is_gone_while_secrets_stand_is_no_new_key() {
-    let says = ["there is none, and its secrets are published", "scrub --key vault"];
-    let ways: [(&str, fn(&mut Machine, &Yubikey)); 4] = [
-        ("deleted", |machine, _| fs::remove_file(machine.profile("vault")).unwrap()),
-        ("not mounted", |machine, _| fs::remove_dir_all(&machine.state).unwrap()),
-        ("another stateDir", |machine, card| {
-            machine.state = machine.dir().join("elsewhere");
-            machine.vault(card, json!({}));
-        }),
-        ("shipped no more", |machine, card| {
-            let shipped = machine.ship("vault");
-            machine.vault(card, json!({ "profile": shipped }));
-            machine.apply().exits(0);
-            machine.vault(card, json!({}));
-        }),
-    ];
-    for (what, goes) in ways {
-        for secrets in [json!({ "backup": secret(json!({})) }), json!({})] {
-            let mut machine = Machine::new(1);
-            let card = Yubikey::new(&machine, 0);
-            machine.vault(&card, json!({ "secrets": secrets }));
-            machine.apply().exits(0);
-            machine.vault(&card, json!({}));
-            machine.apply().exits(0);
-            let published = machine.published();
-            goes(&mut machine, &card);
-            let asked = card.log().len();
-            for output in [machine.reload(), machine.apply()] {
-                output.exits(17).says(&says);
-            }
-            machine.run(&["plan"]).exits(17).says(&[]);
-            assert_eq!(card.log_since(asked), [], "{what}");
-            assert_eq!(machine.published(), published, "{what}");
-            assert!(!machine.profile("vault").exists(), "{what}");
-            // As after a boot, or a stop of the unit.
-            machine.run(&["scrub", "--key", "vault"]).exits(0);
-            assert_eq!(machine.apply().exits(0).result("vault"), "enrolled", "{what}");
-            assert_ne!(machine.published(), published, "{what}");
-        }
-    }
-}
-
-/// What is published of a key that never had a profile here is nothing: the first enrollment may come
-/// after a boot that failed, and in a run that was killed before it published.
-#[test]
-fn a_first_enrollment_comes_whenever_the_card_does() {
-    let machine = Machine::new(1);
-    let card = Yubikey::new(&machine, 0);
-    card.remove();
-    machine.vault(&card, json!({ "softFail": true, "cardTimeoutSec": 0 }));
-    assert_eq!(machine.apply().exits(0).result("vault"), "skipped");
-    card.insert();
-    machine.vault(&card, json!({ "softFail": true }));
-    let mut running = Running::start(machine.command(&["apply", "--json", "-vv"]));
-    running.wait_for("publish the secrets");
-    running.kill();
-    machine.finish(running);
-    let output = machine.reload().exits(0);
-    assert_eq!(machine.published().len(), 1, "{output}");
-    machine.reload().exits(0);
 }

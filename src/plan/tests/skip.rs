@@ -16,12 +16,12 @@ fn card(serial: u32) -> CardName {
 }
 
 fn sealed() -> Sealed {
-    let piv = |place| (place, params(card(place as u32 + 1), place, true, None));
+    let piv = |place, serial| (place, params(card(serial), place, true, None));
     Sealed {
         id: DECLARED.into(),
         threshold: 1,
         ids: vec!["card-1".into(), "card-2".into()],
-        piv: [piv(0), piv(1)].into(),
+        piv: [piv(0, 1), piv(1, 2)].into(),
         unlisted: Vec::new(),
         typed: vec![2],
         others: Vec::new(),
@@ -126,11 +126,11 @@ fn each_thing_against_it_is_enough() {
 #[test]
 fn no_pin_that_may_be_a_wrong_one_is_taken_for_the_right_one() {
     let doubtful = [PinInHand::Typed, PinInHand::Missing, PinInHand::Read(Memory::Doubtful)];
-    for place in [0, 1] {
+    for (place, serial) in [(0, 1), (1, 2)] {
         for pin in doubtful {
             assert_eq!(
                 with(|_, _, _, facts| facts.pins[place].1 = pin),
-                Some(Obstacle::Pin(card(place as u32 + 1), pin))
+                Some(Obstacle::Pin(card(serial), pin))
             );
         }
     }
