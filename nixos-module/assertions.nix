@@ -104,6 +104,17 @@ let
     key:
     key.enroll == "auto" && key.profile == null && key.profileId == null && declared key > listed key;
 
+  # What a boot does that finds no profile, and what is worse about it than on other machines.
+  isUnpinned =
+    key:
+    key.enroll == "auto" && key.profile == null && key.profileId == null && !key.acceptUnpinned;
+  isMoved = cfg.stateDir != "/var/lib/cryptkey";
+  hasConsumers =
+    key:
+    builtins.any (secret: secret.requiredBy != [ ] || secret.before != [ ]) (
+      builtins.attrValues key.secrets
+    );
+
   ## Units
 
   # What publishes.
@@ -288,6 +299,16 @@ in
       ++
         on (!key.acceptSingleCard && known key <= threshold key && !cantEnroll key)
           "${option name} is opened by ${opener key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
+      ++ on (isUnpinned key && (isMoved || hasConsumers key)) ''
+        ${option name}: a boot that finds no profile of it in ${cfg.stateDir} makes a new key, and
+        ${
+          if hasConsumers key then
+            "what needs its secrets gets other ones"
+          else
+            "every secret changes; a profile may have stayed in the default stateDir"
+        }.
+        Once it is enrolled, set ${option name}.profileId, which `nixos-cryptkey status` shows, or ship
+        the profile (${option name}.profile). To do without, set ${option name}.acceptUnpinned = true.''
       ++ on (cantEnroll key) ''
         ${option name} can't be enrolled: threshold is ${toString key.threshold}, and a new key is sealed to so
         many cards, while ${option name}.cards lists ${toString (builtins.length key.cards)}. List more; or enroll

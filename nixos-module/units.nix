@@ -134,6 +134,8 @@ let
       reloadIfChanged = true;
       serviceConfig = base.serviceConfig // {
         RemainAfterExit = true;
+        # A start asks the card, whatever stands. A reload does not, where nothing would change.
+        ExecStart = "${base.serviceConfig.ExecStart} --always";
         # A reload can't put off its end, as a run can: it gets what a turn at the card may take.
         TimeoutStartSec = base.serviceConfig.TimeoutStartSec + 600;
         # systemd gives no credentials to ExecReload=: another unit has its own.

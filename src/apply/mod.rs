@@ -8,14 +8,17 @@ mod enroll;
 mod generate;
 mod open;
 mod preview;
+mod report;
+mod skip;
 mod unlock;
 mod unseal;
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
 pub use preview::{Preview, preview};
+pub use report::{Done, Report};
 pub use unseal::{Unsealed, unseal};
 
 use crate::{
@@ -51,19 +54,20 @@ pub struct Run {
     accepted: Vec<(CardName, Pin)>,
     /// Whether a touch did not come in time, so that a card may still be waiting for it.
     awaits_touch: bool,
+    /// Whether the card is asked also where nothing would come of it.
+    always: bool,
 }
 
-/// What was done for a key.
-pub struct Report {
-    /// The public id of its profile.
-    pub profile_id: String,
-    /// Whether the profile was written in this run.
-    pub enrolled: bool,
-    /// What publishing changed.
-    pub outcome: Outcome,
+impl Run {
+    /// A run of `apply`; `always`: the card is asked also where nothing would come of it.
+    #[must_use]
+    pub fn new(always: bool) -> Self {
+        Self { always, ..Self::default() }
+    }
 }
 
-/// Does what the spec wants for one key.
+/// Does what the spec wants for one key; nothing where that would change nothing, as far as can be told
+/// without the card, unless the run is for asking it.
 ///
 /// # Errors
 /// Every class but `internal` has its meaning here; see `docs/exit-codes.md`.
@@ -78,7 +82,11 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
     let turns = Turns::among(&spec.runtime_dir, TURN_LIMIT.saturating_mul(keys));
     let mut work = Work::new(run, spec, name, key, turns, None)?;
     work.report();
+    if work.is_to_be_skipped() {
+        return Ok(work.done(Done::Skipped));
+    }
     let result = work.carry_out();
+    work.leave_mark(result.as_ref().err().map(|error| error.class));
     work.run.pins.clone_from(&work.known.pins);
     result
 }
@@ -114,6 +122,8 @@ struct Work<'a> {
     failures: Vec<Error>,
     opened: Option<Opened>,
     outcome: Option<Outcome>,
+    /// The digests of what was published.
+    digests: Option<BTreeMap<String, String>>,
     /// Until when the card is waited for.
     deadline: Deadline,
     turns: Turns<'a>,
@@ -166,6 +176,7 @@ impl<'a> Work<'a> {
         };
         let known = Known {
             profile: profile.as_ref().map(|profile| observe::sealed(profile, key)),
+            stands: profile.is_none() && observe::stands(spec, name)?,
             state_is_in_ram: (profile.is_none() || key.mode == Mode::Overwrite)
                 && store.is_in_ram(),
             record: if is_own { store.generating(name)? } else { None },
@@ -194,6 +205,7 @@ impl<'a> Work<'a> {
             failures: Vec::new(),
             opened: None,
             outcome: None,
+            digests: None,
             deadline: Deadline::after(key.card_timeout),
             turns,
         })
@@ -241,9 +253,7 @@ impl Work<'_> {
             }
             self.go_on_without(failure);
         }
-        let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
-        let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
-        Ok(Report { profile_id, enrolled: self.known.enrolled, outcome })
+        Ok(self.done(if self.known.enrolled { Done::Enrolled } else { Done::Verified }))
     }
 
     /// Notes what failed, where other providers may still open the key.

@@ -2,13 +2,11 @@
 
 use std::{env, path::Path};
 
-use zeroize::Zeroizing;
-
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{CardName, Fault, KeySource, Pin, PinTries, Piv, SlotState, Verdict},
+    card::{CardName, Fault, Pin, PinTries, Piv, SlotState, Verdict},
     error::{Class, Error, Result},
-    guard::{History, PinGuard},
+    guard::{self, History, PinGuard},
     spec::PinSource,
     system::{Deadline, notify, secret_file::read_private},
 };
@@ -190,15 +188,13 @@ impl Work<'_> {
         }
     }
 
-    /// The one name by which the guard knows the card for good: the serial of one that tells its keys,
-    /// as its maker gives each its own, whatever GUID some tool writes; the GUID of others, whose maker
-    /// may give all of them one serial. It is the card's own answer, and not what a profile says of a
-    /// card that held the same key.
+    /// The name by which the guard knows the card: by the card's own answer, and not by what a profile
+    /// says of a card that held the same key.
     fn guarded_card(&mut self) -> Attempt<CardName> {
         let (_, session) = self.session()?;
         let (tells, is_sure) = match &session.slot {
             Some(SlotState::Key(key)) => {
-                let tells = matches!(key.source, KeySource::Metadata | KeySource::Attestation);
+                let tells = key.source.tells();
                 (tells, tells && key.is_generated)
             }
             Some(SlotState::Empty) => (true, false),
@@ -206,11 +202,7 @@ impl Work<'_> {
             Some(SlotState::Unknown) | None => (false, session.provider.is_some()),
         };
         let named = if session.provider.is_none() || is_sure { Some(session.card) } else { None };
-        let by = |name: CardName| match (tells, name) {
-            (true, CardName { serial: serial @ Some(_), .. }) => CardName { serial, guid: None },
-            (_, CardName { guid: guid @ Some(_), .. }) => CardName { serial: None, guid },
-            (_, CardName { serial, .. }) => CardName { serial, guid: None },
-        };
+        let by = |card: CardName| guard::name(card, tells);
         match named.map(by) {
             Some(name) if name != CardName::default() => Ok(name),
             _ => self.with_card("asking for its name", Piv::name).map(by),
@@ -227,54 +219,71 @@ impl Work<'_> {
     fn read_pin(&mut self) -> Attempt<(Pin, String)> {
         let (_, session) = self.session()?;
         let (card, source) = (session.card, session.pin.clone());
-        let refused = |origin: &str, found: String, advice: &str| {
-            let tried = format!("key {}: getting the PIN of {card} ({origin})", self.name);
-            Failure::Final(Error::new(Class::PinRefused, tried, found, advice))
-        };
-        // The error of a file that can't be read, with the key and the card that it is for.
-        let read = |path: &Path, origin: String| {
-            read_private(path, LONGEST_FILE, Class::PinRefused)
-                .map_err(|error| {
-                    let tried =
-                        format!("key {}: getting the PIN of {card}: {}", self.name, error.tried);
-                    Failure::Final(Error { tried, ..error })
-                })
-                .map(|bytes| (bytes, origin))
-        };
-        let (bytes, origin) = match source {
-            Some(PinSource::File(path)) => read(&path, path.display().to_string())?,
-            Some(PinSource::Credential(name)) => {
-                let origin = format!("credential {name}");
-                let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else {
-                    let found = "$CREDENTIALS_DIRECTORY is not set".into();
-                    let advice =
-                        "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.";
-                    return Err(refused(&origin, found, advice));
-                };
-                read(&Path::new(&directory).join(&name), origin)?
-            }
+        let read = match source {
             // The answer was for one card: another one's tries are not at stake for it.
             Some(PinSource::Ask) => {
                 if let Some(pin) = self.accepted_pin(&card) {
                     return Ok((pin.clone(), "typed before".into()));
                 }
                 match self.answers.iter().find(|(asked, _)| *asked == card) {
-                    Some((_, answer)) => (Zeroizing::new(answer.to_vec()), "typed".into()),
+                    Some((_, answer)) => as_pin(answer, "typed".into()),
                     None => return Err(out_of_order(self.name)),
                 }
             }
+            Some(PinSource::File(path)) => read_pin(&path, path.display().to_string()),
+            Some(PinSource::Credential(name)) => read_credential(&name),
             None => return Err(out_of_order(self.name)),
         };
-        match Pin::new(&bytes) {
-            Some(pin) => Ok((pin, origin)),
-            None => Err(refused(
-                &origin,
-                format!(
-                    "it has {} characters, and a PIN has 6 to 8, no blank or line end among them",
-                    bytes.len()
-                ),
-                "Nothing was presented. Correct the PIN.",
-            )),
-        }
+        read.map_err(|error| {
+            let tried = format!("key {}: getting the PIN of {card}{}", self.name, error.tried);
+            Failure::Final(Error { tried, ..error })
+        })
+    }
+}
+
+/// A PIN that nobody types; none where a person would, or it can't be had.
+pub(super) fn kept_pin(source: &PinSource) -> Option<Pin> {
+    let pin = match source {
+        PinSource::File(path) => read_pin(path, path.display().to_string()),
+        PinSource::Credential(name) => read_credential(name),
+        PinSource::Ask => return None,
+    };
+    pin.ok().map(|(pin, _)| pin)
+}
+
+/// The PIN in a credential of the service. Of what an error says was tried, whose PIN it is comes
+/// before.
+fn read_credential(name: &str) -> Result<(Pin, String)> {
+    let origin = format!("credential {name}");
+    match env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(directory) => read_pin(&Path::new(&directory).join(name), origin),
+        None => Err(Error::new(
+            Class::PinRefused,
+            format!(" ({origin})"),
+            "$CREDENTIALS_DIRECTORY is not set",
+            "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.",
+        )),
+    }
+}
+
+/// The PIN in a file; errors as of [`read_credential`].
+fn read_pin(path: &Path, origin: String) -> Result<(Pin, String)> {
+    let bytes = read_private(path, LONGEST_FILE, Class::PinRefused)
+        .map_err(|error| Error { tried: format!(": {}", error.tried), ..error })?;
+    as_pin(&bytes, origin)
+}
+
+fn as_pin(bytes: &[u8], origin: String) -> Result<(Pin, String)> {
+    match Pin::new(bytes) {
+        Some(pin) => Ok((pin, origin)),
+        None => Err(Error::new(
+            Class::PinRefused,
+            format!(" ({origin})"),
+            format!(
+                "it has {} characters, and a PIN has 6 to 8, no blank or line end among them",
+                bytes.len()
+            ),
+            "Nothing was presented. Correct the PIN.",
+        )),
     }
 }

@@ -11,7 +11,7 @@ use super::{
     tell,
 };
 use crate::{
-    apply::{Report, Run, apply},
+    apply::{Done, Report, Run, apply},
     error::{Error, Result},
     publish::Outcome,
     system::{memory, notify},
@@ -21,6 +21,9 @@ use crate::{
 pub(super) struct ApplyArgs {
     #[command(flatten)]
     spec: SpecArgs,
+    /// Ask the card also where nothing would change
+    #[arg(long)]
+    always: bool,
     /// When the units restart that read a secret whose bytes have changed
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Now)]
     restart: When,
@@ -53,6 +56,8 @@ enum Line {
     Enrolled { profile_id: String, published: Published },
     /// Its profile was opened.
     Verified { profile_id: String, published: Published },
+    /// Nothing was done, and no card was asked: what is published is what would be.
+    NotVerified { profile_id: String, published: Published },
     /// A soft failure.
     Skipped { error: Error },
     /// A hard one.
@@ -68,9 +73,9 @@ struct Published {
 }
 
 pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
-    let ApplyArgs { spec: args, restart: when } = args;
+    let ApplyArgs { spec: args, always, restart: when } = args;
     let spec = args.load()?;
-    let mut run = Run::default();
+    let mut run = Run::new(*always);
     run.boots = *when == When::Boot;
     let mut failed = None;
     let mut keys = BTreeMap::new();
@@ -110,7 +115,7 @@ pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
 }
 
 impl Line {
-    fn done(Report { profile_id, enrolled, outcome }: Report) -> Self {
+    fn done(Report { profile_id, done, outcome }: Report) -> Self {
         let published = match outcome {
             Outcome::Unchanged => {
                 Published { unchanged: true, added: vec![], changed: vec![], removed: vec![] }
@@ -122,10 +127,10 @@ impl Line {
                 removed: changes.removed,
             },
         };
-        if enrolled {
-            Self::Enrolled { profile_id, published }
-        } else {
-            Self::Verified { profile_id, published }
+        match done {
+            Done::Enrolled => Self::Enrolled { profile_id, published },
+            Done::Verified => Self::Verified { profile_id, published },
+            Done::Skipped => Self::NotVerified { profile_id, published },
         }
     }
 }
@@ -135,6 +140,9 @@ impl fmt::Display for Applied {
         for (name, line) in &self.keys {
             match line {
                 Line::Verified { published, .. } => writeln!(f, "{name}: verified, {published}")?,
+                Line::NotVerified { published, .. } => {
+                    writeln!(f, "{name}: {published}, not verified (the card was not asked)")?;
+                }
                 Line::Enrolled { profile_id, published } => {
                     writeln!(f, "{name}: enrolled, {published}")?;
                     writeln!(

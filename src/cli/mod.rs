@@ -67,12 +67,13 @@ wrong passphrase or recovery code. docs/exit-codes.md says what to do about each
 enum Command {
     /// Enroll or verify the keys of a spec, and publish their secrets
     ///
-    /// A key that has a profile is opened again; one that has none is made, if the spec allows it.
+    /// A key that has a profile is opened again; one that has none is made, if the spec allows it. Where
+    /// all that can be told without the card says that nothing would change, the card is not asked.
     /// All keys are tried; the exit code is that of the first that failed.
     Apply(apply::ApplyArgs),
     /// Find all faults of a spec; needs no card and no pcscd
     Check(SpecFile),
-    /// Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
+    /// Show what apply --always would do and why; changes nothing, spends no PIN try, waits for no card
     Plan(SpecArgs),
     /// Show the keys' profiles and providers, the cards and their PIN tries, and what is published
     Status(SpecArgs),

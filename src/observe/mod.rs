@@ -20,6 +20,7 @@ use crate::{
         Profile, ProviderKind, Version, piv,
         store::{Store, load_shipped},
     },
+    publish::{self, Standing},
     spec::{Card, Key, Mode, Spec},
 };
 
@@ -48,6 +49,14 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
         Some(path) => shipped(store, name, path, own).map(Some),
         None => Ok(own),
     }
+}
+
+/// Whether anything is published of a key: since the machine booted, it had a profile then.
+///
+/// # Errors
+/// `publish` where that can't be told.
+pub fn stands(spec: &Spec, name: &str) -> Result<bool> {
+    Ok(publish::standing(&spec.runtime_dir, name)? != Standing::Nothing)
 }
 
 /// The error where a command needs the profile of a key, and there is none.

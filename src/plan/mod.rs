@@ -11,6 +11,7 @@ mod known;
 mod overwrite;
 mod refusal;
 mod remembered;
+mod skip;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use attestation::Mistrust;
 pub use hazard::Hazard;
 pub use known::{Goal, Identity, Known, PinState, Presented, Sealed, Session};
 pub use refusal::Refusal;
+pub use skip::{Facts, Marked, Obstacle, PinInHand, obstacle};
 pub use step::{Sealing, Step};
 pub use ways::{Wanted, Way};
 
@@ -162,6 +164,9 @@ fn check_profile(key: &Key, known: &Known, sealed: &Sealed) -> Result<(), Refusa
 fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     if let Some(id) = &key.profile_id {
         return Err(Refusal::ProfileLost { id: id.as_str().to_owned() });
+    }
+    if known.stands {
+        return Err(Refusal::ProfileGone);
     }
     if key.enroll == Enroll::Never {
         return Err(Refusal::NotEnrolled);

@@ -1,6 +1,11 @@
 //! The generations of one key: making one, putting it in place, removing them.
 
-use std::{fs::File, io::Write, os::fd::OwnedFd};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use nix::{
     errno::Errno,
@@ -12,6 +17,7 @@ use nix::{
 use super::{
     Entry, PublishedFile,
     compare::{self, Difference},
+    mark::Holder,
     pending,
 };
 use crate::{
@@ -25,6 +31,10 @@ pub(super) const GENERATIONS: &str = ".generations";
 const UNIQUE_DIGITS: usize = 16;
 /// What a new symlink is called until it takes the place of the old one.
 const LINK_SUFFIX: &str = ".link";
+/// What the mark of a generation is called, after its name.
+pub(super) const MARK_SUFFIX: &str = ".mark";
+/// What it is called while it is written.
+pub(super) const NEW_MARK_SUFFIX: &str = ".mark.new";
 /// How often `.generations` is made anew when another key's scrub removes it, empty, just between.
 const ATTEMPTS: usize = 100;
 
@@ -65,6 +75,16 @@ impl<'a> Generations<'a> {
             Err(Errno::ENOENT) => Ok(Some(Difference::all_added(set))),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// The first thing about the generation `name` that is not as digests and holders say.
+    pub(super) fn deviation(
+        &self,
+        name: &str,
+        digests: &BTreeMap<String, String>,
+        holders: &BTreeMap<String, Holder>,
+    ) -> nix::Result<Option<String>> {
+        compare::deviation(&open_dir(&self.fd, name)?, digests, holders)
     }
 
     /// The files of the generation `name`, sorted by name, without reading them.
@@ -138,17 +158,18 @@ impl<'a> Generations<'a> {
         self.remove(&pending::file_of(name))
     }
 
-    /// Removes every generation of the key but `keep`, and what killed runs left of it. True where
-    /// there was something to remove.
+    /// Removes every generation of the key but `keep`, which keeps its mark and what is pending, and what
+    /// killed runs left of it. True where there was something to remove.
     pub(super) fn remove_all_but(&self, keep: Option<&str>) -> nix::Result<bool> {
         let mut removed = false;
         for name in names(&self.fd)? {
             // What is not UTF-8 is no name of ours.
             let Some(name) = name.to_str() else { continue };
-            let of_pending = pending::generation_of(name);
-            let generation = of_pending.or(name.strip_suffix(LINK_SUFFIX)).unwrap_or(name);
-            let is_kept = keep.is_some_and(|keep| [Some(name), of_pending].contains(&Some(keep)));
-            if !is_kept && belongs_to(generation, self.key) {
+            let suffixes = [LINK_SUFFIX, NEW_MARK_SUFFIX, MARK_SUFFIX, pending::SUFFIX];
+            let generation = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+            let kept = [MARK_SUFFIX, pending::SUFFIX].iter().find_map(|end| name.strip_suffix(end));
+            let is_kept = Some(kept.unwrap_or(name)) == keep;
+            if !is_kept && belongs_to(generation.unwrap_or(name), self.key) {
                 self.remove(name)?;
                 removed = true;
             }
@@ -157,7 +178,7 @@ impl<'a> Generations<'a> {
     }
 
     /// The first fault is the one to report; what can't be removed now, the next run removes.
-    fn clean_up(&self, name: &str) {
+    pub(super) fn clean_up(&self, name: &str) {
         if let Err(errno) = self.remove(name).and_then(|()| self.nothing_pending(name)) {
             let path = self.dir.path().join(GENERATIONS).join(name);
             tracing::debug!("{} is left to the next run: {errno}", path.display());
@@ -165,7 +186,7 @@ impl<'a> Generations<'a> {
     }
 
     /// Removes a generation, or the symlink to one. That it is gone already is no fault.
-    fn remove(&self, name: &str) -> nix::Result<()> {
+    pub(super) fn remove(&self, name: &str) -> nix::Result<()> {
         let gone = |result| match result {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
@@ -196,6 +217,12 @@ impl<'a> Generations<'a> {
             }
         }
         open_dir(&self.fd, name).map_err(fault)
+    }
+}
+
+impl AsFd for Generations<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Beside each generation is the list of secrets whose bytes are new to those who read them before
 //! (`pending.rs`). It comes with the same rename, and lasts until they have been told.
+//! Beside a generation there may be a mark of what it was made of (`mark`).
 //!
 //! Every function here expects that the caller holds the key's lock (`system::lock`): leftovers of
 //! the same key are taken for those of a killed run.
@@ -14,6 +15,7 @@
 mod compare;
 mod format;
 mod generation;
+mod mark;
 mod pending;
 
 use std::{collections::BTreeSet, fmt, path::Path};
@@ -31,6 +33,9 @@ use zeroize::Zeroizing;
 
 pub use compare::Changes;
 pub use format::{Format, encode};
+pub use mark::{
+    Holder, Mark, OUTPUTS, Standing, deviation, digest, digests, leave_mark, remove_mark, standing,
+};
 
 use crate::{
     error::{Class, Error, Result},

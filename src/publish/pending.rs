@@ -19,18 +19,13 @@ use nix::{
 use crate::system::runtime_dir::is;
 
 /// What the list is called, after its generation.
-const SUFFIX: &str = ".pending";
+pub(super) const SUFFIX: &str = ".pending";
 /// What is longer was not written here.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The name of a generation's list.
 pub(super) fn file_of(generation: &str) -> String {
     format!("{generation}{SUFFIX}")
-}
-
-/// The generation whose list has this name; `None` where no list has.
-pub(super) fn generation_of(name: &str) -> Option<&str> {
-    name.strip_suffix(SUFFIX)
 }
 
 /// Writes the list of a new generation. Where nothing is pending there is none.

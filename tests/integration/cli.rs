@@ -62,7 +62,8 @@ fn help() {
             Commands:
               apply     Enroll or verify the keys of a spec, and publish their secrets
               check     Find all faults of a spec; needs no card and no pcscd
-              plan      Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
+              plan      Show what apply --always would do and why; changes nothing, spends no PIN try, waits for
+                        no card
               status    Show the keys' profiles and providers, the cards and their PIN tries, and what is
                         published
               cards     Show every reader, its card and the keys in its slots; presents no PIN

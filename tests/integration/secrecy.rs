@@ -67,7 +67,7 @@ fn no_command_prints_a_secret_when_all_goes_well() {
     );
     // Enrollment again and again, too.
     for way in WAYS {
-        fs::remove_file(machine.profile("vault")).unwrap();
+        machine.lose("vault");
         machine.run(&[&["apply"], way].concat()).exits(0);
     }
     let all = every_command(&machine);

@@ -142,6 +142,25 @@ let
     unit-without-default-dependencies-in-words = secret { before = [ "early.service" ]; } // {
       systemd.services.early.unitConfig.DefaultDependencies = "no";
     };
+    unpinned-in-another-directory.security.cryptkey.stateDir = "/persist/cryptkey";
+    unpinned-with-consumers = secret { requiredBy = [ "nix-daemon.service" ]; };
+    unpinned-with-who-comes-after = secret { before = [ "nix-daemon.service" ]; };
+    unpinned-in-another-directory-with-consumers = {
+      imports = [ (secret { requiredBy = [ "nix-daemon.service" ]; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
+    unpinned-and-accepted = {
+      imports = [ (vault { acceptUnpinned = true; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
+    unpinned-and-never-enrolled = {
+      imports = [ (vault { enroll = "never"; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
+    unpinned-no-more = {
+      imports = [ (vault { profileId = "00112233445566778899aabbccddeeff"; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
     undefined-unit = secret { requiredBy = [ "resitc.service" ]; };
     undefined-unit-to-restart = secret {
       requiredBy = [ "resitc.service" ];

@@ -126,9 +126,10 @@ const NOT_OPTIONS: [(&str, &str); 3] = [
 ];
 
 /// Options that are no fields of the spec: they are NixOS' to carry out.
-const NOT_IN_THE_SPEC: [&str; 14] = [
+const NOT_IN_THE_SPEC: [&str; 15] = [
     "enable",
     "keys.<name>.acceptSingleCard",
+    "keys.<name>.acceptUnpinned",
     "keys.<name>.enable",
     "keys.<name>.secrets.<name>.before",
     "keys.<name>.secrets.<name>.path",

@@ -116,11 +116,13 @@ pub fn traces(root: &Path) -> Vec<String> {
     tree(root).into_iter().map(trace).collect()
 }
 
-/// How many generations (and leftovers of any) there are below `runtime_dir`.
+/// How many generations (and leftovers of any) there are below `runtime_dir`. The mark of one that is
+/// there, and what is pending with it, are parts of it.
 pub fn generations(runtime_dir: &Path) -> usize {
     let entries = fs::read_dir(runtime_dir.join(".generations")).into_iter().flatten();
-    let is_list = |path: &Path| {
-        path.extension().is_some_and(|end| end == "pending") && path.with_extension("").exists()
+    let is_part = |path: &Path| {
+        let ends = path.extension().is_some_and(|end| end == "pending" || end == "mark");
+        ends && path.with_extension("").is_dir()
     };
-    entries.filter(|entry| !is_list(&entry.as_ref().unwrap().path())).count()
+    entries.filter(|entry| !is_part(&entry.as_ref().unwrap().path())).count()
 }

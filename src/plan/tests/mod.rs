@@ -10,6 +10,7 @@ mod refusals_more;
 mod run;
 mod seals;
 mod singly;
+mod skip;
 mod states;
 mod tells;
 mod trust;

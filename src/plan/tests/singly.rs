@@ -46,6 +46,8 @@ fn each_thing_against_a_new_profile_is_enough() {
     assert_eq!(refused(&key, &in_ram), Refusal::StateInRam);
     let lost = Key { profile_id: Some(declared()), ..Key::default() };
     assert!(matches!(refused(&lost, &known()), Refusal::ProfileLost { .. }));
+    let gone = Known { stands: true, ..known() };
+    assert_eq!(refused(&key, &gone), Refusal::ProfileGone);
     let never = Key { enroll: Enroll::Never, ..Key::default() };
     assert_eq!(refused(&never, &known()), Refusal::NotEnrolled);
     let orphan = Session { orphan: Some("/state/old.toml".into()), verified: true, ..usable() };

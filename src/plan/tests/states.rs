@@ -86,30 +86,38 @@ fn known() -> impl Strategy<Value = Known> {
         option::weighted(0.9, session()),
         option::weighted(0.3, presented),
         prop::bool::weighted(0.3),
-        (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+        (
+            any::<bool>(),
+            prop::bool::weighted(0.1),
+            prop::bool::weighted(0.1),
+            prop::bool::weighted(0.1),
+        ),
         option::of((generate::name(), option::of(0_usize..2))),
     )
         .prop_map(
-            |(profile, session, presented, open, (published, in_ram, enrolled), record)| Known {
-                // What is recorded is mostly about the card in hand.
-                record: record.map(|(card, destroys)| Generating {
-                    card: session.as_ref().map_or(card, |session| session.card),
-                    slot: SEALED_SLOT,
-                    destroys: destroys.map(|key| fingerprint(&KEYS[key])),
-                }),
-                enrolled,
-                profile,
-                state_is_in_ram: in_ram,
-                opened: [].into(),
-                failed: [].into(),
-                settled: [].into(),
-                goal: Goal::Publish,
-                unanswered: false,
-                session,
-                pins: presented.into_iter().collect(),
-                answered: Vec::new(),
-                open,
-                published,
+            |(profile, session, presented, open, (published, in_ram, enrolled, stands), record)| {
+                Known {
+                    stands,
+                    // What is recorded is mostly about the card in hand.
+                    record: record.map(|(card, destroys)| Generating {
+                        card: session.as_ref().map_or(card, |session| session.card),
+                        slot: SEALED_SLOT,
+                        destroys: destroys.map(|key| fingerprint(&KEYS[key])),
+                    }),
+                    enrolled,
+                    profile,
+                    state_is_in_ram: in_ram,
+                    opened: [].into(),
+                    failed: [].into(),
+                    settled: [].into(),
+                    goal: Goal::Publish,
+                    unanswered: false,
+                    session,
+                    pins: presented.into_iter().collect(),
+                    answered: Vec::new(),
+                    open,
+                    published,
+                }
             },
         )
 }
@@ -137,7 +145,8 @@ fn names(key: &Key, public: &PublicKey) -> bool {
 /// Whether the session's card may get a profile, or a place in the one that is there.
 fn may_be_sealed_to(key: &Key, known: &Known, session: &Session) -> bool {
     let Some(sealed) = &known.profile else {
-        return may_enroll(key, known) && session.provider.is_none() && session.orphan.is_none();
+        let is_new = !known.stands && session.provider.is_none() && session.orphan.is_none();
+        return may_enroll(key, known) && is_new;
     };
     let Some(provider) = session.provider.and_then(|place| sealed.piv.get(&place)) else {
         return false;

@@ -42,6 +42,7 @@
       profileId = "00112233445566778899aabbccddeeff";
       softFail = true;
       acceptSingleCard = true;
+      acceptUnpinned = true;
       pin.credential = "/etc/credstore.encrypted/vault.pin";
       managementKey.file = "/etc/cryptkey/vault.management-key";
       cardTimeoutSec = 120;
