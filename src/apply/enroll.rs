@@ -83,6 +83,7 @@ impl Work<'_> {
         self.known.profile = Some(observe::sealed(&profile, self.key));
         self.profile = Some(profile);
         self.known.open = true;
+        self.known.proven_id = Some(opened.recipient().id());
         if sealing == Sealing::Added {
             // It may be published already, and so be gone.
             drop(opened);

@@ -53,7 +53,7 @@ pub struct Run {
 
 /// What was done for a key.
 pub struct Report {
-    /// The public id of its profile.
+    /// The public id of the opened key.
     pub profile_id: String,
     /// Whether the profile was written in this run.
     pub enrolled: bool,
@@ -239,7 +239,7 @@ impl Work<'_> {
             }
             self.go_on_without(failure);
         }
-        let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
+        let profile_id = self.known.proven_id.take().unwrap_or_default();
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
         Ok(Report { profile_id, enrolled: self.known.enrolled, outcome })
     }

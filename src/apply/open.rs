@@ -50,7 +50,10 @@ impl Work<'_> {
         if self.opened.is_none() && self.shares.len() >= usize::from(profile.threshold()) {
             let shares: Vec<_> = self.shares.iter().map(|(at, secret)| (*at, secret)).collect();
             match seal::open(profile, &shares) {
-                Ok(opened) => self.opened = Some(opened),
+                Ok(opened) => {
+                    self.known.proven_id = Some(opened.recipient().id());
+                    self.opened = Some(opened);
+                }
                 Err(error) => {
                     // The file is not what was sealed: no other provider makes it so.
                     self.known.failed.extend(0..profile.providers().len());
@@ -61,7 +64,24 @@ impl Work<'_> {
         }
         self.known.share_opened(index);
         self.forget_shares();
+        self.tell_salt_id();
         Ok(())
+    }
+
+    /// Says so where the spec declares an id of the kind that there was before profiles named a recipient.
+    fn tell_salt_id(&self) {
+        let (Some(declared), Some(proven), Some(profile)) =
+            (&self.key.profile_id, &self.known.proven_id, &self.profile)
+        else {
+            return;
+        };
+        if declared.as_str() != proven && declared.as_str() == profile.salt_id() {
+            tracing::warn!(
+                "key {0}: profileId is one that an earlier version printed. Anybody can make another \
+                 profile with it. Set security.cryptkey.keys.{0}.profileId = \"{proven}\";",
+                self.name
+            );
+        }
     }
 
     /// The shares are wanted once more only where the key is sealed to another card.

@@ -36,6 +36,8 @@ pub struct Known {
     pub answered: Vec<CardName>,
     /// Whether the key is open: outputs can be derived.
     pub open: bool,
+    /// The id of the opened key, which nobody can copy.
+    pub proven_id: Option<String>,
     /// Whether a profile was made or replaced in this run.
     pub enrolled: bool,
     /// A record of a key that was about to be generated, in this run or in one that was killed.
@@ -60,8 +62,12 @@ pub enum Goal {
 /// What the planner has to know of a profile.
 #[derive(Clone, Debug)]
 pub struct Sealed {
-    /// Its public id.
+    /// Its public id, as it says; of a profile without a recipient, the hash of its output salt.
     pub id: String,
+    /// The hash of its output salt, which declared ids were before there was a recipient.
+    pub salt_id: String,
+    /// Whether it names a recipient, so that `id` is the key's if it opens.
+    pub names_recipient: bool,
     /// Shares that open it.
     pub threshold: usize,
     /// The ids of its providers.

@@ -14,9 +14,6 @@ pub(super) trait Kind {
     /// Its name in the file.
     const TYPE: &'static str;
 
-    /// The params that it may have in version 2, beside `share_index`.
-    const KNOWN: &'static [&'static str];
-
     /// How the secret comes of what a person types; none where nothing is typed for it.
     const TYPED: Option<Typed<Self::Params>> = None;
 
@@ -46,12 +43,9 @@ macro_rules! kinds {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum ProviderKind {
             $($(#[$doc])* $name($params),)*
-            /// A type that only cryptkey knows, by its name (version 1 files only).
+            /// A type that only cryptkey knows, or a later version of this program, by its name.
             Unknown(String),
         }
-
-        /// The names of the types.
-        pub(super) const TYPES: &[&str] = &[$(<$kind as Kind>::TYPE),*];
 
         impl ProviderKind {
             /// The type's name in the file.
@@ -93,14 +87,6 @@ macro_rules! kinds {
                         Some(<$kind as Kind>::parse(version, raw).map(Self::$name))
                     })*
                     _ => None,
-                }
-            }
-
-            /// The params that it may have in version 2, beside `share_index`.
-            pub(super) fn known(&self) -> &'static [&'static str] {
-                match self {
-                    $(Self::$name(_) => <$kind as Kind>::KNOWN,)*
-                    Self::Unknown(_) => &[],
                 }
             }
 

@@ -17,7 +17,6 @@ pub(super) struct Recovery;
 impl Kind for Recovery {
     type Params = Argon2Params;
     const TYPE: &'static str = "recovery";
-    const KNOWN: &'static [&'static str] = Argon2Params::KNOWN;
     const TYPED: Option<Typed<Argon2Params>> = Some(|params, typed| {
         let code = RecoveryCode::read(typed).map_err(Wrong::Malformed)?;
         params.secret(code.as_bytes()).map_err(Wrong::Fault)
