@@ -48,11 +48,6 @@ fn fields_are_known_and_there() {
     refused(V2, &[("    slot = \"9d\"\n", "")], &expect!["providers[0].params.slot: is missing"]);
     refused(
         V2,
-        &[("    slot =", "    sloth = \"\"\n    slot =")],
-        &expect!["providers[0].params.sloth: version 2 has no such param"],
-    );
-    refused(
-        V2,
         &[("\"9d\"", "9")],
         &expect!["line 21: invalid type: integer `9`, expected a string"],
     );
@@ -329,8 +324,27 @@ fn argon2_has_defaults_and_floors() {
     assert_eq!(argon2(&missing), (3, 65536, 4));
 }
 
+/// What a later version may add is kept, and is not taken for anything else.
 #[test]
-fn the_id_hangs_on_the_output_salt_alone() {
+fn later_fields_params_and_types_are_kept() {
+    let later = [
+        ("integrity =", "later = \"a \\\"text\\\"\"\nintegrity ="),
+        ("    slot =", "    sloth = \"\"\n    slot ="),
+        ("type = \"recovery\"", "type = \"fido2\""),
+    ];
+    let read = Profile::parse(&edit(V2_MORE, &later)).unwrap();
+    let kept = read.to_toml();
+    assert!(kept.contains("later = \"a \\\"text\\\"\"\n") && kept.contains("    sloth = \"\"\n"));
+    assert!(matches!(read.providers()[2].kind(), ProviderKind::Unknown(name) if name == "fido2"));
+    assert_eq!(Profile::parse(&kept).unwrap(), read);
+    refused(V2, &[("integrity =", "\"a.b\" = \"\"\nintegrity =")], &expect![[""]]);
+    refused(V2, &[("integrity =", "later = \"\\n\"\nintegrity =")], &expect![[""]]);
+    refused(V2, &[("integrity =", "recipient = \"age1\"\nintegrity =")], &expect![[""]]);
+    refused(V1, &[("integrity =", "recipient = \"age1\"\nintegrity =")], &expect![[""]]);
+}
+
+#[test]
+fn without_a_recipient_the_id_hangs_on_the_output_salt_alone() {
     let id = Profile::parse(V2).unwrap().id();
     expect!["072163d9b82f5f5692cba84cfbe4089d"].assert_eq(&id);
     assert_eq!(Profile::parse(&edit(V2, &[("piv-only", "other")])).unwrap().id(), id);

@@ -5,10 +5,7 @@ use crate::{
     card::SlotState,
     error::{Error, Result},
     plan::Goal,
-    profile::{
-        Version,
-        seal::{self, ProviderSecret},
-    },
+    profile::seal::{self, ProviderSecret},
     publish::{self, Entry},
     spec::Account,
     system::{Deadline, memory, users},
@@ -22,11 +19,8 @@ impl Work<'_> {
         // The planner saw to it that a key that the card tells is the enrolled one.
         let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
         let x = self.key_agreement(params.peer_point())?;
-        let is_version_1 = self.profile.as_ref().is_some_and(|p| p.version() == Version::V1);
-        // What stays is sealed to once more; for that it proves its key.
-        let stays = matches!(&self.known.goal, Goal::Open(places) if places.contains(&index));
-        if is_version_1 && stays {
-            self.prove_anew(index, &params)?;
+        if self.known.goal.renews(index) {
+            self.renew_card(index, &params)?;
         }
         self.end_session();
         // The next card has as much time.

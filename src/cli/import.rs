@@ -58,7 +58,7 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
         }
         let threshold = args.threshold.unwrap_or(profile.threshold());
         let kept = kept.insert(args.keep.of(name, &key, profile, threshold)?);
-        Ok(Goal::Open(kept.places.clone()))
+        Ok(Goal::Renew(kept.places.clone()))
     })?;
     let changed = match &kept {
         Some(kept) => args.resealed(&mut unsealed, kept)?,

@@ -55,8 +55,28 @@ pub enum Goal {
     Publish,
     /// To open the key, with these providers among others.
     Open(BTreeSet<usize>),
+    /// The same; and each of these is to be sealed to anew, under a fresh salt: nothing that was computed
+    /// from the old profile opens a share then.
+    Renew(BTreeSet<usize>),
     /// To open the key, and to seal it to the cards that the spec lists and the profile does not know.
     Join,
+}
+
+impl Goal {
+    /// The providers with which the key is to be opened, whatever else opens it.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&BTreeSet<usize>> {
+        match self {
+            Self::Open(wanted) | Self::Renew(wanted) => Some(wanted),
+            Self::Publish | Self::Join => None,
+        }
+    }
+
+    /// Whether the provider at `place` is to be sealed to anew.
+    #[must_use]
+    pub fn renews(&self, place: usize) -> bool {
+        matches!(self, Self::Renew(wanted) if wanted.contains(&place))
+    }
 }
 
 /// What the planner has to know of a profile.

@@ -17,6 +17,9 @@ pub(super) trait Kind {
     /// How the secret comes of what a person types; none where nothing is typed for it.
     const TYPED: Option<Typed<Self::Params>> = None;
 
+    /// What it is with a fresh salt; none for a kind whose salt needs a proof.
+    const RENEWED: Option<fn() -> Result<Self::Params, Error>> = None;
+
     /// Reads the params of a file of `version`. The error says which param is wrong, and how.
     fn parse(version: Version, raw: &RawParams) -> Result<Self::Params, String>;
 
@@ -73,6 +76,16 @@ macro_rules! kinds {
                 match self {
                     $(Self::$name(params) => <$kind as Kind>::TYPED.map(|read| read(params, typed)),)*
                     Self::Unknown(_) => None,
+                }
+            }
+
+            /// The same kind with a fresh salt; none for a kind that is not typed.
+            pub(crate) fn renewed(&self) -> Result<Option<Self>, Error> {
+                match self {
+                    $(Self::$name(_) => <$kind as Kind>::RENEWED
+                        .map(|renewed| renewed().map(Self::$name))
+                        .transpose(),)*
+                    Self::Unknown(_) => Ok(None),
                 }
             }
 

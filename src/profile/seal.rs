@@ -345,6 +345,26 @@ mod tests {
         "#]].assert_eq(&profile.to_toml());
     }
 
+    /// The recipient is no claim: it is opened with the key, or it does not open.
+    #[test]
+    fn no_key_is_sealed_under_the_recipient_of_another() {
+        let (own, _) = seal("vault", 1, vec![card(1)]).unwrap();
+        let theirs = card(2);
+        let secret = ProviderSecret::new(theirs.secret.as_bytes());
+        let (mut forged, opened) = seal("vault", 1, vec![theirs]).unwrap();
+        forged.output_salt = own.output_salt;
+        forged.fields = own.fields.clone();
+        forged.integrity = integrity(&forged, opened.master.as_bytes());
+        assert_eq!((forged.id(), forged.salt_id()), (own.id(), own.salt_id()));
+        assert_eq!(open(&forged, &[(0, &secret)]).map(drop), Err(OpenError::Integrity));
+        // Without it it opens, and shows that it is another key.
+        forged.fields.clear();
+        forged.integrity = integrity(&forged, opened.master.as_bytes());
+        assert_eq!(forged.id(), own.salt_id());
+        let opened = open(&forged, &[(0, &secret)]).unwrap();
+        assert_ne!(opened.recipient().id(), own.id());
+    }
+
     #[test]
     fn secrets_are_not_shown() {
         let (_, opened) = seal("vault", 1, vec![card(1)]).unwrap();
