@@ -174,7 +174,7 @@ impl RawProfile {
             providers.push(provider);
         }
         word("name", &self.name)?;
-        texts("", &self.fields)?;
+        texts("fields", &self.fields)?;
         if version == Version::V1
             && let Some(field) = self.fields.keys().next()
         {
@@ -197,7 +197,7 @@ impl RawProfile {
 
 impl RawProvider {
     fn check(self, version: Version) -> Result<Provider, String> {
-        texts("params.", &self.params)?;
+        texts("params", &self.params)?;
         let name = self.r#type.as_str();
         let kind = match ProviderKind::parse(name, version, &self.params) {
             Some(kind) => kind?,
@@ -239,7 +239,7 @@ fn texts(at: &str, texts: &Params) -> Result<(), String> {
             return Err(format!("{at}: a name holds more than letters, digits, _ and -"));
         }
         if value.chars().any(char::is_control) {
-            return Err(format!("{at}{name}: holds a control character"));
+            return Err(format!("{at}.{name}: holds a control character"));
         }
     }
     Ok(())
