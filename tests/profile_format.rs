@@ -31,7 +31,11 @@ fn fields_are_known_and_there() {
         &expect!["version: found 3; this program reads 1 and 2 (a newer one may have written it)"],
     );
     refused(V2, &[("version = 2", "version = 2\nversion = 2")], &expect!["line 2: duplicate key"]);
-    refused(V2, &[("version = 2", "version = 2\nextra = 1")], &expect!["line 1: invalid type: integer `1`, expected a string"]);
+    refused(
+        V2,
+        &[("version = 2", "version = 2\nextra = 1")],
+        &expect!["line 1: invalid type: integer `1`, expected a string"],
+    );
     refused(
         V2,
         &[("  id =", "  more = \"\"\n  id =")],
