@@ -37,19 +37,12 @@ impl Refusal {
             Self::OtherProfile { declared, found } => (
                 Class::Profile,
                 "checking its profile",
-                format!("the spec declares profile {declared}, and {found} is there"),
+                format!("the spec declares profile {declared}, and this one is {found}"),
                 format!(
-                    "Restore the declared profile, or correct {}. Nothing was changed.",
+                    "Nothing was changed. Restore the declared profile. Only if this one is right, set {} \
+                     = \"{found}\";.",
                     option("profileId")
                 ),
-            ),
-            Self::PinnedVersion1 => (
-                Class::Profile,
-                "checking its profile",
-                "the spec declares its id, and it is of version 1: whoever reads such a file can make \
-                 another one with the same id"
-                    .into(),
-                format!("Restore the version 2 profile. For one of cryptkey's, remove {}.", option("profileId")),
             ),
             Self::StateInRam => (
                 Class::Profile,

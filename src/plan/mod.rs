@@ -28,7 +28,7 @@ pub use ways::{Wanted, Way};
 use crate::{
     card::{PinPolicy, SlotKey, SlotState},
     guard::History,
-    spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
+    spec::{Enroll, Key, ManagementKeySource, Mode, PinSource, ProfileId},
 };
 
 use overwrite::{Fate, check_replacement, fate};
@@ -53,6 +53,7 @@ pub fn next(key: &Key, known: &Known) -> Next {
 /// As [`next`], with refusals as errors.
 fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
     let doomed = known.doomed(key);
+    check_proven(key, known)?;
     if known.is_as_open_as_wanted(key) {
         // What a command opens the key for says nothing of what a run has begun.
         if known.goal == Goal::Publish {
@@ -135,17 +136,31 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
 
 /// That a profile is the one that the spec declares, if it does.
 fn check_declared(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
-    if let Some(declared) = &key.profile_id
-        && declared.as_str() != sealed.id
-    {
-        let (declared, found) = (declared.as_str().to_owned(), sealed.id.clone());
-        return Err(Refusal::OtherProfile { declared, found });
+    match &key.profile_id {
+        // Without a recipient the opened key tells.
+        Some(declared) if sealed.names_recipient => check_id(declared, &sealed.id, sealed),
+        _ => Ok(()),
     }
-    // The id is public: it pins a profile only where nobody without the card can make another one.
-    if key.profile_id.is_some() && sealed.is_version_1 {
-        return Err(Refusal::PinnedVersion1);
+}
+
+/// That the key that was opened is the declared one, whatever its profile says of itself: before
+/// anything of it is published, or sealed to anybody.
+fn check_proven(key: &Key, known: &Known) -> Result<(), Refusal> {
+    match (&key.profile_id, &known.proven_id, &known.profile) {
+        (Some(declared), Some(proven), Some(sealed)) => check_id(declared, proven, sealed),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// That `id` is the declared one; or that the declared one is of the kind that there was before, a hash
+/// of the output salt. In version 1 that counts for nothing: whoever reads such a profile can make
+/// another one with the same salt.
+fn check_id(declared: &ProfileId, id: &str, sealed: &Sealed) -> Result<(), Refusal> {
+    let declared = declared.as_str();
+    if declared == id || declared == sealed.salt_id && !sealed.is_version_1 {
+        return Ok(());
+    }
+    Err(Refusal::OtherProfile { declared: declared.to_owned(), found: id.to_owned() })
 }
 
 /// What has to hold of a profile before a card is looked for.

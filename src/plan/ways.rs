@@ -81,11 +81,11 @@ impl Known {
 
     /// Whether the provider at `place` is one that is still to be opened.
     fn is_to_be_opened(&self, place: usize) -> bool {
-        let is_wanted = match &self.goal {
+        let is_wanted = match self.goal.wanted() {
             // Nobody waits for the others, where these are enough.
-            Goal::Open(wanted) if self.is_enough(wanted.len()) => wanted.contains(&place),
-            Goal::Open(wanted) => !self.open || wanted.contains(&place),
-            Goal::Publish | Goal::Join => !self.open,
+            Some(wanted) if self.is_enough(wanted.len()) => wanted.contains(&place),
+            Some(wanted) => !self.open || wanted.contains(&place),
+            None => !self.open,
         };
         is_wanted && !self.opened.contains(&place) && !self.failed.contains(&place)
     }
@@ -103,10 +103,7 @@ impl Known {
 
     /// Whether all is open that the run wants to be open, and no key is to be destroyed any more.
     pub(super) fn is_as_open_as_wanted(&self, key: &Key) -> bool {
-        let has_all = match &self.goal {
-            Goal::Open(wanted) => wanted.is_subset(&self.opened),
-            Goal::Publish | Goal::Join => true,
-        };
+        let has_all = self.goal.wanted().is_none_or(|wanted| wanted.is_subset(&self.opened));
         self.open && has_all && self.doomed(key).is_none()
     }
 
@@ -116,7 +113,7 @@ impl Known {
     pub fn to_join<'a>(&self, key: &'a Key) -> Vec<(usize, &'a Card)> {
         let may_be_sealed = match self.goal {
             Goal::Publish => key.profile.is_none(),
-            Goal::Open(_) => false,
+            Goal::Open(_) | Goal::Renew(_) => false,
             Goal::Join => true,
         };
         let sealed = self.profile.as_ref().filter(|sealed| may_be_sealed && !sealed.is_version_1);
@@ -207,7 +204,7 @@ impl Known {
         }
         let is_lost = |wanted: &BTreeSet<usize>| !wanted.is_disjoint(&self.failed);
         let threshold = self.profile.as_ref().map_or(0, |sealed| sealed.threshold);
-        !matches!(&self.goal, Goal::Open(wanted) if is_lost(wanted)) && self.reach(key) >= threshold
+        !self.goal.wanted().is_some_and(is_lost) && self.reach(key) >= threshold
     }
 }
 

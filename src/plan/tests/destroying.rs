@@ -54,6 +54,8 @@ fn sealed() -> Given {
     let provider = |place: usize, serial| (place, params(name(serial), place, true, None));
     known.profile = Some(Sealed {
         id: DECLARED.into(),
+        names_recipient: true,
+        salt_id: String::new(),
         threshold: 1,
         unlisted: Vec::new(),
         is_version_1: false,

@@ -14,6 +14,8 @@ fn known(goal: &[usize]) -> Known {
     let card = |serial| CardName { serial: Serial::new(serial), guid: None };
     let sealed = Sealed {
         id: String::new(),
+        names_recipient: true,
+        salt_id: String::new(),
         threshold: 2,
         piv: [(0, params(card(1), 0, true, None)), (1, params(card(2), 1, true, None))].into(),
         unlisted: Vec::new(),

@@ -49,18 +49,9 @@ fn before_a_card_is_looked_for() {
         Class::Profile,
         &expect![[r#"
             tried: key vault: checking its profile
-            found: the spec declares profile 0123456789abcdef0123456789abcdef, and fedcba9876543210fedcba9876543210 is there
-            advice: Restore the declared profile, or correct security.cryptkey.keys.vault.profileId. Nothing was changed.
+            found: the spec declares profile 0123456789abcdef0123456789abcdef, and this one is fedcba9876543210fedcba9876543210
+            advice: Nothing was changed. Restore the declared profile. Only if this one is right, set security.cryptkey.keys.vault.profileId = "fedcba9876543210fedcba9876543210";.
         "#]],
-    );
-    check(
-        &Refusal::PinnedVersion1,
-        Class::Profile,
-        &expect![[r#"
-        tried: key vault: checking its profile
-        found: the spec declares its id, and it is of version 1: whoever reads such a file can make another one with the same id
-        advice: Restore the version 2 profile. For one of cryptkey's, remove security.cryptkey.keys.vault.profileId.
-    "#]],
     );
     let cards = vec![CardName { serial: Serial::new(12_345_678), guid: None }];
     check(

@@ -60,9 +60,12 @@ fn each_thing_against_a_new_profile_is_enough() {
 }
 
 #[test]
-fn an_id_pins_no_profile_that_anybody_can_make() {
-    let profile = |is_version_1| Sealed {
-        id: DECLARED.into(),
+fn a_declared_id_pins_the_key_itself() {
+    const OTHER: &str = "another";
+    let sealed = |id: &str, salt_id: &str, names_recipient, is_version_1| Sealed {
+        id: id.into(),
+        salt_id: salt_id.into(),
+        names_recipient,
         threshold: 1,
         unlisted: Vec::new(),
         is_version_1,
@@ -71,11 +74,34 @@ fn an_id_pins_no_profile_that_anybody_can_make() {
         typed: Vec::new(),
         others: Vec::new(),
     };
-    let known = |old| Known { profile: Some(profile(old)), ..Known::default() };
     let key = Key { profile_id: Some(declared()), ..Key::default() };
-    assert_eq!(next(&key, &known(false)), Next::Step(Step::FindCard));
-    assert_eq!(refused(&key, &known(true)), Refusal::PinnedVersion1);
-    assert_eq!(next(&Key::default(), &known(true)), Next::Step(Step::FindCard));
+    let other = Refusal::OtherProfile { declared: DECLARED.into(), found: OTHER.into() };
+    // What the profile says, whether it is refused before it is opened, and the opened key's id.
+    for (profile, closed_is_refused, proven, open_is_refused) in [
+        (sealed(DECLARED, OTHER, true, false), false, DECLARED, false),
+        (sealed(OTHER, OTHER, true, false), true, OTHER, true),
+        // It names the recipient of another key, and another one opens.
+        (sealed(DECLARED, OTHER, true, false), false, OTHER, true),
+        // An id from before there were recipients: read as it was then.
+        (sealed(OTHER, DECLARED, true, false), false, OTHER, false),
+        (sealed(DECLARED, DECLARED, false, false), false, OTHER, false),
+        // A profile from before: the opened key tells.
+        (sealed(OTHER, OTHER, false, false), false, DECLARED, false),
+        (sealed(OTHER, OTHER, false, false), false, OTHER, true),
+        (sealed(OTHER, OTHER, false, true), false, DECLARED, false),
+        // Anybody who reads a version 1 profile can make another one with its salt.
+        (sealed(DECLARED, DECLARED, false, true), false, OTHER, true),
+    ] {
+        let closed = Known { profile: Some(profile), ..Known::default() };
+        let expected = |refused: bool, step| {
+            if refused { Next::Refuse(other.clone()) } else { Next::Step(step) }
+        };
+        assert_eq!(next(&key, &closed), expected(closed_is_refused, Step::FindCard), "{closed:?}");
+        let proven_id = Some(proven.to_owned());
+        let open = Known { open: true, proven_id, ..closed };
+        assert_eq!(next(&key, &open), expected(open_is_refused, Step::Publish), "{open:?}");
+        assert_eq!(next(&Key::default(), &open), Next::Step(Step::Publish));
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ fn sealed() -> Sealed {
     let piv = |place, serial| (place, params(card(serial), place, true, None));
     Sealed {
         id: DECLARED.into(),
+        salt_id: "of-old".into(),
+        names_recipient: true,
         threshold: 1,
         ids: vec!["card-1".into(), "card-2".into()],
         piv: [piv(0, 1), piv(1, 2)].into(),
@@ -94,6 +96,13 @@ fn each_thing_against_it_is_enough() {
     }
     assert_eq!(with(|_, _, known, _| known.profile = None), Some(Obstacle::NoSealedProfile));
     assert_eq!(with(|_, s, _, _| s.is_version_1 = true), Some(Obstacle::NoSealedProfile));
+    assert_eq!(
+        with(|key, sealed, _, _| {
+            sealed.names_recipient = false;
+            key.profile_id = serde_json::from_value(DECLARED.into()).ok();
+        }),
+        Some(Obstacle::Unproven)
+    );
     let record = Generating { card: card(1), slot: Slot::KEY_MANAGEMENT, destroys: None };
     assert_eq!(with(|_, _, known, _| known.record = Some(record)), Some(Obstacle::Generating));
     let fingerprint = Some(fingerprint(&super::world::KEYS[1]));

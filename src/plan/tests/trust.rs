@@ -255,6 +255,8 @@ fn what_a_card_can_not_attest_is_refused_only_where_that_is_required() {
 fn verifying(params: Params, slot: SlotState, identity: Option<Identity>) -> Next {
     let profile = Some(Sealed {
         id: DECLARED.into(),
+        names_recipient: true,
+        salt_id: String::new(),
         threshold: 1,
         unlisted: Vec::new(),
         is_version_1: false,

@@ -251,6 +251,8 @@ impl Run<'_> {
             };
             Sealed {
                 id: if profile.id_is_declared { DECLARED } else { "another" }.into(),
+                names_recipient: true,
+                salt_id: String::new(),
                 threshold: profile.threshold,
                 unlisted: unlisted.iter().map(|(_, (card, _))| self.cards[*card].name).collect(),
                 is_version_1: false,
