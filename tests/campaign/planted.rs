@@ -23,13 +23,14 @@ use crate::{
 };
 
 /// Every path that the program writes, makes, links or removes; as in `docs/architecture.md`.
-const WRITTEN: [&str; 17] = [
+const WRITTEN: [&str; 18] = [
     "RULES/.05-nixos-cryptkey.UNIQUE.new",
     "RULES/05-nixos-cryptkey.rules",
     "RUNTIME",
     "RUNTIME/.generations",
     "RUNTIME/.generations/vault.UNIQUE",
     "RUNTIME/.generations/vault.UNIQUE.link",
+    "RUNTIME/.generations/vault.UNIQUE.pending",
     "RUNTIME/.generations/vault.UNIQUE/backup",
     "RUNTIME/.locks",
     "RUNTIME/.locks/card@READER",
@@ -259,6 +260,7 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
         runtime("vault"),
         runtime(&format!(".generations/{unique}")),
         runtime(&format!(".generations/{unique}.link")),
+        runtime(&format!(".generations/{unique}.pending")),
         runtime(&format!(".generations/{unique}/backup")),
     ];
     let (mut refused, mut replaced) = (0, 0);
