@@ -118,10 +118,12 @@ let
   ## Units
 
   # What publishes.
-  ownUnits = builtins.concatMap (name: [
-    "cryptkey-${name}.service"
-    "cryptkey-reload@${name}.service"
-  ]) names;
+  ownUnits = each (
+    name: _: [
+      "cryptkey-${name}.service"
+      "cryptkey-reload@${name}.service"
+    ]
+  );
 
   early = [
     "basic.target"

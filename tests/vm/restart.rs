@@ -210,7 +210,7 @@ fn apply_by_hand(machine: &Container, args: &[&str]) -> Output {
     machine.write("/run/pin/pin", 0o600, Card::PIN);
     let run = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"];
     let apply = ["--setenv=CREDENTIALS_DIRECTORY=/run/pin", PROGRAM, "apply"];
-    machine.run(&[&run, &apply, args].concat()).exits(0)
+    machine.run(&[&run[..], &apply, args].concat()).exits(0)
 }
 
 /// As a reload that publishes and is killed before anybody is told.
