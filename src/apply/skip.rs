@@ -129,7 +129,7 @@ fn is_doubt(class: Class) -> bool {
 }
 
 /// How a run goes, and not what it comes to; and what is compared by itself: the profile and its id,
-/// and who has the published files.
+/// and who has the published files. Who reads them is no matter of theirs.
 const NO_MATTER: [&str; 7] = [
     "softFail",
     "cardTimeoutSec",
@@ -139,7 +139,7 @@ const NO_MATTER: [&str; 7] = [
     "profile",
     "profileId",
 ];
-const NO_MATTER_OF_A_SECRET: [&str; 3] = ["owner", "group", "mode"];
+const NO_MATTER_OF_A_SECRET: [&str; 5] = ["owner", "group", "mode", "restartUnits", "reloadUnits"];
 
 impl Key {
     /// What decides what its published set is, and whether it can be opened. What is as it is by default
