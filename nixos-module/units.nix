@@ -126,7 +126,12 @@ let
     // {
       description = "Secrets of key ${name}, from its smart card";
       requiredBy = [ "cryptkey.target" ];
-      wants = base.wants ++ builtins.filter (unit: unit == "getty-pre.target") console;
+      wants =
+        base.wants
+        # At a boot it finds the reader while others start, and it ends by itself when it is idle. Not
+        # after it: it is up before it has found anything.
+        ++ [ "pcscd.service" ]
+        ++ builtins.filter (unit: unit == "getty-pre.target") console;
       before = [
         "cryptkey.target"
       ]
