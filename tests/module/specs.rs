@@ -109,7 +109,7 @@ fn the_machines_spec_is_the_sum_of_the_others() {
             assert_eq!(spec, command(&reload, "ExecStart="), "{name}");
             assert_eq!(whole, command(&reload, "ExecStopPost=+"), "{name}");
         }
-        let runs = machine.units.values().filter(|unit| unit.text.contains(" apply --spec "));
+        let runs = machine.units.values().filter(|unit| unit.text.contains(" apply --restart "));
         assert_eq!(runs.count(), 2 * keys.len(), "{name}");
         if machine.units.contains_key("polkit-cryptkey.service") {
             sum["keys"] = json!({});
