@@ -139,7 +139,7 @@ fn the_key_s_own_file_is_replaced_and_not_kept() {
     known.spec(&machine, "vault", &cards[0], json!({ "profileId": id }));
     let text = known.text();
     let refused = machine.run(&import).exits(17);
-    refused.says(&[id, "the spec declares"]);
+    let refused = refused.says(&[id, "the spec declares"]);
     assert_eq!(known.text(), text);
 
     // Only the opened key tells its id.
