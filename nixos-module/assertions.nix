@@ -107,8 +107,7 @@ let
 
   # What a boot does that finds no profile, and what is worse about it than on other machines.
   isUnpinned =
-    key:
-    key.enroll == "auto" && key.profile == null && key.profileId == null && !key.acceptUnpinned;
+    key: key.enroll == "auto" && key.profile == null && key.profileId == null && !key.acceptUnpinned;
   isMoved = cfg.stateDir != "/var/lib/cryptkey";
   hasConsumers =
     key:

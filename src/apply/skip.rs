@@ -122,10 +122,11 @@ impl Work<'_> {
     }
 }
 
-/// Whether an error says that the card, or what is typed, would not open the key as it did.
+/// Whether an error says that the card, or what is typed, would not open the key as it did. Of PINs that
+/// were not presented the guard knows.
 fn is_doubt(class: Class) -> bool {
-    use Class::{Card, KeyChanged, PinRefused, PinWrong, WrongAnswer};
-    matches!(class, Card | KeyChanged | PinRefused | PinWrong | WrongAnswer)
+    use Class::{Card, KeyChanged, PinWrong, WrongAnswer};
+    matches!(class, Card | KeyChanged | PinWrong | WrongAnswer)
 }
 
 /// How a run goes, and not what it comes to; and what is compared by itself: the profile and its id,

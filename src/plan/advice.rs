@@ -27,10 +27,11 @@ impl Refusal {
                 "looking for its profile",
                 "there is none, and its secrets are published: it had one in this boot".into(),
                 format!(
-                    "Nothing was changed. If stateDir or {0} was changed, change it back, or move the profile \
-                     along. Otherwise mount the state directory, or restore the profile from a backup. \
-                     Only if every secret of this key may change: stop what uses them, then \
-                     `nixos-cryptkey scrub --key {name}`, and start the unit again to enroll a new key.",
+                    "Nothing was changed. If stateDir, {0} or the key's name was changed, change that back, or \
+                     move the profile along. Otherwise mount the state directory, or restore the profile \
+                     from a backup. Only if every secret of this key may change: `systemctl restart \
+                     cryptkey-{name}` makes a new key; without the module, `nixos-cryptkey scrub --key \
+                     {name}` and then `apply`.",
                     option("profile")
                 ),
             ),
