@@ -94,5 +94,5 @@ fn who_declines_gives_no_answer() {
     let _agent = Agent::decline(id);
     let error = ask("PIN", id, PATIENCE).unwrap_err();
     assert_eq!(error.class, Class::NoAnswer);
-    assert_eq!(error.found, "no answer (limit 60 s): Operation canceled");
+    assert_eq!(error.found, "no answer (limit 600 s): Operation canceled");
 }

@@ -230,7 +230,8 @@ mod tests {
     fn an_answer_counts_once_the_program_has_ended() {
         let answer = through("printf 123456; exec >&- 2>&-; sleep 0.1", PATIENCE).unwrap();
         assert_eq!(*answer, b"123456");
-        let error = through("printf 123456; exec >&- 2>&-; sleep 0.1; exit 1", PATIENCE).unwrap_err();
+        let error =
+            through("printf 123456; exec >&- 2>&-; sleep 0.1; exit 1", PATIENCE).unwrap_err();
         assert_eq!(error.class, Class::NoAnswer);
     }
 
