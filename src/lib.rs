@@ -5,7 +5,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod apply;
-pub mod card;
 pub mod cli;
 pub mod error;
 pub mod guard;
@@ -17,3 +16,4 @@ pub mod profile;
 pub mod publish;
 pub mod spec;
 pub mod system;
+pub mod token;

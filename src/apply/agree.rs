@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Attempt, Failure, Work};
 use crate::{
-    card::{Fault, PinPolicy, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error},
     profile::piv::SharedX,
     system::notify,
+    token::{Fault, PinPolicy, SlotState, StatusWord, TouchPolicy},
 };
 
 impl Work<'_> {
@@ -61,7 +61,7 @@ impl Work<'_> {
         let card = session.map(|s| s.card.to_string()).unwrap_or_default();
         let tried = format!("key {}: {what} with {card}", self.name);
         if self.key.touch_policy == TouchPolicy::Never {
-            return (tried, crate::card::ANSWER_LIMIT);
+            return (tried, crate::token::ANSWER_LIMIT);
         }
         let limit = self.key.touch_timeout;
         notify::status("touch the card now");

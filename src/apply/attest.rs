@@ -8,9 +8,9 @@ use std::{
 
 use super::{Attempt, Work};
 use crate::{
-    card::Roots,
     error::{Class, Error, Result},
     spec::AttestationPolicy,
+    token::Roots,
 };
 
 /// The makers' files are of some 20 KB.

@@ -2,7 +2,6 @@
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Attestation, KeySource, Piv, SlotKey, SlotState},
     error::{Class, Error},
     observe,
     plan::{Goal, Sealing},
@@ -13,6 +12,7 @@ use crate::{
         unused_id,
     },
     system::Deadline,
+    token::{Attestation, KeySource, Piv, SlotKey, SlotState},
 };
 
 impl Work<'_> {

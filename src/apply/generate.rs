@@ -5,12 +5,12 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Fingerprint, KeySource, ManagementKey, Piv, SlotKey, SlotState, is_named_by},
     error::{Class, Error},
     observe,
     profile::{generating::Generating, piv},
     spec::{ManagementKeySource, Mode},
     system::{notify, secret_file::read_private},
+    token::{Fingerprint, KeySource, ManagementKey, Piv, SlotKey, SlotState, is_named_by},
 };
 
 /// 32 bytes in hex, and a line ending.
@@ -115,7 +115,7 @@ impl Work<'_> {
         tracing::info!(
             "key {}: generated {} in slot {slot}",
             self.name,
-            crate::card::fingerprint(&public)
+            crate::token::fingerprint(&public)
         );
         // What the card itself says of the new key counts, its policies above all. Where it can't
         // tell, or shows an old certificate, the answer to the generation stands.

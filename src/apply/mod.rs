@@ -19,7 +19,6 @@ pub use preview::{Preview, preview};
 pub use unseal::{Unsealed, unseal};
 
 use crate::{
-    card::{CardName, Fault, Pin, Piv},
     error::{Class, Error, Result},
     guard::PinGuard,
     observe::{self, Turn, Turns},
@@ -32,6 +31,7 @@ use crate::{
     publish::Outcome,
     spec::{Key, Mode, Spec},
     system::{Deadline, lock, runtime_dir::RuntimeDir},
+    token::{CardName, Fault, Pin, Piv},
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.

@@ -2,7 +2,6 @@
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::SlotState,
     error::{Error, Result},
     plan::Goal,
     profile::{
@@ -12,6 +11,7 @@ use crate::{
     publish::{self, Entry},
     spec::Account,
     system::{Deadline, memory, users},
+    token::SlotState,
 };
 
 impl Work<'_> {

@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::{Attempt, Failure, Run, Work};
 use crate::{
-    card::{PinTries, Piv},
     error::{Class, Error, Result},
     observe::Turns,
     plan::{self, Next, Step, Way},
     spec::{Key, Spec},
     system::runtime_dir::RuntimeDir,
+    token::{PinTries, Piv},
 };
 
 /// A plan, as far as it is certain.

@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{CardName, Fault, KeySource, Pin, PinTries, Piv, SlotState, Verdict},
     error::{Class, Error, Result},
     guard::{History, PinGuard},
     spec::PinSource,
     system::{Deadline, notify, secret_file::read_private},
+    token::{CardName, Fault, KeySource, Pin, PinTries, Piv, SlotState, Verdict},
 };
 
 /// No PIN is longer, with its line ending; what is longer is another file.

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{Ended, print};
 use crate::{
-    card::Slot,
     error::Result,
     observe::{ReaderView, scan},
+    token::Slot,
 };
 
 #[derive(Serialize)]

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{Ended, SpecFile, print};
-use crate::{card::CardName, error::Result, guard, profile::store::Store, spec};
+use crate::{error::Result, guard, profile::store::Store, spec, token::CardName};
 
 #[derive(Subcommand)]
 pub(super) enum PinCommand {

@@ -5,10 +5,10 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    card::{CardName, PinPolicy, Slot, TouchPolicy},
     observe::{self, ReaderView},
     profile::{Profile, Provider, ProviderKind, Version, piv},
     spec::Key,
+    token::{CardName, PinPolicy, Slot, TouchPolicy},
 };
 
 /// A profile, and in what the spec declares something else.

@@ -19,10 +19,10 @@ use std::{path::PathBuf, time::Duration};
 
 use self::record::{Card, FILE, Intent, MAX_SIZE, Record, Rejected};
 use crate::{
-    card::{CardName, Pin},
     error::{Class, Error, Result},
     profile::{self, store::Store},
     system::{clock, durable},
+    token::{CardName, Pin},
 };
 
 /// What is known of a PIN before it is presented.

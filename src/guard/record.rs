@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    card::{CardName, Guid, Pin, Serial},
     kdf,
     system::clock,
+    token::{CardName, Guid, Pin, Serial},
 };
 
 /// The name of the file in the state directory.

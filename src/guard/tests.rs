@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::card::{Guid, Serial};
+use crate::token::{Guid, Serial};
 
 fn pin(text: &str) -> Pin {
     Pin::new(text.as_bytes()).unwrap()

@@ -6,16 +6,15 @@ use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 use super::{
     Held,
     recognize::{Why, examine},
-    service,
     turn::{Queue, Turn, Turns},
 };
 use crate::{
-    card::{Fault, Pcsc},
     error::{Class, Error, Result},
     plan::{Goal, Known, Wanted},
     profile::plain_text,
     spec::Key,
     system::{Deadline, notify},
+    token::{Fault, Pcsc, service},
 };
 
 /// How long the first look waits for a reader that is held, before the others are looked at.

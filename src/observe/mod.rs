@@ -3,7 +3,6 @@
 mod find;
 mod recognize;
 mod scan;
-mod service;
 mod turn;
 
 pub use find::find;
@@ -13,7 +12,6 @@ pub use turn::{Turn, Turns};
 use std::path::Path;
 
 use crate::{
-    card::{CardName, Piv, SlotState},
     error::{Class, Error, Result},
     plan::{Sealed, Session},
     profile::{
@@ -21,6 +19,7 @@ use crate::{
         store::{Store, load_shipped},
     },
     spec::{Card, Key, Mode, Spec},
+    token::{CardName, Piv, SlotState},
 };
 
 /// A session with a card: the card itself, and what the planner knows of it.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Held, turn::Turn};
 use crate::{
-    card::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
     plan::{Identity, Known, Session, Wanted},
     profile::piv::{Params, same_key},
     spec::Key,
+    token::{CardName, Fault, KeySource, Pcsc, Piv, SlotState},
 };
 
 /// Why a reader's card is not the one.

@@ -4,11 +4,13 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::service::{likely_holder, no_service};
 use crate::{
-    card::{CardName, Fault, Pcsc, PinTries, Piv, Slot, SlotState},
     error::Result,
     profile::plain_text,
+    token::{
+        CardName, Fault, Pcsc, PinTries, Piv, Slot, SlotState,
+        service::{likely_holder, no_service},
+    },
 };
 
 /// How long a reader that is held is waited for.
@@ -51,7 +53,7 @@ pub struct SlotView {
     /// What is in it, for people.
     pub state: String,
     /// The policies of its key, where the card tells them: PIN and touch.
-    pub policies: Option<(crate::card::PinPolicy, crate::card::TouchPolicy)>,
+    pub policies: Option<(crate::token::PinPolicy, crate::token::TouchPolicy)>,
 }
 
 impl ReaderView {

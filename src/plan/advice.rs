@@ -5,7 +5,7 @@ use super::{
     remembered::{other_card_parts, policies_parts},
     ways::out_of_reach_parts,
 };
-use crate::{card::CardName, error::Class, guard::Rejection};
+use crate::{error::Class, guard::Rejection, token::CardName};
 
 impl Refusal {
     #[expect(clippy::too_many_lines, reason = "a table: one text for each refusal")]

@@ -3,10 +3,10 @@
 
 use super::{Session, Step};
 use crate::{
-    card::{Attestation, CardName, KeySource, Slot, SlotState, Statement},
     error::Class,
     profile::piv,
     spec::{AttestationPolicy, Key},
+    token::{Attestation, CardName, KeySource, Slot, SlotState, Statement},
 };
 
 /// Why a card is not enrolled.

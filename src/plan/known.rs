@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    card::{Attestation, CardName, Fingerprint, SlotState},
     guard::History,
     profile::{generating::Generating, piv},
     spec::{ManagementKeySource, PinSource},
+    token::{Attestation, CardName, Fingerprint, SlotState},
 };
 
 /// All that is known of a key, of the machine and of the card in hand.

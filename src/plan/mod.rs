@@ -24,9 +24,9 @@ pub use step::{Sealing, Step};
 pub use ways::{Wanted, Way};
 
 use crate::{
-    card::{PinPolicy, SlotKey, SlotState},
     guard::History,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
+    token::{PinPolicy, SlotKey, SlotState},
 };
 
 use overwrite::{Fate, check_replacement, fate};

@@ -7,9 +7,9 @@
 
 use super::{Hazard, Known, Refusal, Sealed, Session, check_declared, check_policies, remembered};
 use crate::{
-    card::{CardName, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by},
     profile::{generating::Generating, piv},
     spec::{Enroll, Key, Mode},
+    token::{CardName, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by},
 };
 
 /// What is to be done with the slot that is to hold the key of a new profile or provider.

@@ -2,9 +2,9 @@
 
 use super::{Hazard, Mistrust};
 use crate::{
-    card::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
     error::Error,
     guard::Rejection,
+    token::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
 };
 
 /// A named reason to go no further.

@@ -3,9 +3,9 @@
 
 use super::{Refusal, Session};
 use crate::{
-    card::{CardName, Fingerprint, PinPolicy, Slot, SlotKey, SlotState, TouchPolicy, fingerprint},
     error::Class,
     profile::piv,
+    token::{CardName, Fingerprint, PinPolicy, Slot, SlotKey, SlotState, TouchPolicy, fingerprint},
 };
 
 /// The slot holds the key that the profile is sealed to, or does not tell.

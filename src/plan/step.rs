@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::Known;
 use crate::{
-    card::{Fingerprint, KeySource, SlotKey, SlotState, base_point},
     guard::History,
     profile::generating::Generating,
+    token::{Fingerprint, KeySource, SlotKey, SlotState, base_point},
 };
 
 /// One step. Each is safe to be killed in and to be run again.

@@ -7,10 +7,10 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{Goal, Known, Refusal, Sealed, Session, Step};
 use crate::{
-    card::CardName,
     error::Class,
     profile::piv,
     spec::{Card, Key},
+    token::CardName,
 };
 
 /// The cards that are looked for.

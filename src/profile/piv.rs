@@ -30,8 +30,8 @@ use super::{
     seal::ProviderSecret,
 };
 use crate::{
-    card::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy, Trust},
     error, kdf,
+    token::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy, Trust},
 };
 
 kdf::secret_bytes! {

@@ -11,8 +11,8 @@ use super::{
     source::{ManagementKeySource, PinSource},
 };
 use crate::{
-    card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
     publish::Format,
+    token::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
 };
 
 /// What the machine should have: keys that only a smart card opens, and the secrets made of them.

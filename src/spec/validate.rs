@@ -8,7 +8,7 @@ use super::{
     source::{ManagementKeySource, PinSource},
     types::{AttestationPolicy, Card, Key, Spec},
 };
-use crate::card::PinPolicy;
+use crate::token::PinPolicy;
 
 /// Directories that other programs use. Ours is made private, and holds nothing else.
 const SHARED: [&str; 19] = [

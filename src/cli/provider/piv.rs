@@ -7,12 +7,12 @@ use clap::Args;
 use super::{AddArgs, Changed, finish_added, read};
 use crate::{
     apply::{Run, unseal},
-    card::CardName,
     error::{Class, Error, Result},
     observe::is_listed,
     plan::Goal,
     profile::{Profile, change},
     spec::{Card, Key},
+    token::CardName,
 };
 
 #[derive(Args)]

@@ -7,12 +7,12 @@ use super::{
     world::{DECLARED, KEYS, TRUST, params},
 };
 use crate::{
-    card::{
+    profile::{generating::Generating, piv::Params},
+    spec::{AttestationPolicy, Enroll, Key, Mode, Overwrite, ProfileId},
+    token::{
         Attestation, CardName, KeySource, PinPolicy, Serial, Slot, SlotKey, SlotState, Statement,
         TouchPolicy, fingerprint,
     },
-    profile::{generating::Generating, piv::Params},
-    spec::{AttestationPolicy, Enroll, Key, Mode, Overwrite, ProfileId},
 };
 
 /// The spec, and all that is known.

@@ -8,13 +8,13 @@ use super::world::{
     World, either_sign,
 };
 use crate::{
-    card::{
-        CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy, fingerprint,
-    },
     guard::History,
     spec::{
         self, Attestation, AttestationPolicy, Enroll, Key, ManagementKeySource, Mode, Overwrite,
         PinSource,
+    },
+    token::{
+        CardName, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState, TouchPolicy, fingerprint,
     },
 };
 

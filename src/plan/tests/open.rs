@@ -5,8 +5,8 @@ use super::{
     world::params,
 };
 use crate::{
-    card::{CardName, Serial},
     spec::Key,
+    token::{CardName, Serial},
 };
 
 /// A profile that two of its providers open: cards at 0 and 1, and at 2 and 3 what is typed.

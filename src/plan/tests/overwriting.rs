@@ -8,7 +8,7 @@ use super::{
     generate::{good_overwriting, world},
     world::{Content, End, Moment, Tells, Trace, World, names},
 };
-use crate::{card::Serial, profile::generating::Generating, spec::Enroll};
+use crate::{profile::generating::Generating, spec::Enroll, token::Serial};
 
 /// The key that a step destroys, with the number of its card, if it destroys one.
 fn destroyed(moment: &Moment) -> Option<(usize, usize)> {

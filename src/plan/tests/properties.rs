@@ -8,9 +8,9 @@ use super::{
     world::{Card, Content, End, Moment, SEALED_SLOT, Tells, Trace, World, names},
 };
 use crate::{
-    card::{KeySource, PinPolicy, SlotState},
     guard::History,
     spec::{Enroll, ManagementKeySource, Mode, PinSource},
+    token::{KeySource, PinPolicy, SlotState},
 };
 
 /// Runs the world and judges each of its moments.

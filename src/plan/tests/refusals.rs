@@ -6,9 +6,9 @@ use expect_test::{Expect, expect};
 
 use super::super::{Mistrust, Refusal};
 use crate::{
-    card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
     error::Class,
     guard::Rejection,
+    token::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
 };
 
 pub fn check(refusal: &Refusal, class: Class, text: &Expect) {

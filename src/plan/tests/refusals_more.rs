@@ -9,8 +9,8 @@ use super::{
     refusals::check,
 };
 use crate::{
-    card::{Fingerprint, Slot},
     error::Class,
+    token::{Fingerprint, Slot},
 };
 
 const SLOT: Slot = Slot::KEY_MANAGEMENT;

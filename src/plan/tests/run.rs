@@ -6,10 +6,10 @@ use super::{
     world::{Answer, Card, Content, EVEN, End, Job, KEYS, Moment, Tells, World},
 };
 use crate::{
-    card::{CardName, KeySource, SlotKey, SlotState},
     guard::{History, Rejection},
     profile::piv::same_key,
     spec::PinSource,
+    token::{CardName, KeySource, SlotKey, SlotState},
 };
 
 /// No job takes more steps.

@@ -6,8 +6,8 @@ use super::{
     world::{Content, KEYS, Profile},
 };
 use crate::{
-    card::{SlotKey, SlotState},
     profile::piv::same_key,
+    token::{SlotKey, SlotState},
 };
 
 impl Run<'_> {

@@ -6,10 +6,10 @@ use super::{
     world::{DECLARED, KEYS, params},
 };
 use crate::{
-    card::{CardName, Serial, SlotState, fingerprint},
     guard::History,
     profile::generating::Generating,
     spec::{Enroll, Key, ProfileId},
+    token::{CardName, Serial, SlotState, fingerprint},
 };
 
 fn declared() -> ProfileId {

@@ -9,10 +9,10 @@ use super::{
     world::{self, DECLARED, KEYS, SEALED_SLOT, either_sign},
 };
 use crate::{
-    card::{CardName, KeySource, PinPolicy, SlotKey, SlotState, fingerprint},
     guard::History,
     profile::generating::Generating,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
+    token::{CardName, KeySource, PinPolicy, SlotKey, SlotState, fingerprint},
 };
 
 fn session() -> impl Strategy<Value = Session> {

@@ -5,8 +5,8 @@ use super::{
     world::{Attests, Content, KEYS, TRUST, Tells},
 };
 use crate::{
-    card::{Attestation, CardName, KeySource, Serial, SlotKey, SlotState, Statement},
     profile::piv::{Params, same_key},
+    token::{Attestation, CardName, KeySource, Serial, SlotKey, SlotState, Statement},
 };
 
 impl Run<'_> {

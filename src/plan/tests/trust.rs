@@ -8,12 +8,12 @@ use super::{
     world::{Attests, Content, DECLARED, End, KEYS, Moment, TRUST, Tells, World, params},
 };
 use crate::{
-    card::{
+    profile::piv::Params,
+    spec::{self, AttestationPolicy, Key, Mode},
+    token::{
         Attestation, CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, SlotKey, SlotState,
         Statement, TouchPolicy,
     },
-    profile::piv::Params,
-    spec::{self, AttestationPolicy, Key, Mode},
 };
 
 const POLICIES: (PinPolicy, TouchPolicy) = (PinPolicy::Once, TouchPolicy::Never);

@@ -10,9 +10,9 @@ use super::{
     world::{Answer, Content, End, Job, Moment, Trace, World},
 };
 use crate::{
-    card::{CardName, Guid, Serial},
     guard::History,
     spec::{self, Key, ManagementKeySource, Mode, PinSource},
+    token::{CardName, Guid, Serial},
 };
 
 /// The cards that open the job's profile, and those of its typed providers that are answered: nothing

@@ -12,13 +12,13 @@ use super::{
     run::Run,
 };
 use crate::{
-    card::{CardName, Fingerprint, KeySource, PinPolicy, Slot, TouchPolicy, Trust, fingerprint},
     guard::History,
     profile::{
         generating::Generating,
         piv::{Params, Peer, Scheme},
     },
     spec::{Key, Mode},
+    token::{CardName, Fingerprint, KeySource, PinPolicy, Slot, TouchPolicy, Trust, fingerprint},
 };
 
 pub type Policies = (PinPolicy, TouchPolicy);

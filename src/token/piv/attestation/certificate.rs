@@ -17,7 +17,7 @@ use x509_cert::{
     spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned},
 };
 
-use super::super::{Fault, Fingerprint, PinPolicy, Serial, TouchPolicy, piv::public_key};
+use super::super::{Fault, Fingerprint, PinPolicy, Serial, TouchPolicy, application::public_key};
 
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");

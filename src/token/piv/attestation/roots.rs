@@ -9,7 +9,7 @@ use super::{
     certificate::{Certificate, plain},
     signature,
 };
-use crate::card::Fingerprint;
+use crate::token::Fingerprint;
 
 /// The most issuers of a chain, the card's attestation key and the root among them. Yubico's have
 /// up to four.

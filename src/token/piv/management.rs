@@ -5,7 +5,7 @@ use aes::cipher::{Block, BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser, 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Fault, StatusWord, apdu::Command, piv::Piv, tlv};
+use super::{Fault, StatusWord, apdu::Command, application::Piv, tlv};
 
 /// The key reference of the management key.
 const REFERENCE: u8 = 0x9b;

@@ -1,5 +1,8 @@
 //! PC/SC: the readers, waiting for their cards, and getting hold of one.
 
+pub mod service;
+mod transaction;
+
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString},
@@ -9,7 +12,8 @@ use std::{
 
 use pcsc::{Context, ReaderState, Scope, State};
 
-use super::{Fault, apdu::Transport, transaction::Beginning};
+use self::transaction::Beginning;
+use super::{Fault, Transport};
 use crate::system::{Deadline, bounded, start};
 
 /// How long pcscd itself may take for what depends on no card.
@@ -166,7 +170,7 @@ impl Pcsc {
 ///
 /// A pcscd that ends just now looks to libpcsclite like one that denies access: it closes the
 /// connection without a word. So only the second refusal counts.
-pub(super) fn establish() -> Result<Context, pcsc::Error> {
+fn establish() -> Result<Context, pcsc::Error> {
     Context::establish(Scope::System).or_else(|error| match error {
         pcsc::Error::SecurityViolation => Context::establish(Scope::System),
         other => Err(other),

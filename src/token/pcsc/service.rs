@@ -13,8 +13,8 @@ use nix::{
 };
 
 use crate::{
-    card::Fault,
     error::{Class, Error},
+    token::Fault,
 };
 
 /// No event tells that a socket began to be listened on: look again after this long.

@@ -3,7 +3,7 @@
 use proptest::{prelude::*, sample::Index};
 
 use super::{SHARED, Shared, card, leaf, roots};
-use crate::card::{Attestation, Roots, Slot};
+use crate::token::{Attestation, Roots, Slot};
 
 /// What a card with these certificates attests, with the right roots.
 fn told(leaf: Vec<u8>, authority: Vec<u8>) -> Attestation {

@@ -10,7 +10,7 @@ use super::{
     super::{Cipher, Fault, ManagementKey, ManagementMetadata, Pin, StatusWord, TouchPolicy},
     support::{Bench, PIN, generated, legacy, put, scripted, slot},
 };
-use crate::card::PinPolicy;
+use crate::token::PinPolicy;
 
 const CIPHERS: [(CardCipher, Cipher, usize); 4] = [
     (CardCipher::TripleDes, Cipher::TripleDes, 24),

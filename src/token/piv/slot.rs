@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use super::{
     Fault, Fingerprint, KeySource, PinPolicy, Slot, StatusWord, TouchPolicy,
     apdu::Command,
+    application::{Piv, public_key},
     attestation::{Certificate, policies},
-    piv::{Piv, public_key},
     tlv,
 };
 

@@ -19,7 +19,7 @@ use std::{
 use pcsc::{Card, Disposition, Protocol, Protocols, ShareMode};
 use zeroize::Zeroizing;
 
-use super::{Fault, apdu::Transport, pcsc::establish};
+use super::{Fault, Transport, establish};
 
 /// How long the end of a session may take, a reset of the card included.
 const END_LIMIT: Duration = Duration::from_secs(3);
