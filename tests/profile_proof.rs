@@ -7,11 +7,11 @@ mod cards;
 
 use cards::Card;
 use cryptkey::{
-    card::{base_point, even_key},
     profile::{
         piv::{Peer, SharedX, same_key},
         proof::Proof,
     },
+    token::{base_point, even_key},
 };
 use p256::{
     PublicKey,

@@ -9,10 +9,10 @@ use std::{
 };
 
 use cryptkey::{
-    card::{CardName, Pin, Serial},
     error::Class,
     guard::{History, PinGuard, forget, rejections},
     profile::store::Store,
+    token::{CardName, Pin, Serial},
 };
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
