@@ -26,6 +26,7 @@ rustPlatform.buildRustPackage {
         "docs/spec.schema.json"
         "polkit"
         "src"
+        "tests/support/chance.rs"
         "virtual-card"
       ];
   };

@@ -5,6 +5,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod apply;
+#[cfg(test)]
+#[path = "../tests/support/chance.rs"]
+mod chance;
 pub mod cli;
 pub mod error;
 pub mod guard;

@@ -14,8 +14,7 @@ use std::{
 
 use agent::Agent;
 use cryptkey::{error::Class, system::ask::ask};
-
-const LONG: Duration = Duration::from_secs(60);
+use virtual_card::PATIENCE;
 
 /// At a terminal the program would ask there. So where somebody runs the tests at one, the test
 /// runs itself again without. True where it has done so and there is nothing left to do.
@@ -40,7 +39,7 @@ fn an_answer_comes_back_as_it_was_given() {
     for (number, text) in ["123456", "", " two words ", "Größe€", "+-%n\\"].iter().enumerate() {
         let id = format!("cryptkey:test-answer-{number}");
         let agent = Agent::answer(&id, text);
-        let answer = ask("PIN of card 12345678 (3 tries left)", &id, LONG).unwrap();
+        let answer = ask("PIN of card 12345678 (3 tries left)", &id, PATIENCE).unwrap();
         assert_eq!(&answer[..], text.as_bytes());
         let question = agent.question();
         assert_eq!(question["Message"], "PIN of card 12345678 (3 tries left)");
@@ -57,7 +56,7 @@ fn an_answer_never_moves_in_memory() {
     }
     let id = "cryptkey:test-buffer";
     let _agent = Agent::answer(id, "123456");
-    assert_eq!(ask("PIN", id, LONG).unwrap().capacity(), 1025);
+    assert_eq!(ask("PIN", id, PATIENCE).unwrap().capacity(), 1025);
 }
 
 #[test]
@@ -67,7 +66,7 @@ fn a_prompt_that_looks_like_an_option_is_a_prompt() {
     }
     let id = "cryptkey:test-option";
     let agent = Agent::answer(id, "x");
-    ask("--no-output", id, LONG).unwrap();
+    ask("--no-output", id, PATIENCE).unwrap();
     assert_eq!(agent.question()["Message"], "--no-output");
 }
 
@@ -93,7 +92,7 @@ fn who_declines_gives_no_answer() {
     }
     let id = "cryptkey:test-decline";
     let _agent = Agent::decline(id);
-    let error = ask("PIN", id, LONG).unwrap_err();
+    let error = ask("PIN", id, PATIENCE).unwrap_err();
     assert_eq!(error.class, Class::NoAnswer);
     assert_eq!(error.found, "no answer (limit 60 s): Operation canceled");
 }

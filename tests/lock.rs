@@ -15,9 +15,9 @@ use std::{
 
 use cryptkey::{error::Class, system::lock::lock};
 use ram::Ram;
+use virtual_card::PATIENCE;
 
 const AT_ONCE: Duration = Duration::ZERO;
-const LONG: Duration = Duration::from_secs(60);
 
 /// Returns once somebody waits for the lock on the file at `path`.
 fn until_somebody_waits(path: &Path) {
@@ -55,14 +55,14 @@ fn who_waits_gets_it_when_it_is_free() {
     let dir = ram.runtime_dir();
     let guard = lock(&dir, "key", AT_ONCE).unwrap();
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| lock(&dir, "key", LONG).unwrap());
+        let waiter = scope.spawn(|| lock(&dir, "key", PATIENCE).unwrap());
         until_somebody_waits(&dir.join(".locks/key"));
         drop(guard);
         let _held = waiter.join().unwrap();
         assert_eq!(lock(&dir, "key", AT_ONCE).unwrap_err().class, Class::Busy);
     });
     // A run that gave up left nobody behind who would hold it for ever.
-    lock(&dir, "key", LONG).unwrap();
+    lock(&dir, "key", PATIENCE).unwrap();
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_lock_whose_file_was_moved_away_meanwhile_is_taken_anew() {
         let dir = ram.runtime_dir();
         let guard = lock(&dir, "key", AT_ONCE).unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| lock(&dir, "key", LONG).unwrap());
+            let waiter = scope.spawn(|| lock(&dir, "key", PATIENCE).unwrap());
             until_somebody_waits(&dir.join(".locks/key"));
             // Moved, it is still there, just not where the next run looks. Removed is no different.
             fs::rename(ram.path().join(moved), ram.path().join("away")).unwrap();

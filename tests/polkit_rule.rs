@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/chance.rs"]
+mod chance;
+
 use std::{fs, process::Command, slice};
 
+use chance::runner;
 use cryptkey::{
     polkit::render,
     spec::{Pcsc, read},
 };
 use expect_test::expect;
-use proptest::{prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
+use proptest::{prelude::*, sample::select, strategy::ValueTree};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -212,7 +216,7 @@ fn are_answered_right(cases: &[Case]) {
 
 #[test]
 fn members_are_answered_and_nobody_else() {
-    let mut runner = TestRunner::default();
+    let mut runner = runner("members");
     let cases: Vec<_> =
         (0..CASES).map(|_| case().new_tree(&mut runner).unwrap().current()).collect();
     let yes = cases.iter().filter(|case| case.answer() == "yes").count();

@@ -7,6 +7,8 @@ mod attack;
 #[path = "support/cards.rs"]
 #[allow(dead_code)]
 mod cards;
+#[path = "support/chance.rs"]
+mod chance;
 #[path = "support/model.rs"]
 mod model;
 #[path = "support/shares.rs"]
@@ -18,6 +20,7 @@ mod vectors;
 use std::collections::BTreeSet;
 
 use cards::Card;
+use chance::cases;
 use cryptkey::{
     error::{Class, Error},
     profile::{
@@ -31,7 +34,7 @@ use model::{Change, Model, Way, changes, outputs, secrets};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases!(48))]
 
     #[test]
     fn any_changes_keep_the_key(

@@ -4,8 +4,11 @@
 #[path = "support/cards.rs"]
 #[allow(dead_code)]
 mod cards;
+#[path = "support/chance.rs"]
+mod chance;
 
 use cards::Card;
+use chance::cases;
 use cryptkey::{
     profile::{
         piv::{Peer, SharedX, same_key},
@@ -51,7 +54,7 @@ fn accepts(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases!(24))]
 
     #[test]
     fn a_right_card_passes(card in any_card()) {

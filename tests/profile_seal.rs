@@ -6,8 +6,11 @@ mod attack;
 #[path = "support/cards.rs"]
 #[allow(dead_code)]
 mod cards;
+#[path = "support/chance.rs"]
+mod chance;
 
 use cards::Card;
+use chance::cases;
 use cryptkey::{
     error::Class,
     profile::{
@@ -47,7 +50,7 @@ fn output(opened: &Opened) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases!(24))]
 
     #[test]
     fn any_threshold_of_the_cards_opens_and_no_less(

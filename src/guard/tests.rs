@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::token::{Guid, Serial};
+use crate::{
+    chance::cases,
+    token::{Guid, Serial},
+};
 
 fn pin(text: &str) -> Pin {
     Pin::new(text.as_bytes()).unwrap()
@@ -144,6 +147,8 @@ fn a_damaged_file_is_no_empty_one() {
 }
 
 proptest! {
+    #![proptest_config(cases!(256))]
+
     /// Whatever is noted in whatever order: a PIN that was rejected stays so, and one that was not is
     /// none (the tags of these differ).
     #[test]

@@ -167,22 +167,23 @@ fn lock_name(reader: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use virtual_card::PATIENCE;
+
     use super::*;
 
     const READER: &str = "Card 0 00 00";
-    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn who_has_the_turn_too_long_is_named() {
         let ram = tempfile::tempdir_in("/dev/shm").unwrap();
         let dir = ram.path().join("cryptkey");
-        let mut first = Queue::new(Turns::among(&dir, LONG));
+        let mut first = Queue::new(Turns::among(&dir, PATIENCE));
         let turn = first.take(READER).unwrap().unwrap();
         let mut second = Queue::new(Turns::among(&dir, Duration::from_millis(1)));
         assert!(second.take(READER).unwrap().is_none());
         // Another reader is another turn.
         assert!(second.take("Card 0 00 01").unwrap().is_some());
-        let error = second.wait(READER, LONG).unwrap_err();
+        let error = second.wait(READER, PATIENCE).unwrap_err();
         assert_eq!(error.class, Class::Busy);
         assert!(error.tried.contains(READER), "{error}");
         assert!(error.found.contains(&format!("process {} (", std::process::id())), "{error}");
@@ -194,15 +195,15 @@ mod tests {
     fn the_place_in_the_queue_is_kept_until_the_turn_comes() {
         let ram = tempfile::tempdir_in("/dev/shm").unwrap();
         let dir = ram.path().join("cryptkey");
-        let turns = Turns::among(&dir, LONG);
+        let turns = Turns::among(&dir, PATIENCE);
         let (mut first, mut second) = (Queue::new(turns), Queue::new(turns));
         let turn = first.take(READER).unwrap().unwrap();
         assert!(second.wait(READER, Duration::ZERO).is_ok());
         assert!(!second.has(READER));
         drop(turn);
-        second.wait(READER, LONG).unwrap();
+        second.wait(READER, PATIENCE).unwrap();
         assert!(second.has(READER));
-        assert!(second.left() < LONG);
+        assert!(second.left() < PATIENCE);
         // It came, and is not given to others before it is taken and over.
         assert!(first.take(READER).unwrap().is_none());
         drop(second.take(READER).unwrap().unwrap());

@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::profile::ProviderKind;
+    use crate::{chance::cases, profile::ProviderKind};
 
     #[test]
     fn a_code_is_shown_in_groups_and_read_again() {
@@ -201,6 +201,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases!(256))]
+
         #[test]
         fn anything_is_read_or_refused(typed in any::<Vec<u8>>()) {
             if let Ok(code) = RecoveryCode::read(&typed) {

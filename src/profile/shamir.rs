@@ -114,8 +114,10 @@ fn invert(a: u8) -> u8 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::chance::cases;
 
     /// The field by its logarithms to the base 3, as textbooks have it.
     struct Tables {
@@ -178,6 +180,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases!(256))]
+
         #[test]
         fn shares_are_the_polynomial((secret, coefficients, indexes) in sharings()) {
             let tables = Tables::new();

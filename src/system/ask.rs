@@ -191,6 +191,8 @@ fn no_answer(status: io::Result<ExitStatus>, complaint: &str, seconds: u64) -> S
 
 #[cfg(test)]
 mod tests {
+    use virtual_card::PATIENCE;
+
     use super::*;
 
     /// Asks through these shell commands.
@@ -200,24 +202,22 @@ mod tests {
         ask_through(shell, "PIN", "cryptkey:1", timeout)
     }
 
-    const LONG: Duration = Duration::from_secs(60);
-
     #[test]
     fn an_answer_may_have_1024_bytes() {
-        let answer = through("head -c 1024 /dev/zero", LONG).unwrap();
+        let answer = through("head -c 1024 /dev/zero", PATIENCE).unwrap();
         assert_eq!(answer.len(), 1024);
-        let error = through("head -c 1025 /dev/zero", LONG).unwrap_err();
+        let error = through("head -c 1025 /dev/zero", PATIENCE).unwrap_err();
         assert_eq!(error.class, Class::Internal);
-        let error = through("head -c 1000000 /dev/zero; exit 0", LONG).unwrap_err();
+        let error = through("head -c 1000000 /dev/zero; exit 0", PATIENCE).unwrap_err();
         assert_eq!(error.found, "an answer of more than 1024 bytes");
     }
 
     #[test]
     fn neither_a_talkative_nor_a_failing_program_gives_an_answer() {
-        let error = through("head -c 1000000 /dev/zero >&2; exit 1", LONG).unwrap_err();
+        let error = through("head -c 1000000 /dev/zero >&2; exit 1", PATIENCE).unwrap_err();
         assert_eq!(error.class, Class::NoAnswer);
-        let error = through("printf 123456; exit 1", LONG).unwrap_err();
-        assert_eq!(error.found, "no answer (limit 60 s): exit status: 1");
+        let error = through("printf 123456; exit 1", PATIENCE).unwrap_err();
+        assert_eq!(error.found, "no answer (limit 600 s): exit status: 1");
         assert!(!error.to_string().contains("123456"));
     }
 
@@ -230,14 +230,14 @@ mod tests {
 
     #[test]
     fn a_credential_called_password_is_no_answer() {
-        let answer = through("printf '%s' \"${CREDENTIALS_DIRECTORY-none}\"", LONG).unwrap();
+        let answer = through("printf '%s' \"${CREDENTIALS_DIRECTORY-none}\"", PATIENCE).unwrap();
         assert_eq!(&answer[..], b"none");
     }
 
     #[test]
     fn a_missing_program_says_where_it_was_sought() {
         let missing = Command::new("/nonexistent/ask");
-        let error = ask_through(missing, "PIN", "cryptkey:1", LONG).unwrap_err();
+        let error = ask_through(missing, "PIN", "cryptkey:1", PATIENCE).unwrap_err();
         assert_eq!(error.class, Class::Internal);
         assert!(error.found.contains("can't be started: No such file"), "{error}");
         assert!(error.found.contains("PATH="), "{error}");

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn gives_the_value_of_a_call_that_ends() {
-        assert_eq!(bounded(Duration::from_secs(60), || 7), Some(7));
+        assert_eq!(bounded(virtual_card::PATIENCE, || 7), Some(7));
     }
 
     #[test]

@@ -12,11 +12,6 @@ pub fn amount(bounded: usize, whole: usize) -> usize {
     if is_whole() { whole } else { bounded }
 }
 
-/// What chance starts from: `CRYPTKEY_SEED`, or always the same.
-pub fn seed() -> u64 {
-    env::var("CRYPTKEY_SEED").map_or(20_261_121, |seed| seed.parse().expect("CRYPTKEY_SEED"))
-}
-
 /// Tells a figure: printed, and added to the file that `CRYPTKEY_FIGURES` names.
 pub fn tell(figure: &str) {
     println!("{figure}");

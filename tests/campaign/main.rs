@@ -11,6 +11,7 @@
 
 mod bench;
 mod cards;
+#[path = "../support/chance.rs"]
 mod chance;
 mod clock;
 mod crash;

@@ -4,13 +4,11 @@
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
-use proptest::prelude::Rng as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
-
 use crate::{
     bench::Bench,
+    chance::{Chance, seed},
     disk::{Disk, Event, Image, Mounted, after_cut, formatted},
-    extent::{amount, seed, tell},
+    extent::{amount, tell},
     flows::{ABANDON, ATTESTED, ENROLL, Fate, Flow, NEW_PIN, OVERWRITE, RESEAL, WRONG, WRONG_PIN},
     outcome::{Outcome, check_end, judge},
     support::{TestCard, Yubikey},
@@ -111,10 +109,7 @@ fn cut_everywhere(flow: &Flow, from: Option<Event>) {
     let mut run = record(flow);
     let begin = from.map_or(0, |from| run.events.iter().position(|event| *event == from).unwrap());
     let cuts: Vec<_> = (begin..=run.events.len()).collect();
-    let mut random = TestRng::from_seed(
-        RngAlgorithm::ChaCha,
-        &[[0; 24].as_slice(), &seed().to_le_bytes()].concat(),
-    );
+    let mut chance = Chance::of(flow.name);
     // Nothing of what was not flushed, all of it, and arbitrary parts.
     let parts = amount(3, 6);
     let step = (cuts.len() / amount(6, usize::MAX)).max(1);
@@ -124,7 +119,7 @@ fn cut_everywhere(flow: &Flow, from: Option<Event>) {
             let image = after_cut(&run.base, &run.events[..cut], |_| match part {
                 0 => false,
                 1 => true,
-                _ => random.next_u32().is_multiple_of(2),
+                _ => chance.below(2) == 0,
             });
             let case =
                 format!("{}: power cut after event {cut}, part {part}, seed {}", flow.name, seed());

@@ -57,10 +57,11 @@ fn the_flake_gives_what_it_should() {
         ("polkit/nixos-cryptkey.rules", true),
         ("virtual-card/Cargo.toml", true),
         ("docs/spec.md", true),
+        ("tests/support/chance.rs", true),
         ("docs/options.md", false),
         ("README.md", false),
         ("nixos-module", false),
-        ("tests", false),
+        ("tests/integration", false),
         ("target", false),
         (".git", false),
     ] {

@@ -10,13 +10,13 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
+use virtual_card::PATIENCE;
 
 const QUESTIONS: &str = "run/systemd/ask-password";
 
@@ -65,7 +65,7 @@ impl Agent {
 
     /// The question that was asked; waits for it.
     pub fn question(&self) -> Question {
-        self.asked.recv_timeout(Duration::from_secs(120)).expect("a question")
+        self.asked.recv_timeout(PATIENCE).expect("a question")
     }
 
     /// So many questions that were asked; waits for them.

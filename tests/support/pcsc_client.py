@@ -9,7 +9,6 @@ import sys
 from smartcard import scard
 
 SHARE = {"shared": scard.SCARD_SHARE_SHARED, "exclusive": scard.SCARD_SHARE_EXCLUSIVE}
-LIMIT = 30_000
 END = {"leave": scard.SCARD_LEAVE_CARD, "reset": scard.SCARD_RESET_CARD}
 
 
@@ -37,7 +36,7 @@ def main():
             elif what == "await":
                 state = scard.SCARD_STATE_UNAWARE
                 while not state & scard.SCARD_STATE_PRESENT:
-                    result, states = scard.SCardGetStatusChange(context, LIMIT, [(rest, state)])
+                    result, states = scard.SCardGetStatusChange(context, scard.INFINITE, [(rest, state)])
                     done(result)
                     state = states[0][1]
             elif what == "begin":

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, process, thread};
 
-use crate::{Controls, Event, TouchMode};
+use crate::{Controls, Event, PATIENCE, TouchMode};
 
 /// The name of the socket in the state directory.
 pub const FILE: &str = "control.sock";
@@ -24,13 +24,10 @@ or \"error: …\"):
                                     raw HEX | cut N | short N | flip N XX (the true answer, damaged)
   faults clear | release            forget faults; end a hang
   wait EVENT [SECONDS]              touch | hang | inserted | removed | unlinked | seen
-                                    (default 30 s)
+                                    (default 600 s)
   reload                            read STATE/card.json again
   state                             all of this, as JSON
   quit                              end the program";
-
-/// How long `wait` waits unless told.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves the socket in threads of its own. `remove` pulls the card out of its reader.
 pub fn listen(

@@ -6,6 +6,8 @@
 //! for integration tests.
 //! Its keys lie on disk in the clear: it protects nothing.
 
+use std::time::Duration;
+
 pub mod apdu;
 mod applet;
 mod attestation;
@@ -32,6 +34,10 @@ pub use card::{Card, Removed};
 pub use controls::{Controls, Counts, Event, TouchMode};
 pub use faults::{Action, Rule};
 pub use options::{KeySource, Options, SlotOption, parse_policy};
+
+/// How long the cards, and the tests with them, wait for what somebody else does. Only what hangs takes as
+/// long, also on a machine that is busy with other work.
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Fills a buffer from the operating system's random generator.
 ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use virtual_card::state::Cipher;
 use virtual_card::vpcd::{Link, Reader};
-use virtual_card::{Card, Options, SlotOption, control, vscard};
+use virtual_card::{Card, Options, PATIENCE, SlotOption, control, vscard};
 
 /// A software PIV card that behaves like a YubiKey 5 with firmware 5.7, for tests.
 ///
@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
     /// How long to wait for vpcd to listen, in seconds
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = PATIENCE.as_secs())]
     patience: u64,
     /// Make the state (or check that it can be read) and end
     #[arg(long)]

@@ -13,21 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use std::{env, process, thread};
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::vpcd::{Link, Reader};
-use crate::{Card, Event, control};
+use crate::{Card, Event, PATIENCE, control};
 
 /// The packages of Debian that this needs.
 const INSTALL: &str = "apt-get install pcscd vsmartcard-vpcd";
 const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
 /// pcscd has 16 readers, and each entry of its configuration makes two.
 const MAX_READERS: usize = 8;
-/// How long a card and its reader wait for each other.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Below the ports that Linux hands out by itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 

@@ -157,12 +157,8 @@ fn send(stream: &mut impl Write, kind: u32, body: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::{Event, Options};
-
-    const WAIT: Duration = Duration::from_secs(60);
+    use crate::{Event, Options, PATIENCE};
 
     #[test]
     fn messages_have_a_header_of_three_words() {
@@ -192,19 +188,19 @@ mod tests {
             for _acknowledged in 0..2 {
                 send(&mut qemu, ERROR, &[0; 4]).unwrap();
             }
-            assert!(controls.wait(Event::Inserted, WAIT));
+            assert!(controls.wait(Event::Inserted, PATIENCE));
             send(&mut qemu, APDU, b"\x00\xa4\x04\x00\x05\xa0\x00\x00\x03\x08").unwrap();
             assert_eq!(receive(&mut qemu).unwrap(), (APDU, vec![0x61, 0x13]));
         }
         controls.remove();
         assert_eq!(receive(&mut qemu).unwrap(), (CARD_REMOVE, vec![]));
         send(&mut qemu, ERROR, &[0; 4]).unwrap();
-        assert!(controls.wait(Event::Unlinked, WAIT));
+        assert!(controls.wait(Event::Unlinked, PATIENCE));
         controls.insert();
         assert_eq!(receive(&mut qemu).unwrap(), (CARD_ATR, ATR.to_vec()));
         drop(qemu);
         let mut qemu = UnixStream::connect(&socket).unwrap();
-        assert!(controls.wait(Event::Unlinked, WAIT));
+        assert!(controls.wait(Event::Unlinked, PATIENCE));
         send(&mut qemu, INIT, &[0; 12]).unwrap();
         assert_eq!(receive(&mut qemu).unwrap().0, READER_ADD);
     }

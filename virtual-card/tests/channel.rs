@@ -5,9 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{FACTORY_KEY, Host, PIN, hex, some_point, unhex};
-use virtual_card::{Action, Card, Event, Options, Removed, Rule, TouchMode};
-
-const WAIT: Duration = Duration::from_secs(60);
+use virtual_card::{Action, Card, Event, Options, PATIENCE, Removed, Rule, TouchMode};
 
 #[test]
 fn selection_knows_the_full_and_the_truncated_aid() {
@@ -176,7 +174,7 @@ fn a_touch_is_awaited_given_withheld_or_late() {
     let finger = std::thread::spawn({
         let controls = controls.clone();
         move || {
-            assert!(controls.wait(Event::Touch, WAIT));
+            assert!(controls.wait(Event::Touch, PATIENCE));
             controls.touch(TouchMode::Once);
         }
     });
@@ -211,7 +209,7 @@ fn a_card_can_be_pulled_while_it_waits_for_a_touch() {
     let hand = std::thread::spawn({
         let controls = controls.clone();
         move || {
-            assert!(controls.wait(Event::Touch, WAIT));
+            assert!(controls.wait(Event::Touch, PATIENCE));
             controls.remove();
         }
     });
@@ -292,7 +290,7 @@ fn a_card_that_hangs_goes_on_when_released() {
     let helper = std::thread::spawn({
         let controls = controls.clone();
         move || {
-            assert!(controls.wait(Event::Hang, WAIT));
+            assert!(controls.wait(Event::Hang, PATIENCE));
             controls.release();
         }
     });

@@ -8,7 +8,7 @@ use super::{
     generate::{good_overwriting, world},
     world::{Content, End, Moment, Tells, Trace, World, names},
 };
-use crate::{profile::generating::Generating, spec::Enroll, token::Serial};
+use crate::{card::Serial, chance::cases, profile::generating::Generating, spec::Enroll};
 
 /// The key that a step destroys, with the number of its card, if it destroys one.
 fn destroyed(moment: &Moment) -> Option<(usize, usize)> {
@@ -65,7 +65,7 @@ fn plain(mut world: World) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(300))]
 
     /// Rule 4: only the very key that the spec names is destroyed, and none that a profile of another key
     /// is sealed to, whatever the card says.
@@ -177,7 +177,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(60))]
 
     /// Rule 10: killed after any step, the next boots end in what they would have ended in, and no key is
     /// generated twice.

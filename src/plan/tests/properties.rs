@@ -8,6 +8,7 @@ use super::{
     world::{Card, Content, End, Moment, SEALED_SLOT, Tells, Trace, World, names},
 };
 use crate::{
+    chance::cases,
     guard::History,
     spec::{Enroll, ManagementKeySource, Mode, PinSource},
     token::{KeySource, PinPolicy, SlotState},
@@ -45,7 +46,7 @@ fn takes_pin(world: &World, moment: &Moment) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(1500))]
 
     /// Rule 3: where enrolling is not allowed, no card is even looked for, and nothing is made.
     #[test]

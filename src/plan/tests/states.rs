@@ -9,6 +9,7 @@ use super::{
     world::{self, DECLARED, KEYS, SEALED_SLOT, either_sign},
 };
 use crate::{
+    chance::cases,
     guard::History,
     profile::generating::Generating,
     spec::{Enroll, Key, ManagementKeySource, Mode, PinSource},
@@ -153,7 +154,7 @@ fn may_be_sealed_to(key: &Key, known: &Known, session: &Session) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(4000))]
 
     /// Rules 3, 4, 6 and 7: what has to be so for a key to be generated.
     #[test]

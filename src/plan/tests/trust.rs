@@ -8,6 +8,7 @@ use super::{
     world::{Attests, Content, DECLARED, End, KEYS, Moment, TRUST, Tells, World, params},
 };
 use crate::{
+    chance::cases,
     profile::piv::Params,
     spec::{self, AttestationPolicy, Key, Mode},
     token::{
@@ -55,7 +56,7 @@ fn is_not_bad(moment: &Moment) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(1500))]
 
     /// Nothing is enrolled without a good attestation where one is required, nor in spite of a bad one
     /// where one is wanted.

@@ -10,6 +10,7 @@ use super::{
     world::{Answer, Content, End, Job, Moment, Trace, World},
 };
 use crate::{
+    chance::{cases, runner},
     guard::History,
     spec::{self, Key, ManagementKeySource, Mode, PinSource},
     token::{CardName, Guid, Serial},
@@ -46,7 +47,7 @@ fn opened(trace: &Trace) -> BTreeSet<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(1000))]
 
     /// As many good providers as it takes open the key, whatever is wrong with the others; fewer never
     /// do.
@@ -139,8 +140,7 @@ proptest! {
 /// Two cards and a spec that lists both; the profile knows the first one.
 fn two_cards() -> World {
     let strategy = open_to_many();
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut world = strategy.new_tree(&mut runner).expect("a world").current();
+    let mut world = strategy.new_tree(&mut runner("two cards")).expect("a world").current();
     world.cards.truncate(1);
     world.cards.push(world.cards[0].clone());
     for (index, card) in world.cards.iter_mut().enumerate() {

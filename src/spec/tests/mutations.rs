@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{super::read, good::FULL};
+use crate::chance::cases;
 
 /// What a mutation puts in place of something.
 fn any_value() -> impl Strategy<Value = Value> {
@@ -73,7 +74,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(cases!(2000))]
 
     #[test]
     fn a_changed_tree(

@@ -89,6 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::chance::cases;
 
     #[test]
     fn every_length_form_is_read() {
@@ -126,6 +127,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases!(256))]
+
         #[test]
         fn what_is_written_is_read_back(tag in 0x80_u8..0x9f, value: Vec<u8>, tail in 1_u8..0xff) {
             prop_assume!(tag & 0x1f != 0x1f);

@@ -8,13 +8,12 @@ use std::{
     time::Duration,
 };
 
+use virtual_card::PATIENCE;
+
 use super::{
     Machine, Output, Running,
     pty::{Pty, session},
 };
-
-/// How long the program may say nothing that is waited for.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// A run at a terminal. Standard output and standard error are no part of that: they are pipes, so that
 /// it shows what went where. Ended when dropped.
@@ -46,7 +45,7 @@ impl Terminal {
                 self.seen += until;
                 return text;
             }
-            let Ok(piece) = self.pty.pieces.recv_timeout(LIMIT) else {
+            let Ok(piece) = self.pty.pieces.recv_timeout(PATIENCE) else {
                 let shown = String::from_utf8_lossy(&self.shown).into_owned();
                 self.running.kill();
                 self.running.says("a line that it does not say");
@@ -66,7 +65,7 @@ impl Terminal {
     pub fn answer(&mut self, question: &str, answer: &str) {
         self.wait_for(question);
         // Nothing tells when that changes; most programs ask first and change it then.
-        let mut looks = 0..LIMIT.as_millis();
+        let mut looks = 0..PATIENCE.as_millis();
         while self.shows_what_is_typed() {
             assert!(looks.next().is_some(), "{question:?}: what is typed is shown");
             thread::sleep(Duration::from_millis(1));

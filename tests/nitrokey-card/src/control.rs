@@ -13,8 +13,8 @@ use std::{
 
 const GET_RESPONSE: u8 = 0xc0;
 
-/// How long `insert` and `remove` wait for what they ask for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the card waits for what somebody else does. Only what hangs takes as long.
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The card as its two threads share it.
 pub struct Control {

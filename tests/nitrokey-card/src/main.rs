@@ -32,16 +32,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::Control;
+use control::{Control, PATIENCE};
 use vpcd::{Request, Slot};
 
 const USAGE: &str =
     "usage: nitrokey-card --state DIR (--port P [--host H] | --print-key SLOT [--pin PIN])";
 
 const OPTIONS: [&str; 5] = ["--state", "--port", "--host", "--print-key", "--pin"];
-
-/// How long vpcd may be away before the card gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(50);

@@ -1,6 +1,8 @@
 //! What is run in a machine that is on, and what its systemd and its journal tell.
 
-use super::{Machine, machine::PATIENCE, run::Output};
+use virtual_card::PATIENCE;
+
+use super::{Machine, run::Output};
 
 impl Machine {
     /// Runs a command in the machine, as root, to its end.

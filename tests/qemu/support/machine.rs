@@ -16,7 +16,6 @@ use std::{
     process::{Command, Stdio},
     sync::OnceLock,
     thread,
-    time::Duration,
 };
 
 use nix::{
@@ -24,6 +23,7 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 use serde_json::json;
+use virtual_card::PATIENCE;
 
 use super::{
     Card,
@@ -32,8 +32,6 @@ use super::{
     wire::Wire,
 };
 
-/// What takes longer will not come: a boot, a command, a line of the journal.
-pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Where the machine has the program under test.
 pub const PROGRAM: &str =
     "/nix/store/b6d74151b77ca31a2fabd33f2026925a-nixos-cryptkey/bin/nixos-cryptkey";
@@ -180,9 +178,7 @@ impl Machine {
         let screen = || String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
         while !screen()[seen.get()..].contains(shown) {
             let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-            // A boot comes to it late, and is quiet meanwhile.
-            let patience = PollTimeout::try_from(PATIENCE * 4).unwrap();
-            let ready = poll(&mut fds, patience).unwrap();
+            let ready = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
             assert!(ready > 0, "the console does not show {shown:?}:\n{}", self.console());
             inotify.read_events().unwrap();
         }

@@ -7,8 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-
-use super::machine::PATIENCE;
+use virtual_card::PATIENCE;
 
 pub struct Monitor(BufReader<UnixStream>);
 

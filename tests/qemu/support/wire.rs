@@ -7,8 +7,9 @@ use std::{
 };
 
 use base64ct::{Base64, Encoding};
+use virtual_card::PATIENCE;
 
-use super::{machine::PATIENCE, run::Output};
+use super::run::Output;
 
 pub struct Wire(BufReader<UnixStream>);
 

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use virtual_card::PATIENCE;
+
 use super::{
     Container,
-    container::PATIENCE,
     run::{Output, Running},
 };
 

@@ -12,7 +12,6 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
-    time::Duration,
 };
 
 use nix::{
@@ -23,9 +22,8 @@ use nix::{
     },
     unistd::Pid,
 };
+use virtual_card::PATIENCE;
 
-/// What takes longer will not come: a boot, a command, a line of the journal.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Where the machine has the program under test.
 pub const PROGRAM: &str =
     "/nix/store/b6d74151b77ca31a2fabd33f2026925a-nixos-cryptkey/bin/nixos-cryptkey";

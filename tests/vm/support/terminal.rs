@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use virtual_card::PATIENCE;
+
 use super::{
     Container,
-    container::PATIENCE,
     pty::{Pty, session},
 };
 

@@ -14,6 +14,7 @@ use super::{
     },
     support::{Bench, PIN, generated, imported, legacy, put, slot},
 };
+use crate::chance::cases;
 use crate::profile::{
     piv::{Peer, Scheme, SharedX, same_key},
     proof::Proof,
@@ -133,7 +134,7 @@ fn settled<T>(result: Result<T, Fault>) -> Option<T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(400))]
 
     /// Rule 7: a slot that holds a key is never taken for empty.
     #[test]

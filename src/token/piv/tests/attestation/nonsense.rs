@@ -3,7 +3,10 @@
 use proptest::{prelude::*, sample::Index};
 
 use super::{SHARED, Shared, card, leaf, roots};
-use crate::token::{Attestation, Roots, Slot};
+use crate::{
+    chance::cases,
+    token::{Attestation, Roots, Slot},
+};
 
 /// What a card with these certificates attests, with the right roots.
 fn told(leaf: Vec<u8>, authority: Vec<u8>) -> Attestation {
@@ -52,7 +55,7 @@ fn no_bit_may_change() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases!(300))]
 
     /// Some bytes of one of the certificates changed, the roots' among them.
     #[test]
