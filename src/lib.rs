@@ -10,7 +10,6 @@ pub mod apply;
 mod chance;
 pub mod cli;
 pub mod error;
-pub mod guard;
 pub mod kdf;
 pub mod observe;
 pub mod plan;

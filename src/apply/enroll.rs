@@ -6,13 +6,13 @@ use crate::{
     observe,
     plan::{Goal, Sealing},
     profile::{
-        Profile, Provider, ProviderKind, change, piv, plain_text,
+        Profile, Provider, ProviderKind, change, piv,
         proof::Proof,
         seal::{NewProvider, ProviderSecret, seal},
         unused_id,
     },
     system::Deadline,
-    token::{Attestation, KeySource, Piv, SlotKey, SlotState},
+    token::{Attestation, Session, SlotKey, SlotState, plain_text, same_key},
 };
 
 impl Work<'_> {
@@ -20,17 +20,18 @@ impl Work<'_> {
     pub(super) fn prepare(&mut self) -> Attempt {
         let provider = self.new_provider()?;
         self.check_distinct(&provider)?;
-        let listed = self.session()?.1.listed;
+        let listed = self.session()?.facts.listed;
         self.prepared.push(provider);
         self.known.settled.extend(listed);
-        self.end_session();
-        self.deadline = Deadline::after(self.key.card_timeout);
+        self.session = None;
+        self.deadline = Deadline::after(self.patience());
         Ok(())
     }
 
     /// Seals a master key to the card, and writes the profile.
     pub(super) fn enroll(&mut self, sealing: Sealing) -> Attempt {
-        let (place, listed) = (self.session()?.1.provider, self.session()?.1.listed);
+        let facts = &self.session()?.facts;
+        let (place, listed) = (facts.provider, facts.listed);
         let provider = self.new_provider()?;
         if sealing != Sealing::Same {
             self.check_distinct(&provider)?;
@@ -57,7 +58,7 @@ impl Work<'_> {
         match sealing {
             Sealing::New => self.store.save(&profile)?,
             // The command that asked for it writes it.
-            Sealing::Added if self.known.goal == Goal::Join => {}
+            Sealing::Added if matches!(self.known.goal, Goal::Join(_)) => {}
             Sealing::Added | Sealing::Same => drop(self.store.replace(self.name, &profile)?),
             Sealing::Renewed => {
                 if let Some(kept) = self.store.replace(self.name, &profile)? {
@@ -67,7 +68,7 @@ impl Work<'_> {
             }
         }
         if sealing == Sealing::Added {
-            let card = self.session()?.1.card;
+            let card = self.session()?.facts.card;
             tracing::info!("key {}: sealed to {card} too, as {id}; no secret changes", self.name);
         }
         if matches!(sealing, Sealing::New | Sealing::Renewed) {
@@ -91,7 +92,7 @@ impl Work<'_> {
             self.known.enrolled = true;
         }
         self.forget_shares();
-        self.end_session();
+        self.session = None;
         Ok(())
     }
 
@@ -100,17 +101,12 @@ impl Work<'_> {
         let id = self.profile.as_ref().and_then(|profile| profile.providers().get(index));
         let id = id.ok_or_else(|| out_of_order(self.name))?.id().to_owned();
         // Such a file need not say which card it is.
-        let card = self.with_card("asking for its name", Piv::name)?;
-        let (_, session) = self.session()?;
-        session.card = card;
-        let told = matches!(&session.slot, Some(SlotState::Key(found)) if found.public.is_ok());
-        if !told {
-            session.slot = Some(SlotState::Key(SlotKey {
-                public: Ok(params.public_key),
-                policies: None,
-                source: KeySource::KeyAgreement,
-                is_generated: false,
-            }));
+        let card = self.with_card("asking for its name", Session::identify)?;
+        let session = self.session()?;
+        session.facts.card = card;
+        let slot = &session.facts.slot;
+        if !matches!(slot, Some(SlotState::Key(found)) if found.public.is_ok()) {
+            session.assume_key(params.public_key, false);
         }
         let provider = self.new_provider()?;
         self.prepared.push(NewProvider { id, ..provider });
@@ -119,9 +115,9 @@ impl Work<'_> {
 
     /// Has the session's card prove its key, for a provider of a profile.
     fn new_provider(&mut self) -> Attempt<NewProvider> {
-        let (_, session) = self.session()?;
+        let session = &self.session()?.facts;
         let (card, reader) = (session.card, plain_text(&session.reader));
-        let listed = session.listed;
+        let (listed, place) = (session.listed, session.place);
         let attestation = match &session.attestation {
             Some(Attestation::Made(trust, _)) => Some(*trust),
             _ => None,
@@ -147,16 +143,16 @@ impl Work<'_> {
         let params = piv::Params {
             peer,
             public_key,
-            slot: self.key.slot,
+            slot: place.slot,
             serial: card.serial,
             guid: card.guid,
             card_name: reader,
-            touch_policy: self.key.touch_policy,
-            pin_policy: Some(self.key.pin_policy),
+            touch_policy: place.touch_policy,
+            pin_policy: Some(place.pin_policy),
             key_source: Some(source),
             attestation,
         };
-        let declared = listed.and_then(|place| self.key.cards.get(place)?.id.as_ref());
+        let declared = self.known.card(self.key, listed).and_then(|card| card.id.as_ref());
         Ok(NewProvider {
             id: declared.map_or_else(|| self.unused_id(), ToString::to_string),
             secret: params.secret(&x),
@@ -178,7 +174,7 @@ impl Work<'_> {
         });
         let sealed = self.profile.iter().flat_map(Profile::piv_providers).map(|(_, params)| params);
         let mut others = prepared.chain(sealed);
-        let twin = others.find(|other| piv::same_key(&other.public_key, &own.public_key));
+        let twin = others.find(|other| same_key(&other.public_key, &own.public_key));
         let Some(twin) = twin.filter(|_| threshold > 1) else { return Ok(()) };
         Err(Failure::Final(Error::new(
             Class::Spec,
@@ -186,7 +182,7 @@ impl Work<'_> {
             format!(
                 "it takes {threshold} providers to open it, and this card has the same key in slot {} as {}: \
                  together they would be one",
-                self.key.slot,
+                own.slot,
                 twin.card()
             ),
             format!(
@@ -199,7 +195,8 @@ impl Work<'_> {
 
     /// An id for a card that the spec gives none.
     fn unused_id(&self) -> String {
-        let declared = self.key.cards.iter().filter_map(|card| card.id.as_deref());
+        let joins = if let Goal::Join(card) = &self.known.goal { Some(&**card) } else { None };
+        let declared = self.key.cards.iter().chain(joins).filter_map(|card| card.id.as_deref());
         let prepared = self.prepared.iter().map(|provider| provider.id.as_str());
         let sealed = self.profile.iter().flat_map(Profile::providers).map(Provider::id);
         let used: Vec<_> = declared.chain(prepared).chain(sealed).collect();

@@ -7,8 +7,7 @@ use serde::Serialize;
 use super::{Ended, print};
 use crate::{
     error::Result,
-    observe::{ReaderView, scan},
-    token::Slot,
+    token::{ReaderView, Slot, scan},
 };
 
 #[derive(Serialize)]

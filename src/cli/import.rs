@@ -48,16 +48,14 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
     }
     let (profile, version) = (loaded.profile.clone(), loaded.profile.version());
     args.check(&spec, &declared, &profile)?;
-    // What the spec says of a profile's place and id is not about this one, or was checked.
-    let key = Key { profile: None, profile_id: None, ..declared.clone() };
     let (mut run, mut kept) = (Run::default(), None);
     let from = Some((args.file.clone(), loaded.profile));
-    let mut unsealed = unseal(&mut run, &spec, name, &key, from, |profile| {
+    let mut unsealed = unseal(&mut run, &spec, name, &declared, from, |profile| {
         if version == Version::V2 {
             return Ok(Goal::Open([].into()));
         }
         let threshold = args.threshold.unwrap_or(profile.threshold());
-        let kept = kept.insert(args.keep.of(name, &key, profile, threshold)?);
+        let kept = kept.insert(args.keep.of(name, &declared, profile, threshold)?);
         Ok(Goal::Open(kept.places.clone()))
     })?;
     let changed = match &kept {

@@ -368,3 +368,10 @@ macro_rules! as_string {
 }
 
 as_string!(Slot, Serial, Guid, Fingerprint);
+
+/// The text without what no field of a profile may hold: control characters become blanks.
+#[must_use]
+pub fn plain_text(text: &str) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.collect::<String>().trim().to_owned()
+}

@@ -1,6 +1,6 @@
 //! PC/SC: the readers, waiting for their cards, and getting hold of one.
 
-pub mod service;
+pub(super) mod service;
 mod transaction;
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use pcsc::{Context, ReaderState, Scope, State};
 
 use self::transaction::Beginning;
-use super::{Fault, Transport};
+use super::{Fault, Readers, Transport};
 use crate::system::{Deadline, bounded, start};
 
 /// How long pcscd itself may take for what depends on no card.
@@ -37,21 +37,50 @@ pub struct Pcsc {
     begun: BTreeMap<String, Beginning>,
 }
 
-impl Pcsc {
-    /// The names of all readers, each with whether it holds a card now. A socket-activated pcscd
-    /// is started by this.
-    ///
-    /// # Errors
-    /// [`Fault::Absent`] where there is no pcscd, [`Fault::TimedOut`] where it has not answered yet.
-    pub fn readers(&mut self) -> Result<Vec<(String, bool)>, Fault> {
-        let listed = self.list();
+impl Readers for Pcsc {
+    /// A socket-activated pcscd is started by this.
+    fn list(&mut self) -> Result<Vec<(String, bool)>, Fault> {
+        let listed = self.ask();
         if listed.is_err() {
             self.context = None;
         }
         listed
     }
 
-    fn list(&mut self) -> Result<Vec<(String, bool)>, Fault> {
+    fn wait(&mut self, limit: Duration) {
+        if self.context.is_none() {
+            // There is no pcscd, or none that answers.
+            service::wait(limit);
+        } else if self.refresh(limit).is_err() {
+            self.context = None;
+        }
+    }
+
+    fn open(&mut self, reader: &str, limit: Duration) -> Result<Box<dyn Transport>, Fault> {
+        let name = CString::new(reader).map_err(|_| Fault::Absent)?;
+        let deadline = Deadline::after(limit);
+        loop {
+            let beginning = match self.begun.remove(reader) {
+                Some(waiting) => waiting,
+                None => Beginning::start(&name)?,
+            };
+            match beginning.wait(deadline.remaining()) {
+                Some(Ok(())) => return Ok(Box::new(beginning.transport)),
+                Some(Err(Fault::Held)) if !deadline.passed() => {
+                    self.wait_until_free(&name, deadline);
+                }
+                Some(Err(fault)) => return Err(fault),
+                None => {
+                    self.begun.insert(reader.to_owned(), beginning);
+                    return Err(Fault::Held);
+                }
+            }
+        }
+    }
+}
+
+impl Pcsc {
+    fn ask(&mut self) -> Result<Vec<(String, bool)>, Fault> {
         let context = self.context()?;
         let names = bounded(SERVICE_LIMIT, move || context.list_readers_owned());
         let names = match names.ok_or(Fault::TimedOut)? {
@@ -81,15 +110,6 @@ impl Pcsc {
                 (state.name().to_string_lossy().into_owned(), present)
             })
             .collect())
-    }
-
-    /// Waits until a reader or a card came or went since [`Self::readers`], at most for `limit`.
-    pub fn wait(&mut self, limit: Duration) -> Result<(), Fault> {
-        let waited = self.refresh(limit);
-        if waited.is_err() {
-            self.context = None;
-        }
-        waited
     }
 
     fn context(&mut self) -> Result<Context, Fault> {
@@ -125,33 +145,6 @@ impl Pcsc {
             // A reader that went away between the calls is found missing by the next look.
             Ok(()) | Err(pcsc::Error::Timeout | pcsc::Error::UnknownReader) => Ok(()),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Connects to the card in `reader` and begins a transaction, which lasts until the transport
-    /// is dropped. Waits up to `limit` for another program that holds either.
-    ///
-    /// # Errors
-    /// [`Fault::Held`] where `limit` was not enough; [`Fault::Absent`] where the card has gone.
-    pub fn open(&mut self, reader: &str, limit: Duration) -> Result<Box<dyn Transport>, Fault> {
-        let name = CString::new(reader).map_err(|_| Fault::Absent)?;
-        let deadline = Deadline::after(limit);
-        loop {
-            let beginning = match self.begun.remove(reader) {
-                Some(waiting) => waiting,
-                None => Beginning::start(&name)?,
-            };
-            match beginning.wait(deadline.remaining()) {
-                Some(Ok(())) => return Ok(Box::new(beginning.transport)),
-                Some(Err(Fault::Held)) if !deadline.passed() => {
-                    self.wait_until_free(&name, deadline);
-                }
-                Some(Err(fault)) => return Err(fault),
-                None => {
-                    self.begun.insert(reader.to_owned(), beginning);
-                    return Err(Fault::Held);
-                }
-            }
         }
     }
 

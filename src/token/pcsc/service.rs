@@ -12,27 +12,28 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
-use crate::{
-    error::{Class, Error},
-    token::Fault,
-};
+use crate::error::{Class, Error};
 
 /// No event tells that a socket began to be listened on: look again after this long.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 
 /// Waits until something happens where pcscd's socket is or will be, at most for `limit`.
-pub fn wait(limit: Duration) -> Result<(), Fault> {
+pub fn wait(limit: Duration) {
+    // What ends the wait early is seen by the next look.
+    let _ = watch(limit);
+}
+
+fn watch(limit: Duration) -> nix::Result<()> {
     let socket = std::env::var_os("PCSCLITE_CSOCK_NAME")
         .map_or_else(|| PathBuf::from("/run/pcscd/pcscd.comm"), PathBuf::from);
-    let fault = |_| Fault::Absent;
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(fault)?;
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     // The closest directory that there is: pcscd's own may be missing too.
     let watched = socket.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
     let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
-    inotify.add_watch(watched, flags).map_err(fault)?;
+    inotify.add_watch(watched, flags)?;
     let timeout = PollTimeout::try_from(limit.min(LISTEN_RETRY)).unwrap_or(PollTimeout::ZERO);
     let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, timeout).map(drop).map_err(fault)
+    poll(&mut fds, timeout).map(drop)
 }
 
 /// The error where there is no pcscd, or none that answers.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Fault, StatusWord};
+use super::{Fault, StatusWord, Transport};
 use crate::system::Deadline;
 
 /// How long a card may take for anything that needs no touch. Key generation, the slowest, takes
@@ -13,21 +13,6 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// No object or answer of PIV is longer: SP 800-73-4, part 1, table 8 ends at 12,710 bytes.
 const LONGEST_ANSWER: usize = 16 * 1024;
-
-/// What carries APDUs to a card: PC/SC, or a card in the same process for tests.
-pub trait Transport {
-    /// Sends one short command APDU and returns the answer with its status word at the end, at
-    /// least 2 bytes. `limit` bounds the wait.
-    fn transmit(&mut self, command: &[u8], limit: Duration) -> Result<Zeroizing<Vec<u8>>, Fault>;
-
-    /// Resets the card, so that it forgets PIN, management key and selected application, without
-    /// letting another program in between if that can be had.
-    fn reset(&mut self) -> Result<(), Fault>;
-
-    /// Asks for a reset at the end of the session: the card is about to learn something (a PIN, a
-    /// management key) that must not outlive it.
-    fn reset_at_end(&mut self);
-}
 
 /// A command to a card.
 pub struct Command<'a> {

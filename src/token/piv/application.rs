@@ -6,8 +6,8 @@ use p256::{PublicKey, elliptic_curve::sec1::ToSec1Point};
 use zeroize::Zeroizing;
 
 use super::{
-    CardName, Fault, Guid, PinPolicy, Serial, Slot, StatusWord, TouchPolicy,
-    apdu::{Command, Response, Transport, exchange},
+    CardName, Fault, Guid, PinPolicy, Serial, Slot, StatusWord, TouchPolicy, Transport,
+    apdu::{Command, Response, exchange},
     tlv,
 };
 

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use p256::{
     PublicKey,
-    elliptic_curve::{ops::Reduce, sec1::ToSec1Point},
+    elliptic_curve::{ops::Reduce, point::AffineCoordinates as _, sec1::ToSec1Point},
 };
 use sha2::{Digest, Sha256};
 
@@ -85,6 +85,13 @@ pub fn fingerprint(key: &PublicKey) -> Fingerprint {
 pub fn is_named_by(key: &PublicKey, name: Fingerprint) -> bool {
     let negative = PublicKey::from_affine(-*key.as_affine());
     fingerprint(key) == name || negative.is_ok_and(|negative| fingerprint(&negative) == name)
+}
+
+/// Whether two public keys are the same as far as a key agreement can tell: by x, as the sign of
+/// a point changes no answer.
+#[must_use]
+pub fn same_key(a: &PublicKey, b: &PublicKey) -> bool {
+    a.as_affine().x() == b.as_affine().x()
 }
 
 impl Piv {

@@ -14,11 +14,11 @@ use super::{
     },
     support::{Bench, PIN, generated, imported, legacy, put, slot},
 };
-use crate::chance::cases;
 use crate::profile::{
-    piv::{Peer, Scheme, SharedX, same_key},
+    piv::{Peer, Scheme, SharedX},
     proof::Proof,
 };
+use crate::{chance::cases, token::same_key};
 
 const LIMIT: Duration = Duration::from_secs(10);
 

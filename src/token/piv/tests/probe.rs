@@ -8,7 +8,7 @@ use super::{
     super::{Fault, KeySource, Pin, Piv, SlotState, StatusWord, even_key},
     support::{Bench, PIN, imported, legacy, scripted, slot, with_key},
 };
-use crate::profile::piv::same_key;
+use crate::token::same_key;
 
 const LIMIT: Duration = Duration::from_secs(10);
 

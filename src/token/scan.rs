@@ -4,14 +4,12 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::{
-    error::Result,
-    profile::plain_text,
-    token::{
-        CardName, Fault, Pcsc, PinTries, Piv, Slot, SlotState,
-        service::{likely_holder, no_service},
-    },
+use super::{
+    CardName, Fault, Pcsc, PinPolicy, PinTries, Piv, Readers, Slot, SlotState, TouchPolicy,
+    pcsc::service::{likely_holder, no_service},
+    plain_text,
 };
+use crate::error::Result;
 
 /// How long a reader that is held is waited for.
 const HELD_LIMIT: Duration = Duration::from_secs(1);
@@ -53,7 +51,7 @@ pub struct SlotView {
     /// What is in it, for people.
     pub state: String,
     /// The policies of its key, where the card tells them: PIN and touch.
-    pub policies: Option<(crate::token::PinPolicy, crate::token::TouchPolicy)>,
+    pub policies: Option<(PinPolicy, TouchPolicy)>,
 }
 
 impl ReaderView {
@@ -70,7 +68,7 @@ impl ReaderView {
 /// Where pcscd can't be asked at all.
 pub fn scan(slots: &[Slot]) -> Result<Vec<ReaderView>> {
     let mut pcsc = Pcsc::default();
-    let readers = pcsc.readers().map_err(|fault| match fault {
+    let readers = pcsc.list().map_err(|fault| match fault {
         Fault::Absent => no_service("looking for readers", "pcscd is not there"),
         other => other.error("looking for readers"),
     })?;

@@ -4,17 +4,15 @@
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use super::{
-    Held,
+    Fault, Readers, Session, Wanted,
+    pcsc::service,
+    plain_text,
     recognize::{Why, examine},
     turn::{Queue, Turn, Turns},
 };
 use crate::{
     error::{Class, Error, Result},
-    plan::{Goal, Known, Wanted},
-    profile::plain_text,
-    spec::Key,
     system::{Deadline, notify},
-    token::{Fault, Pcsc, service},
 };
 
 /// How long the first look waits for a reader that is held, before the others are looked at.
@@ -28,32 +26,33 @@ const REST: Duration = Duration::from_secs(60);
 /// How long a reader that is held is left alone between two looks, which wait for it.
 const HELD_PAUSE: Duration = Duration::from_millis(250);
 
-/// The card that the key wants, in a session: to open a share, or to be enrolled.
-///
-/// Nothing is presented to any card on the way. `deadline` is put off by what it takes until other
-/// runs are done with the card.
+/// What is looked for, and for how long.
+pub struct Hunt<'a> {
+    /// The key that it is for.
+    pub key: &'a str,
+    /// The cards.
+    pub wanted: &'a Wanted,
+    /// Until when the card is waited for. Put off by what it takes until other runs are done with it.
+    pub deadline: &'a mut Deadline,
+    /// How long that was in the beginning, for people.
+    pub limit: Duration,
+    /// How turns are taken.
+    pub turns: Turns<'a>,
+    /// Whether somebody is there to insert the card.
+    pub attended: bool,
+}
+
+/// The card that is looked for, in a session. Nothing is presented to any card on the way.
 ///
 /// # Errors
 /// `no-card`, `card-busy`, `permission`; `bad-spec` where the spec names no card and there are
 /// several; `publish` where the locks can't be used.
-pub fn find(
-    name: &str,
-    key: &Key,
-    known: &Known,
-    turns: Turns<'_>,
-    deadline: &mut Deadline,
-) -> Result<Held> {
-    let wanted = known.wanted(key);
+pub fn find(readers: &mut dyn Readers, hunt: Hunt<'_>) -> Result<Session> {
     let search = Search {
-        name,
-        key,
-        known,
-        deadline,
+        readers,
         silent: Deadline::after(SILENT),
-        described: describe(&wanted),
-        wanted,
-        pcsc: Pcsc::default(),
-        queue: Queue::new(turns),
+        queue: Queue::new(hunt.turns),
+        hunt,
         mute: BTreeSet::new(),
         told_turn: false,
     };
@@ -61,16 +60,10 @@ pub fn find(
 }
 
 struct Search<'a> {
-    name: &'a str,
-    key: &'a Key,
-    known: &'a Known,
-    deadline: &'a mut Deadline,
+    readers: &'a mut dyn Readers,
+    hunt: Hunt<'a>,
     /// Until when waiting for the card is not worth a line.
     silent: Deadline,
-    wanted: Wanted<'a>,
-    /// What is looked for, for people.
-    described: String,
-    pcsc: Pcsc,
     queue: Queue<'a>,
     /// The readers whose card gave no answer. The session that waits for it goes on, so that it is
     /// this very process that holds such a card.
@@ -82,7 +75,7 @@ struct Search<'a> {
 /// What a look through the readers found.
 enum Look {
     /// The card.
-    Found(Box<Held>),
+    Found(Box<Session>),
     /// It is not there, and this is what is, by reader.
     Missing(Vec<(String, Why)>),
     /// It may be the one in this reader, at which another run has its turn.
@@ -92,21 +85,21 @@ enum Look {
 }
 
 impl Search<'_> {
-    fn run(mut self) -> Result<Held> {
-        if let Some(held) = self.usual_reader()? {
-            return Ok(held);
+    fn run(mut self) -> Result<Session> {
+        if let Some(session) = self.usual_reader()? {
+            return Ok(session);
         }
         let mut limit = FIRST_LOOK;
         let mut told = false;
         loop {
-            if self.silent.passed() && !self.deadline.passed() {
+            if self.silent.passed() && !self.hunt.deadline.passed() {
                 self.tell_wait(!told);
                 told = true;
-                limit = self.deadline.remaining().clamp(FIRST_LOOK, LOOK);
+                limit = self.hunt.deadline.remaining().clamp(FIRST_LOOK, LOOK);
             }
             let look = self.look(limit)?;
             let seen = match look {
-                Look::Found(held) => return Ok(*held),
+                Look::Found(session) => return Ok(*session),
                 Look::Taken(reader) => {
                     self.await_turn(&reader)?;
                     continue;
@@ -115,33 +108,31 @@ impl Search<'_> {
                 Look::NoService(what) => Err(what),
             };
             self.queue.leave();
-            if self.deadline.passed() {
+            if self.hunt.deadline.passed() {
                 return Err(self.missing(seen));
             }
-            let slice = self.deadline.remaining().min(if told { LOOK } else { SILENT });
-            // What ends the wait early is seen by the next look.
-            match seen {
-                Err(_) => drop(service::wait(slice)),
-                Ok(seen) if seen.iter().any(|(_, why)| why.passes_without_a_word()) => {
-                    drop(self.pcsc.wait(slice.min(HELD_PAUSE)));
-                }
-                Ok(_) => drop(self.pcsc.wait(slice)),
-            }
+            let slice = self.hunt.deadline.remaining().min(if told { LOOK } else { SILENT });
+            let is_held =
+                |seen: &Vec<(_, Why)>| seen.iter().any(|(_, w)| w.passes_without_a_word());
+            self.readers.wait(if seen.is_ok_and(|seen| is_held(&seen)) {
+                slice.min(HELD_PAUSE)
+            } else {
+                slice
+            });
         }
     }
 
     fn tried(&self) -> String {
-        format!("key {}: looking for {}", self.name, self.described)
+        format!("key {}: looking for {}", self.hunt.key, self.hunt.wanted)
     }
 
     fn tell_wait(&self, first: bool) {
-        let Self { name, described: wanted, .. } = self;
+        let Hunt { key: name, wanted, .. } = self.hunt;
         notify::status(&format!("waiting for {wanted}"));
         notify::extend_timeout(LOOK * 3);
         if first {
-            let seconds = self.deadline.remaining().as_secs() + 1;
-            if self.known.goal != Goal::Publish {
-                // Somebody is there to do it.
+            let seconds = self.hunt.deadline.remaining().as_secs() + 1;
+            if self.hunt.attended {
                 tracing::info!("Insert {wanted}. Key {name} waits for it, up to {seconds} s more.");
                 return;
             }
@@ -154,17 +145,17 @@ impl Search<'_> {
     fn await_turn(&mut self, reader: &str) -> Result<()> {
         let waited = self.queue.wait(reader, if self.told_turn { LOOK } else { SILENT });
         let waited = waited.map_err(|error| Error {
-            tried: format!("key {}: {}", self.name, error.tried),
+            tried: format!("key {}: {}", self.hunt.key, error.tried),
             ..error
         })?;
-        self.deadline.put_off(waited);
+        self.hunt.deadline.put_off(waited);
         self.silent.put_off(waited);
         let came = self.queue.has(reader);
         if !came {
             notify::status(&format!("waiting for another run to be done with reader {reader}"));
             notify::extend_timeout(LOOK * 3);
             if !self.told_turn {
-                let (name, seconds) = (self.name, self.queue.left().as_secs());
+                let (name, seconds) = (self.hunt.key, self.queue.left().as_secs());
                 tracing::info!(
                     "key {name}: waiting for another run to be done with the card in reader \
                      {reader:?}, up to {seconds} s more"
@@ -173,7 +164,7 @@ impl Search<'_> {
             self.told_turn = true;
         } else if self.told_turn {
             // The wait may have used up what the unit's start timeout has for the rest of the run.
-            notify::extend_timeout(self.deadline.remaining().saturating_add(REST));
+            notify::extend_timeout(self.hunt.deadline.remaining().saturating_add(REST));
         }
         if came && !self.is_named() {
             // Such a look takes several turns: always from the first reader to the last, which pcscd
@@ -185,12 +176,12 @@ impl Search<'_> {
 
     /// Whether the spec or the profile names the card, so that the first match is it.
     fn is_named(&self) -> bool {
-        !matches!(self.wanted, Wanted::Any)
+        !matches!(self.hunt.wanted, Wanted::Any(_))
     }
 
     /// The card, if it is in the reader that it was enrolled in: mostly it still is, and then
     /// nobody needs to ask what other readers there are. Whatever else there is, the looks see.
-    fn usual_reader(&mut self) -> Result<Option<Held>> {
+    fn usual_reader(&mut self) -> Result<Option<Session>> {
         let Some(reader) = self.usual_readers().next().map(str::to_owned) else {
             return Ok(None);
         };
@@ -206,11 +197,11 @@ impl Search<'_> {
 
     /// The readers in which the cards were enrolled.
     fn usual_readers(&self) -> impl Iterator<Item = &str> {
-        let providers = match &self.wanted {
-            Wanted::Providers(providers) => providers.as_slice(),
-            Wanted::Listed(_) | Wanted::Any => &[],
+        let enrolled = match self.hunt.wanted {
+            Wanted::Enrolled(enrolled) => enrolled.as_slice(),
+            Wanted::Named(_) | Wanted::Any(_) => &[],
         };
-        providers.iter().map(|(_, provider)| provider.card_name.as_str())
+        enrolled.iter().map(|enrolled| enrolled.reader.as_str())
     }
 
     /// Begins a session with the card in a reader, if it is the one.
@@ -219,9 +210,8 @@ impl Search<'_> {
         reader: &str,
         limit: Duration,
         turn: Turn,
-    ) -> std::result::Result<Held, Why> {
-        let examined =
-            examine(&mut self.pcsc, reader, self.key, self.known, &self.wanted, limit, turn);
+    ) -> std::result::Result<Session, Why> {
+        let examined = examine(self.readers, reader, self.hunt.wanted, limit, turn);
         match examined {
             Err(Why::Held) if self.mute.contains(reader) => Err(Why::Fault(Fault::TimedOut)),
             Err(Why::Fault(Fault::TimedOut)) => {
@@ -238,7 +228,7 @@ impl Search<'_> {
 
     /// One look through all readers.
     fn look(&mut self, limit: Duration) -> Result<Look> {
-        let mut readers = match self.pcsc.readers() {
+        let mut readers = match self.readers.list() {
             Ok(readers) => readers,
             Err(Fault::Absent) => return Ok(Look::NoService("was not there")),
             // It was waited for: the next look goes on with that.
@@ -266,8 +256,8 @@ impl Search<'_> {
                 None => return Ok(Look::Taken(reader)),
             };
             match examined {
-                Ok(held) if named => return Ok(Look::Found(Box::new(held))),
-                Ok(held) => found.push(held),
+                Ok(session) if named => return Ok(Look::Found(Box::new(session))),
+                Ok(session) => found.push(session),
                 Err(Why::Fault(fault @ Fault::Denied)) => return Err(fault.error(self.tried())),
                 Err(Why::Empty) if present => seen.push((reader, Why::Mute)),
                 Err(why) => seen.push((reader, why)),
@@ -279,7 +269,7 @@ impl Search<'_> {
         // Whether another reader has a card with PIV too may not be known: wait until it can be told.
         let is_clear = |(_, why): &_| matches!(why, Why::Empty | Why::NoPiv | Why::Other(_));
         Ok(match (found.len(), found.pop()) {
-            (1, Some(held)) if seen.iter().all(is_clear) => Look::Found(Box::new(held)),
+            (1, Some(only)) if seen.iter().all(is_clear) => Look::Found(Box::new(only)),
             (2.., Some(last)) => return Err(self.ambiguous(found, last)),
             _ => Look::Missing(seen),
         })
@@ -287,7 +277,7 @@ impl Search<'_> {
 
     /// Why there is no card, from what was seen in the last look, or what pcscd did.
     fn missing(&self, seen: std::result::Result<Vec<(String, Why)>, &str>) -> Error {
-        let waited = self.key.card_timeout.as_secs();
+        let waited = self.hunt.limit.as_secs();
         let within = if waited == 0 { String::new() } else { format!(" within {waited} s") };
         let seen = match seen {
             Ok(seen) => seen,
@@ -332,12 +322,13 @@ impl Search<'_> {
     }
 
     /// Several cards, and nothing that says which.
-    fn ambiguous(&self, mut found: Vec<Held>, last: Held) -> Error {
-        let Self { name, key, .. } = self;
+    fn ambiguous(&self, mut found: Vec<Session>, last: Session) -> Error {
+        let name = self.hunt.key;
         found.push(last);
-        let described = found.into_iter().map(|Held { mut piv, facts, turn: _turn }| {
-            let state = piv.inspect(key.slot).map_or_else(|f| f.to_string(), |s| s.to_string());
-            format!("{} in {:?} (slot {}: {state})", facts.card, facts.reader, key.slot)
+        let described = found.into_iter().map(|mut session| {
+            let state = session.inspect().map_or_else(|f| f.to_string(), |s| s.to_string());
+            let facts = &session.facts;
+            format!("{} in {:?} (slot {}: {state})", facts.card, facts.reader, facts.place.slot)
         });
         Error::new(
             Class::Spec,
@@ -349,16 +340,4 @@ impl Search<'_> {
             ),
         )
     }
-}
-
-/// What is looked for, for people.
-fn describe(wanted: &Wanted) -> String {
-    let names: Vec<_> = match wanted {
-        Wanted::Providers(providers) => {
-            providers.iter().map(|(_, provider)| provider.card().to_string()).collect()
-        }
-        Wanted::Listed(cards) => cards.iter().map(|(_, card)| card.name().to_string()).collect(),
-        Wanted::Any => return "a card".into(),
-    };
-    names.join(" or ")
 }

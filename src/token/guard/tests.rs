@@ -23,8 +23,8 @@ fn state() -> TempDir {
     dir
 }
 
-fn store(dir: &TempDir) -> Store {
-    Store::open(dir.path()).unwrap()
+fn store(dir: &TempDir) -> StateDir {
+    StateDir::open(dir.path()).unwrap()
 }
 
 fn guard(dir: &TempDir, card: CardName, tries: u8) -> PinGuard {

@@ -1,36 +1,18 @@
-//! Asks the world without changing it: the profile, the card, what is in the slot.
-
-mod find;
-mod recognize;
-mod scan;
-mod turn;
-
-pub use find::find;
-pub use scan::{CardView, ReaderView, SlotView, scan};
-pub use turn::{Turn, Turns};
+//! What the disk says of a key, without changing it: its profile, and those of other keys that have to do
+//! with the same slot.
 
 use std::path::Path;
 
 use crate::{
     error::{Class, Error, Result},
-    plan::{Sealed, Session},
+    plan::Sealed,
     profile::{
-        Profile, ProviderKind, Version, piv,
+        Profile, ProviderKind, Version,
         store::{Store, load_shipped},
     },
-    spec::{Card, Key, Mode, Spec},
-    token::{CardName, Piv, SlotState},
+    spec::{Card, Key, Spec},
+    token::{CardName, Slot, SlotState, same_key},
 };
-
-/// A session with a card: the card itself, and what the planner knows of it.
-pub struct Held {
-    /// The card.
-    pub piv: Piv,
-    /// What is known of it.
-    pub facts: Session,
-    /// Keeps other runs from it; the last to be dropped, once the session has ended.
-    pub turn: Turn,
-}
 
 /// The profile of a key: the one that the spec ships, else the one in the state directory.
 ///
@@ -169,20 +151,20 @@ pub struct Others {
     pub dependent: Option<String>,
 }
 
-/// The profiles of other keys than `own`, which is `key`, that have to do with its slot of this card.
+/// The profiles of other keys than `own` that have to do with this slot of this card. Whether the key may
+/// overwrite others is known beside its name.
 ///
 /// # Errors
 /// `profile` where a profile that might be one can't be read.
 pub fn others(
     store: &Store,
     spec: &Spec,
-    own: &str,
-    key: &Key,
+    (own, overwrites): (&str, bool),
+    slot: Slot,
     card: CardName,
     state: &SlotState,
 ) -> Result<Others> {
     // What the spec declares matters only to a key that is to be destroyed.
-    let overwrites = key.mode == Mode::Overwrite;
     let is_other = |name: &str| name != own && (overwrites || !spec.declares(name));
     let mut profiles = Vec::new();
     for (name, loaded) in store.profiles()?.into_iter().filter(|(name, _)| is_other(name)) {
@@ -198,14 +180,14 @@ pub fn others(
         for (_, provider) in profile.piv_providers() {
             let named = provider.card();
             let same_key = matches!(state, SlotState::Key(found)
-                if found.public.as_ref().is_ok_and(|key| piv::same_key(key, &provider.public_key)));
+                if found.public.as_ref().is_ok_and(|key| same_key(key, &provider.public_key)));
             // A card's GUID may change: some tools write a new one with each certificate.
             let same_serial = named.serial.is_some() && named.serial == card.serial;
             // Whatever slot it was in: cards move keys, too.
             if same_key {
                 others.dependent.get_or_insert_with(|| file.display().to_string());
             }
-            let same_slot = provider.slot == key.slot;
+            let same_slot = provider.slot == slot;
             if !is_declared && same_slot && (same_key || same_serial || named.may_be(&card)) {
                 others.orphan.get_or_insert_with(|| file.display().to_string());
             }

@@ -7,7 +7,7 @@
 //! for a card that is away, or for a person to type.
 //!
 //! No circle of waits can form: a run waits for a turn only while it has no turn, no session and no
-//! transaction that might begin ([`crate::token::Pcsc`] ends one at once that begins unattended).
+//! transaction that might begin ([`super::Pcsc`] ends one at once that begins unattended).
 //! Locks that are taken under a turn, as the state directory's, are held by nobody who waits for a
 //! turn, and the lock of a key, under which turns are taken, is wanted by nobody who has one. Who
 //! has a turn is bound by the limits of the card's answers, and who dies loses it.
@@ -18,9 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::plain_text;
 use crate::{
     error::{Class, Error, Result},
-    profile::plain_text,
     system::lock::{self, Guard},
 };
 

@@ -8,7 +8,7 @@
 //! machine writes nothing. Its tag is kept too, if it comes from a file or a credential; of a PIN that
 //! a person types and the card accepts none is kept.
 //!
-//! The card's turn ([`crate::observe::Turn`]) spans it all; the file is written under the lock on the
+//! The card's turn ([`crate::token::Turn`]) spans it all; the file is written under the lock on the
 //! state directory, as other cards' PINs are in it too.
 
 mod record;
@@ -20,8 +20,7 @@ use std::{path::PathBuf, time::Duration};
 use self::record::{Card, FILE, Intent, MAX_SIZE, Record, Rejected};
 use crate::{
     error::{Class, Error, Result},
-    profile::{self, store::Store},
-    system::{clock, durable},
+    system::{self, clock, durable, state_dir::StateDir},
     token::{CardName, Pin},
 };
 
@@ -75,7 +74,7 @@ impl PinGuard {
     ///
     /// # Errors
     /// `pin-refused`: the file can't be read, or what the counter tells can't be written down.
-    pub fn open(store: &Store, card: CardName, tries: u8) -> Result<Self> {
+    pub fn open(store: &StateDir, card: CardName, tries: u8) -> Result<Self> {
         let record = read(store, &card)?;
         let mut guard = Self { state_dir: store.path().into(), card, record };
         if guard.entry().is_some_and(|entry| entry.intent.is_some()) {
@@ -148,7 +147,7 @@ impl PinGuard {
         change: impl FnOnce(&mut Card, &dyn Fn(&Pin) -> record::Hex<2>),
     ) -> Result<()> {
         let card = self.card;
-        let record = update(&mut Store::open(&self.state_dir)?, &card, |record| {
+        let record = update(&mut StateDir::open(&self.state_dir)?, &card, |record| {
             let tags = record.clone();
             change(record.card_mut(&card), &|pin| tags.tag(pin));
         });
@@ -161,7 +160,7 @@ impl PinGuard {
 ///
 /// # Errors
 /// `pin-refused`: the file can't be read.
-pub fn rejections(store: &Store) -> Result<Vec<Rejection>> {
+pub fn rejections(store: &StateDir) -> Result<Vec<Rejection>> {
     let record = read(store, &CardName::default())?;
     let cards = record.iter().flat_map(|record| &record.cards);
     let of = |card: &Card| {
@@ -176,7 +175,7 @@ pub fn rejections(store: &Store) -> Result<Vec<Rejection>> {
 ///
 /// # Errors
 /// `pin-refused`: the file can't be written.
-pub fn forget(store: &mut Store, wanted: &CardName) -> Result<(bool, Vec<CardName>)> {
+pub fn forget(store: &mut StateDir, wanted: &CardName) -> Result<(bool, Vec<CardName>)> {
     let names = |record: &Record| record.cards.iter().map(Card::name).collect();
     match read(store, wanted) {
         Ok(None) => Ok((false, Vec::new())),
@@ -197,7 +196,7 @@ pub fn forget(store: &mut Store, wanted: &CardName) -> Result<(bool, Vec<CardNam
 /// How the error of a file that makes no sense begins.
 const DAMAGED: &str = "the file is damaged";
 
-fn read(store: &Store, card: &CardName) -> Result<Option<Record>> {
+fn read(store: &StateDir, card: &CardName) -> Result<Option<Record>> {
     let text = store.read_file(FILE, MAX_SIZE).map_err(|error| unreadable(card, error))?;
     let parse = |bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
@@ -225,7 +224,11 @@ fn unreadable(card: &CardName, error: Error) -> Error {
 }
 
 /// Changes the file under the lock on the state directory.
-fn update(store: &mut Store, card: &CardName, change: impl FnOnce(&mut Record)) -> Result<Record> {
+fn update(
+    store: &mut StateDir,
+    card: &CardName,
+    change: impl FnOnce(&mut Record),
+) -> Result<Record> {
     let tried = format!("recording what becomes of the PIN of {card}");
     let refused = |tried: &str, found: String, advice: &str| {
         let advice = format!("Nothing was presented. {advice}");
@@ -238,7 +241,7 @@ fn update(store: &mut Store, card: &CardName, change: impl FnOnce(&mut Record)) 
         record
     } else {
         let mut key = [0; 16];
-        profile::random(&mut key)?;
+        system::random(&mut key)?;
         Record::new(key)
     };
     change(&mut record);
