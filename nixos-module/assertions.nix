@@ -20,6 +20,7 @@ let
     condition: message:
     if condition then [ (builtins.replaceStrings [ "\n" ] [ " " ] message) ] else [ ];
 
+  pinPolicyOf = key: card: if card.pinPolicy or null == null then key.pinPolicy else card.pinPolicy;
   count = flags: builtins.length (builtins.filter (flag: flag) flags);
   sourcesOf =
     field: name: key:
@@ -259,10 +260,9 @@ in
       ++
         on
           (
-            key.pinPolicy != "never"
-            && key.pin == null
-            && builtins.any (card: card.pin == null) (
-              key.cards ++ (if key.cards == [ ] then [ { pin = null; } ] else [ ])
+            key.pin == null
+            && builtins.any (card: card.pin or null == null && pinPolicyOf key card != "never") (
+              key.cards ++ (if key.cards == [ ] then [ { } ] else [ ])
             )
           )
           ''
@@ -290,7 +290,7 @@ in
       ++
         on
           (
-            key.touchPolicy != "never"
+            builtins.any (found: found.source != "never") (sourcesOf "touchPolicy" name key)
             && !key.softFail
             && !builtins.any (found: found.source.ask) (sourcesOf "pin" name key)
           )

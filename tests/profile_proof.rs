@@ -11,10 +11,10 @@ use cards::Card;
 use chance::cases;
 use cryptkey::{
     profile::{
-        piv::{Peer, SharedX, same_key},
+        piv::{Peer, SharedX},
         proof::Proof,
     },
-    token::{base_point, even_key},
+    token::{base_point, even_key, same_key},
 };
 use p256::{
     PublicKey,

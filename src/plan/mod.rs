@@ -95,7 +95,7 @@ fn decide(key: &Key, known: &Known, session: Option<&Facts>) -> Result<Next, Ref
             remembered::check_key(provider, session, slot)?;
             remembered::check_policies(provider, slot)?;
             if let SlotState::Key(found) = slot {
-                check_policies(&session.place, found)?;
+                check_policies(session.place, found)?;
             }
             None
         }
@@ -206,7 +206,7 @@ fn check_orphan(session: &Facts) -> Result<(), Refusal> {
 }
 
 /// Known policies are the declared ones.
-fn check_policies(place: &Place, found: &SlotKey) -> Result<(), Refusal> {
+fn check_policies(place: Place, found: &SlotKey) -> Result<(), Refusal> {
     let declared = place.policies();
     match found.policies {
         Some(found) if found != declared => Err(Refusal::OtherPolicies { declared, found }),

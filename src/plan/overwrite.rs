@@ -189,6 +189,6 @@ pub(super) fn fate(
         let (slot, declared) = (session.place.slot, known.leave.named(key));
         return Err(Refusal::Overwrite(Hazard::NotNamed { slot, found: own, declared }));
     }
-    check_policies(&session.place, found)?;
+    check_policies(session.place, found)?;
     Ok(Fate::Use)
 }

@@ -18,7 +18,7 @@ pub struct Place {
 impl Place {
     /// Both policies, as a card tells them.
     #[must_use]
-    pub fn policies(&self) -> (PinPolicy, TouchPolicy) {
+    pub fn policies(self) -> (PinPolicy, TouchPolicy) {
         (self.pin_policy, self.touch_policy)
     }
 }

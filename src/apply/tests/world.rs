@@ -209,7 +209,7 @@ fn job(cards: usize) -> impl Strategy<Value = Job> {
                         let is_first = key.cards.is_empty();
                         let id = (same_id && is_first).then(|| "card-1".parse().unwrap());
                         let slot = own_slot.then(|| slot("83"));
-                        key.cards.push(spec::Card { serial, slot, id, ..spec::Card::default() });
+                        key.cards.push(spec::Card { serial, id, slot, ..spec::Card::default() });
                     }
                 }
                 Job { key, sealed, orphan }
@@ -255,9 +255,9 @@ impl Machine {
         fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
         let states: Vec<_> = (0..world.cards.len()).map(|at| world.state(at)).collect();
         let inserted: Vec<_> = world.cards.iter().map(|card| card.is_inserted).collect();
-        let desk = Desk::new(ram.path(), &states, &inserted);
+        let readers = Desk::new(ram.path(), &states, &inserted);
         let mut machine = Self {
-            desk,
+            desk: readers,
             spec: Spec { state_dir, runtime_dir, ..Spec::default() },
             answers: world.answers,
             _disk: disk,
