@@ -1,5 +1,6 @@
 {
   lib,
+  openssl,
   pcsclite,
   pkg-config,
   rustPlatform,
@@ -33,6 +34,8 @@ rustPlatform.buildRustPackage {
   cargoLock.lockFile = ./Cargo.lock;
 
   nativeBuildInputs = [ pkg-config ];
+  # Makes the certificates that the tests look at.
+  nativeCheckInputs = [ openssl ];
   buildInputs = [ pcsclite ];
 
   cargoBuildFlags = [ "--package=${manifest.name}" ];

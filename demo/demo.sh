@@ -134,9 +134,12 @@ run ls -l "$ram/vault/"
 note "The sealed key, on disk; without the card it opens nothing:"
 run ls -l state/
 
-say "At every later boot apply only opens the key again. Nothing on disk changes."
-before=$(sha256sum state/vault.toml)
+say "Where nothing would change, apply leaves the card alone."
 run nixos-cryptkey apply --spec spec.json
+
+say "At every later boot it only opens the key again. Nothing on disk changes."
+before=$(sha256sum state/vault.toml)
+run nixos-cryptkey apply --always --spec spec.json
 [[ $before == "$(sha256sum state/vault.toml)" ]] || give_up "the profile changed"
 
 say "After a reboot the RAM is empty; the same card yields the same secrets."
@@ -162,16 +165,16 @@ verify "$ram/vault/session" --use web-session --format base64 --length 48
 
 say "Somebody pulls the card. The boot stops with an error that says what to do."
 card remove
-run_to 11 nixos-cryptkey apply --spec spec.json
+run_to 11 nixos-cryptkey apply --always --spec spec.json
 
 say "With softFail the boot goes on without this key. What was published stays."
 sed 's/"slot": "9d"/"softFail": true, "slot": "9d"/' spec.json >soft.json
-run nixos-cryptkey apply --spec soft.json
+run nixos-cryptkey apply --always --spec soft.json
 run ls -l "$ram/vault/"
 
 say "The card is back, and all is well."
 card insert
 card wait seen
-run nixos-cryptkey apply --spec spec.json
+run nixos-cryptkey apply --always --spec spec.json
 
 printf '\n%sThat is all. Everything the demo made is removed.%s\n' "$bold" "$plain"

@@ -209,7 +209,7 @@ fn apply(pcscd: &Pcscd, files: &Files) -> Result<Command> {
     );
     fs::write(&spec, text)?;
     let mut command = pcscd.command(built("nixos-cryptkey")?);
-    command.args(["apply", "--spec"]).arg(spec);
+    command.args(["apply", "--always", "--spec"]).arg(spec);
     Ok(command)
 }
 

@@ -10,40 +10,20 @@
   groups,
 }:
 let
-  keys = (import ./spec.nix).keys cfg;
-  names = builtins.attrNames keys;
-  option = name: "security.cryptkey.keys.${name}";
-
-  each = f: builtins.concatMap (name: f name keys.${name}) names;
-  # The message, in one line, where the condition holds.
-  on =
-    condition: message:
-    if condition then [ (builtins.replaceStrings [ "\n" ] [ " " ] message) ] else [ ];
+  inherit (import ./messages.nix { inherit cfg; })
+    each
+    eachSecret
+    isAbove
+    on
+    option
+    sourcesOf
+    ;
 
   pinPolicyOf = key: card: if card.pinPolicy or null == null then key.pinPolicy else card.pinPolicy;
   count = flags: builtins.length (builtins.filter (flag: flag) flags);
-  sourcesOf =
-    field: name: key:
-    builtins.filter (found: found.source != null) (
-      [
-        {
-          source = key.${field};
-          at = "${option name}.${field}";
-        }
-      ]
-      ++ map (card: {
-        source = card.${field};
-        at = "${option name}.cards.*.${field}";
-      }) key.cards
-    );
 
   ## The state directory
 
-  isAbove =
-    path: dir:
-    path == "/"
-    || dir == path
-    || builtins.substring 0 (builtins.stringLength path + 1) dir == "${path}/";
   # The file system of the state directory: of those that are mounted above it, the lowest.
   stateFileSystem = builtins.foldl' (
     found: path:
@@ -125,7 +105,24 @@ let
     key:
     key.enroll == "auto" && key.profile == null && key.profileId == null && declared key > listed key;
 
+  # What a boot does that finds no profile, and what is worse about it than on other machines.
+  isUnpinned =
+    key:
+    key.enroll == "auto" && key.profile == null && key.profileId == null && !key.acceptUnpinned;
+  isMoved = cfg.stateDir != "/var/lib/cryptkey";
+  hasConsumers =
+    key:
+    builtins.any (secret: secret.requiredBy != [ ] || secret.before != [ ]) (
+      builtins.attrValues key.secrets
+    );
+
   ## Units
+
+  # What publishes.
+  ownUnits = builtins.concatMap (name: [
+    "cryptkey-${name}.service"
+    "cryptkey-reload@${name}.service"
+  ]) names;
 
   early = [
     "basic.target"
@@ -164,13 +161,16 @@ let
       "no"
       "off"
     ];
-  # A service without a command that nothing starts, of which a typo may be the reason.
+  # A service without a command that nothing starts, of which a typo may be the reason. Of an instance,
+  # the template may have the command.
   isUndefined =
     unit:
     let
       found = service unit;
+      instance = builtins.match "([^@]+@)[^@]+\\.service" unit;
     in
     stem unit != null
+    && (instance == null || isUndefined "${builtins.head instance}.service")
     && found.enable or true
     && found.wantedBy or [ ] == [ ]
     && !(found.serviceConfig or { } ? ExecStart)
@@ -183,14 +183,6 @@ let
     in
     if found == null then null else builtins.head found;
 
-  eachSecret =
-    f:
-    each (
-      name: key:
-      builtins.concatMap (secret: f "${option name}.secrets.${secret}" key.secrets.${secret}) (
-        builtins.attrNames key.secrets
-      )
-    );
   undeclared =
     what: known: at: account:
     on (builtins.isString account && account != "root" && !builtins.elem account known) ''
@@ -278,6 +270,12 @@ in
           with ordinary dependencies (of a socket or a path, its service), or unlock what it needs in
           another way.''
       ) (unique (secret.requiredBy ++ secret.before))
+      ++ builtins.concatMap (
+        unit:
+        on (builtins.elem unit ownUnits) ''
+          ${at}: ${unit} publishes secrets and reads none, so it can't restart for one. Take it out of
+          restartUnits and reloadUnits.''
+      ) (unique (secret.restartUnits ++ secret.reloadUnits))
     );
 
   # Messages of what likely is not meant.
@@ -301,6 +299,16 @@ in
       ++
         on (!key.acceptSingleCard && known key <= threshold key && !cantEnroll key)
           "${option name} is opened by ${opener key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
+      ++ on (isUnpinned key && (isMoved || hasConsumers key)) ''
+        ${option name}: a boot that finds no profile of it in ${cfg.stateDir} makes a new key, and
+        ${
+          if hasConsumers key then
+            "what needs its secrets gets other ones"
+          else
+            "every secret changes; a profile may have stayed in the default stateDir"
+        }.
+        Once it is enrolled, set ${option name}.profileId, which `nixos-cryptkey status` shows, or ship
+        the profile (${option name}.profile). To do without, set ${option name}.acceptUnpinned = true.''
       ++ on (cantEnroll key) ''
         ${option name} can't be enrolled: threshold is ${toString key.threshold}, and a new key is sealed to so
         many cards, while ${option name}.cards lists ${toString (builtins.length key.cards)}. List more; or enroll
@@ -331,12 +339,21 @@ in
     )
     ++ eachSecret (
       at: secret:
-      builtins.concatMap (
-        unit:
-        on (isUndefined unit) ''
-          ${at}.requiredBy: this configuration gives ${unit} nothing to run. If the name has a typo,
-          correct it; if a package brings the unit, set systemd.services."${stem unit}".overrideStrategy = "asDropin".''
-      ) secret.requiredBy
+      let
+        undefined =
+          field: units:
+          builtins.concatMap (
+            unit:
+            on (isUndefined unit) ''
+              ${at}.${field}: this configuration gives ${unit} nothing to run. If the name has a typo,
+              correct it; if a package brings the unit, set systemd.services."${stem unit}".overrideStrategy = "asDropin".''
+          ) units;
+        # Who is told of the one list need not be told of the other.
+        others = builtins.filter (unit: !builtins.elem unit secret.requiredBy);
+      in
+      undefined "requiredBy" secret.requiredBy
+      ++ undefined "restartUnits" (others secret.restartUnits)
+      ++ undefined "reloadUnits" (others secret.reloadUnits)
     )
     ++
       on (!cfg.pcsc.enable && cfg.pcsc.users ++ cfg.pcsc.groups != [ ])

@@ -2,11 +2,16 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
 let
   cfg = config.security.cryptkey;
+  etc = config.system.etc.overlay or { };
+  # Somebody's disabledModules may have taken them out, and who defines what is not there gets an error.
+  hasPcscd = options ? services.pcscd;
+  hasPolkit = options ? security.polkit;
   spec = import ./spec.nix;
 
   # The program of the machine that builds, which may be another one than this.
@@ -42,22 +47,34 @@ let
     systemd = config.systemd.package;
   };
 
-  inherit
-    (import ./assertions.nix {
-      inherit cfg;
-      inherit (config.systemd) services;
-      # By where they are mounted.
-      fileSystems =
-        lib.listToAttrs (
-          map (mount: lib.nameValuePair mount.where { fsType = mount.type; }) config.systemd.mounts
-        )
-        // lib.mapAttrs' (_: found: lib.nameValuePair found.mountPoint found) config.fileSystems;
-      users = lib.mapAttrsToList (_: user: user.name) config.users.users;
-      groups = lib.mapAttrsToList (_: group: group.name) config.users.groups;
-    })
-    assertions
-    warnings
-    ;
+  # By where they are mounted.
+  fileSystems =
+    lib.listToAttrs (
+      map (mount: lib.nameValuePair mount.where { fsType = mount.type; }) config.systemd.mounts
+    )
+    // lib.mapAttrs' (_: found: lib.nameValuePair found.mountPoint found) config.fileSystems;
+
+  found = import ./assertions.nix {
+    inherit cfg fileSystems;
+    inherit (config.systemd) services;
+    users = lib.mapAttrsToList (_: user: user.name) config.users.users;
+    groups = lib.mapAttrsToList (_: group: group.name) config.users.groups;
+  };
+  foundAround = import ./surroundings.nix {
+    inherit cfg fileSystems;
+    readOnlyEtc =
+      if etc.enable or false && !(etc.mutable or true) then
+        lib.mapAttrsToList (_: file: file.target) config.environment.etc
+      else
+        null;
+    passwordFiles = lib.mapAttrs (
+      _: user: user.hashedPasswordFile or user.passwordFile or null
+    ) config.users.users;
+    containers = config.containers or { };
+    missing =
+      lib.optional (!hasPcscd) "services.pcscd.enable"
+      ++ lib.optional (!hasPolkit) "security.polkit.enable";
+  };
 
   rule = builtins.replaceStrings [ "@USERS@" "@GROUPS@" ] (map builtins.toJSON [
     cfg.pcsc.users
@@ -73,8 +90,8 @@ in
         assertions = map (message: {
           assertion = false;
           inherit message;
-        }) assertions;
-        inherit warnings;
+        }) (found.assertions ++ foundAround.assertions);
+        warnings = found.warnings ++ foundAround.warnings;
 
         environment.systemPackages = [ cfg.package ];
         environment.etc."cryptkey/spec.json".source = specs.machine;
@@ -87,10 +104,10 @@ in
           tmpfiles.rules = units.tmpfiles;
         };
       }
-      (lib.mkIf cfg.pcsc.enable {
-        services.pcscd.enable = true;
-        security.polkit.enable = true;
-      })
+      (lib.mkIf cfg.pcsc.enable (
+        lib.optionalAttrs hasPcscd { services.pcscd.enable = true; }
+        // lib.optionalAttrs hasPolkit { security.polkit.enable = true; }
+      ))
       (lib.mkIf (cfg.pcsc.enable && cfg.pcsc.rule == "configuration") {
         environment.etc."polkit-1/rules.d/05-nixos-cryptkey.rules".text = rule;
         systemd.services.polkit.restartTriggers = [ (builtins.hashString "sha256" rule) ];

@@ -278,6 +278,19 @@ in
       '';
     };
 
+    acceptUnpinned = mkOption {
+
+      example = true;
+      type = types.bool;
+      default = false;
+      description = ''
+        Silences the warning that a lost profile leads to a new key at the next boot, whose secrets are
+        all other ones. Better than that is to set `profileId`, or to ship the profile (`profile`). Set
+        this where nothing is lost with the secrets, or where one configuration serves several machines
+        that have profiles of their own.
+      '';
+    };
+
     pin = sources.pin "the cards";
     managementKey = sources.managementKey "the cards";
 

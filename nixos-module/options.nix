@@ -80,7 +80,9 @@ in
         default = "ramfs";
         description = ''
           A `ramfs` is never swapped to a disk. Nor is the `tmpfs`, which is mounted with `noswap`
-          (Linux 6.4 or later) and has a size.
+          (Linux 6.4 or later) and has a size. A switch that changes this restarts every key's unit and
+          all that needs its secrets, though `dry-activate` shows the mount alone; if a card is away
+          then, they stay down. Better: `nixos-rebuild boot`, and a reboot.
         '';
       };
       size = mkOption {

@@ -1,8 +1,9 @@
 # The options of a secret, a submodule of security.cryptkey.keys.<name>.secrets.
 { directory, lib }:
-{ name, ... }:
+{ config, name, ... }:
 let
   inherit (lib) mkOption types;
+  isService = lib.hasSuffix ".service";
   inherit (import ./types.nix { inherit lib; }) account plainPath unitName;
 in
 {
@@ -88,6 +89,32 @@ in
         Units that need the secret. They start after the key's unit; they do not start if it failed,
         and are skipped if it failed softly (`softFail`) and the secret is not there. Of what a socket
         or a path starts, name the service.
+      '';
+    };
+
+    restartUnits = mkOption {
+      type = types.listOf unitName;
+      default = lib.subtractLists config.reloadUnits (builtins.filter isService config.requiredBy);
+      defaultText = lib.literalExpression ''
+        lib.subtractLists reloadUnits (lib.filter (lib.hasSuffix ".service") requiredBy)
+      '';
+      example = [ "grafana.service" ];
+      description = ''
+        Units that read the secret, and restart when its bytes have changed: after a reload of the key's
+        unit, be it by a switch or later, or after `nixos-cryptkey apply`. Never at a boot, never where
+        only the owner or the mode changed, and only those that are active then, or starting. What you
+        list here takes the place of the default, the services of `requiredBy`: list them, too, or `[ ]` for
+        none. `NAME@.service` means all instances of a template.
+      '';
+    };
+
+    reloadUnits = mkOption {
+      type = types.listOf unitName;
+      default = [ ];
+      example = [ "nginx.service" ];
+      description = ''
+        The same for units that read the secret again when they reload. A unit that can't reload
+        restarts.
       '';
     };
 

@@ -6,6 +6,9 @@ let
     fields:
     removeAttrs fields (builtins.filter (name: fields.${name} == null) (builtins.attrNames fields));
 
+  # A list, or no field.
+  some = list: if list == [ ] then null else list;
+
   # The word true, or no field.
   flag = value: if value then true else null;
 
@@ -85,17 +88,36 @@ let
       secrets = builtins.mapAttrs (_: secret) key.secrets;
     };
 
-  secret = secret: {
-    inherit (secret)
-      use
-      format
-      length
-      newline
-      owner
-      group
-      mode
-      ;
-  };
+  secret =
+    secret:
+    set {
+      inherit (secret)
+        use
+        format
+        length
+        newline
+        owner
+        group
+        mode
+        ;
+      restartUnits = some secret.restartUnits;
+      reloadUnits = some secret.reloadUnits;
+    };
+
+  # What a run that publishes needs to know of a key: not who reads its secrets.
+  published =
+    key:
+    key
+    // {
+      secrets = builtins.mapAttrs (
+        _: secret:
+        secret
+        // {
+          restartUnits = [ ];
+          reloadUnits = [ ];
+        }
+      ) key.secrets;
+    };
 
   spec = cfg: keys: {
     version = 1;
@@ -118,7 +140,8 @@ rec {
 
   # The spec of one key, for its unit. It names the other keys in the same slots: what is sealed to it
   # for them is no orphan. Where it may destroy a key, it names the profiles that are shipped for the
-  # others, too. It names no more, as a unit whose spec changed is reloaded.
+  # others, too. It names no more, as a unit whose spec changed is reloaded: so it does not have the
+  # units that restart, which are in the machine's.
   one =
     cfg: name:
     let
@@ -127,7 +150,7 @@ rec {
       isSibling = other: builtins.any (slot: builtins.elem slot (slots own)) (slots others.${other});
       shipped = if own.mode == "overwrite" then builtins.attrValues others else [ ];
     in
-    spec cfg { ${name} = own; }
+    spec cfg { ${name} = published own; }
     // {
       otherKeys = builtins.filter isSibling (builtins.attrNames others);
       otherProfiles = given (map (other: profile other) shipped);

@@ -34,6 +34,10 @@ in
   # The name of a user or a group in the polkit rule: ASCII, which every script engine reads alike.
   subjectName = types.strMatching "[ -~]{1,256}";
 
-  # The name of a unit that may be meant to wait for a secret; assertions.nix tells which one can.
-  unitName = types.strMatching "[A-Za-z0-9:_.@\\-]+\\.(service|socket|target|timer|path)";
+  # The name of a unit that may be meant to wait for a secret, or to read it again; assertions.nix
+  # tells which one can wait.
+  unitName =
+    types.addCheck
+      (types.strMatching "[A-Za-z0-9:_.\\-][A-Za-z0-9:_.@\\-]*\\.(service|socket|target|timer|path)")
+      (name: builtins.stringLength name <= 255);
 }

@@ -1,7 +1,7 @@
 # Options and specs -> units. Pure, and needs no nixpkgs.
 {
   cfg,
-  # The files of the specs: { keys.<name>, polkit }.
+  # The files of the specs: { keys.<name>, machine, polkit }.
   specs,
   # The package of systemd.
   systemd,
@@ -51,9 +51,10 @@ let
     + (if key.ask then 3 * key.askTimeoutSec else 0)
     + 60;
 
-  # What a run for a key needs, in both of its units.
+  # What a run for a key needs, in both of its units. Whom it concerns that a secret has changed is
+  # told `when`; the run itself may not tell systemd anything.
   run =
-    name:
+    name: when:
     let
       key = keys.${name};
     in
@@ -79,7 +80,7 @@ let
         // {
           Type = "oneshot";
           NotifyAccess = "main";
-          ExecStart = "${program}${verbosely} apply --spec ${specs.keys.${name}}";
+          ExecStart = "${program}${verbosely} apply --restart ${when} --spec ${specs.keys.${name}}";
           # A run that waits for its turn at the card puts it off.
           TimeoutStartSec = runSec key;
           # Secrets of other owners are compared with what stands, and given away.
@@ -104,7 +105,7 @@ let
   service =
     name:
     let
-      base = run name;
+      base = run name "boot";
       # At a boot, a question has the console or Plymouth to itself: no login prompt takes what is
       # typed, Plymouth does not quit under it, and systemd does not take it from there to those who
       # are logged in, who are none yet.
@@ -134,6 +135,8 @@ let
       reloadIfChanged = true;
       serviceConfig = base.serviceConfig // {
         RemainAfterExit = true;
+        # A start asks the card, whatever stands. A reload does not, where nothing would change.
+        ExecStart = "${base.serviceConfig.ExecStart} --always";
         # A reload can't put off its end, as a run can: it gets what a turn at the card may take.
         TimeoutStartSec = base.serviceConfig.TimeoutStartSec + 600;
         # systemd gives no credentials to ExecReload=: another unit has its own.
@@ -146,7 +149,7 @@ let
   reload =
     name:
     let
-      base = run name;
+      base = run name "later";
     in
     base
     // {
@@ -157,6 +160,12 @@ let
       restartIfChanged = false;
       unitConfig = base.unitConfig // {
         StartLimitIntervalSec = 0;
+      };
+      serviceConfig = base.serviceConfig // {
+        # With all rights and outside of the sandbox, in which nobody may have systemd do anything.
+        # However the run ended: what an earlier one has published may still have to be told. And
+        # before the reload is over, so that a switch starts nothing just to see it restarted.
+        ExecStopPost = "+${program} restart --spec ${specs.machine} --key ${name}";
       };
     };
 
@@ -208,14 +217,6 @@ let
     map (name: {
       inherit key;
       inherit (keys.${key}.secrets.${name}) path requiredBy;
-      bytes = {
-        inherit (keys.${key}.secrets.${name})
-          use
-          format
-          length
-          newline
-          ;
-      };
       file = "${cfg.runtimeDir}/${key}/${name}";
     }) (builtins.attrNames keys.${key}.secrets)
   ) names;
@@ -239,10 +240,6 @@ let
           after = producers;
           # After a soft failure the key's unit is up, and the secret is not there.
           unitConfig.ConditionPathExists = map (secret: secret.file) needed;
-          # Who has read a secret that is now another one reads it again.
-          restartTriggers = [
-            (builtins.hashString "sha256" (builtins.toJSON (map (secret: secret.bytes) needed)))
-          ];
         };
     in
     builtins.listToAttrs (

@@ -3,13 +3,15 @@
 { pkgs }:
 let
   # What the test scripts import: the helpers, and the program that computes what a card must yield.
+  # A package, since only a package can say that it has types, and the driver's build checks them.
   helpers =
     python:
     python.toPythonModule (
       pkgs.runCommand "cryptkey-test-helpers" { } ''
-        site="$out/${python.python.sitePackages}"
-        install -D -m 0444 ${./helpers.py} "$site/helpers.py"
-        install -D -m 0444 ${../tests/expected.py} "$site/expected.py"
+        package="$out/${python.python.sitePackages}/helpers"
+        install -D -m 0444 ${./helpers.py} "$package/__init__.py"
+        install -D -m 0444 ${../tests/expected.py} "$package/expected.py"
+        touch "$package/py.typed"
       ''
     );
 

@@ -4,8 +4,9 @@ import base64
 import json
 import tomllib
 
-import expected
 from test_driver.machine import QemuMachine
+
+from . import expected
 
 PIN = "hq7Zkw2P"
 PIN_FILE = "/var/lib/pin/vault"

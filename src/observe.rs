@@ -10,6 +10,7 @@ use crate::{
         Profile, ProviderKind, Version,
         store::{Store, load_shipped},
     },
+    publish::{self, Standing},
     spec::{Card, Key, Spec},
     token::{CardName, Slot, SlotState, same_key},
 };
@@ -29,6 +30,14 @@ pub fn profile(store: &Store, name: &str, key: &Key) -> Result<Option<Profile>> 
         Some(path) => shipped(store, name, path, own).map(Some),
         None => Ok(own),
     }
+}
+
+/// Whether anything is published of a key: since the machine booted, it had a profile then.
+///
+/// # Errors
+/// `publish` where that can't be told.
+pub fn stands(spec: &Spec, name: &str) -> Result<bool> {
+    Ok(publish::standing(&spec.runtime_dir, name)? != Standing::Nothing)
 }
 
 /// The error where a command needs the profile of a key, and there is none.

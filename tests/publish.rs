@@ -15,7 +15,10 @@ use std::{
 
 use cryptkey::{
     error::Class,
-    publish::{Entry, Outcome, PublishedFile, published, scrub},
+    publish::{
+        Entry, Holder, Mark, OUTPUTS, Outcome, PublishedFile, Standing, deviation, digests,
+        leave_mark, nothing_pending, published, remove_mark, scrub, standing,
+    },
     system::runtime_dir::RuntimeDir,
 };
 use nix::{
@@ -198,7 +201,9 @@ fn leftovers_of_killed_runs_go_also_where_nothing_changes() {
         fs::create_dir(&half).unwrap();
         fs::write(half.join("a"), "half").unwrap();
         symlink(".generations/vault.0123456789abcdef", half.with_added_extension("link")).unwrap();
+        fs::write(half.with_added_extension("pending"), "a\n").unwrap();
         publish(&dir, "vault", &set(new)).unwrap();
+        nothing_pending(&dir, "vault").unwrap();
         assert_eq!(tree(ram.path()).len(), before.len());
         assert!(!half.exists());
     }
@@ -224,4 +229,94 @@ fn scrub_removes_one_key_and_is_idempotent() {
     assert_eq!(scrub(&dir, "other"), Ok(true));
     assert_eq!(tree(&dir), std::slice::from_ref(&dir));
     assert_eq!(scrub(&dir, "other"), Ok(false));
+}
+
+fn mark(set: &[Entry]) -> Mark {
+    Mark { outputs: OUTPUTS, spec: "spec".into(), profile: "profile".into(), secrets: digests(set) }
+}
+
+/// A mark is of one generation, comes after it and goes with it.
+#[test]
+fn a_mark_is_about_one_generation() {
+    let ram = Ram::ramfs();
+    let dir = ram.runtime_dir();
+    let stands = || standing(&dir, "vault").unwrap();
+    assert_eq!(stands(), Standing::Nothing);
+    // There is nothing that it could be about.
+    leave_mark(&dir, "vault", &mark(&set(&OLD))).unwrap();
+    remove_mark(&dir, "vault").unwrap();
+    assert_eq!(tree(ram.path()), [ram.path()]);
+
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    assert_eq!(stands(), Standing::Unmarked);
+    leave_mark(&dir, "vault", &mark(&set(&OLD))).unwrap();
+    assert_eq!(stands(), Standing::Marked(mark(&set(&OLD))));
+    // The same again writes nothing, and what is published again unchanged keeps it.
+    let before = traces(&dir);
+    leave_mark(&dir, "vault", &mark(&set(&OLD))).unwrap();
+    assert_eq!(publish(&dir, "vault", &set(&OLD)).unwrap(), Outcome::Unchanged);
+    assert_eq!(traces(&dir), before);
+    // Another one takes its place.
+    let other = Mark { spec: "other".into(), ..mark(&set(&OLD)) };
+    leave_mark(&dir, "vault", &other).unwrap();
+    assert_eq!(stands(), Standing::Marked(other));
+    // What a killed run left of one is none, and is no harm.
+    let generation = fs::canonicalize(dir.join("vault")).unwrap();
+    let half = format!("{}.mark.new", generation.display());
+    fs::write(&half, "{").unwrap();
+    leave_mark(&dir, "vault", &mark(&set(&OLD))).unwrap();
+    assert_eq!(stands(), Standing::Marked(mark(&set(&OLD))));
+    fs::write(&half, "{").unwrap();
+
+    // A new set has none before one is left, and nothing stays of the old one's.
+    publish(&dir, "vault", &set(&NEW)).unwrap();
+    assert_eq!((stands(), generations(&dir)), (Standing::Unmarked, 1));
+    leave_mark(&dir, "vault", &mark(&set(&NEW))).unwrap();
+    assert_eq!(generations(&dir), 1);
+    remove_mark(&dir, "vault").unwrap();
+    assert_eq!(stands(), Standing::Unmarked);
+    leave_mark(&dir, "vault", &mark(&set(&NEW))).unwrap();
+    // Another key's is another one.
+    publish(&dir, "vault.mark", &set(&OLD)).unwrap();
+    leave_mark(&dir, "vault.mark", &mark(&set(&OLD))).unwrap();
+    assert!(scrub(&dir, "vault").unwrap());
+    assert_eq!(stands(), Standing::Nothing);
+    assert_eq!(standing(&dir, "vault.mark").unwrap(), Standing::Marked(mark(&set(&OLD))));
+    assert!(scrub(&dir, "vault.mark").unwrap());
+    assert_eq!(tree(&dir), [dir]);
+}
+
+#[test]
+fn a_mark_that_finds_no_room_is_an_error_and_the_set_stands() {
+    let ram = Ram::tmpfs("size=64k,nr_inodes=8");
+    let dir = ram.runtime_dir();
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    let taken = |n: usize| fs::write(ram.path().join(n.to_string()), "");
+    let _full = (0..8).map(taken).find(std::result::Result::is_err).unwrap();
+    let error = leave_mark(&dir, "vault", &mark(&set(&OLD))).unwrap_err();
+    assert_eq!(error.class, Class::Publish, "{error}");
+    assert_eq!(standing(&dir, "vault").unwrap(), Standing::Unmarked);
+    assert_old_stands(&dir);
+}
+
+#[test]
+fn what_deviates_from_its_mark_is_named() {
+    let ram = Ram::ramfs();
+    let dir = ram.runtime_dir();
+    let holders = |names: &[&str]| {
+        let holder = |name: &&str| ((*name).to_owned(), Holder { uid: 0, gid: 0, mode: 0o400 });
+        names.iter().map(holder).collect()
+    };
+    let found = |names: &[&str], of: &[(&str, &str)]| {
+        deviation(&dir, "vault", &mark(&set(of)), &holders(names)).unwrap()
+    };
+    assert_eq!(found(&[], &[]).as_deref(), Some("the published set"));
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    assert_eq!(found(&["a", "b"], &OLD), None);
+    assert_eq!(found(&["a"], &OLD).as_deref(), Some("the published set"));
+    assert_eq!(found(&["a", "b", "c"], &OLD).as_deref(), Some("c"));
+    assert_eq!(found(&["a", "b"], &OLD[..1]).as_deref(), Some("b"));
+    assert_eq!(found(&["a", "b"], &[OLD[0], NEW[0]]).as_deref(), Some("b"));
+    publish(&dir, "vault", &[]).unwrap();
+    assert_eq!(found(&[], &[]), None);
 }

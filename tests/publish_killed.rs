@@ -10,9 +10,13 @@ mod published;
 #[path = "support/ram.rs"]
 mod ram;
 
-use std::{path::Path, slice};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    slice,
+};
 
-use cryptkey::publish::{Outcome, scrub};
+use cryptkey::publish::{Outcome, nothing_pending, pending, scrub};
 use killed::{act_if_asked, kill_at};
 use published::{contents, expected, generations, publish, set, tree};
 use ram::Ram;
@@ -24,8 +28,22 @@ fn act(what: &str, dir: &Path) {
     match what {
         "publish" => drop(publish(dir, "vault", &set(&NEW)).unwrap()),
         "scrub" => drop(scrub(dir, "vault").unwrap()),
+        "tell" => tell(dir),
         other => panic!("{other}"),
     }
+}
+
+/// Tells readers, who are a file that lasts: what is pending, and then that it is not.
+fn tell(dir: &Path) {
+    let names = pending(dir, "vault").unwrap();
+    if !names.is_empty() {
+        fs::write(told(dir), names.join(" ")).unwrap();
+    }
+    nothing_pending(dir, "vault").unwrap();
+}
+
+fn told(dir: &Path) -> PathBuf {
+    dir.with_file_name("told")
 }
 
 /// No test by itself: the run that [`kill_at`] kills.
@@ -49,6 +67,9 @@ fn kill_everywhere(what: &str, prepare: impl Fn(&Path), check: impl Fn(&Path)) -
             assert_eq!(generations(&dir), 1, "after stop {stop}");
             let again = publish(&dir, "vault", &set(&NEW)).unwrap();
             assert_eq!(again, Outcome::Unchanged);
+        } else if what == "tell" {
+            assert_eq!(fs::read_to_string(told(&dir)).unwrap(), "b c", "after stop {stop}");
+            assert_eq!(pending(&dir, "vault").unwrap(), [""; 0], "after stop {stop}");
         } else {
             assert_eq!(tree(&dir), slice::from_ref(&dir), "after stop {stop}");
         }
@@ -69,8 +90,44 @@ fn stands(dir: &Path, first: &[(&str, &str)], second: &[(&str, &str)]) {
 #[test]
 fn publishing_over_an_old_set() {
     let old = |dir: &Path| drop(publish(dir, "vault", &set(&OLD)).unwrap());
-    let kills = kill_everywhere("publish", old, |dir| stands(dir, &OLD, &NEW));
+    let kills = kill_everywhere("publish", old, |dir| {
+        stands(dir, &OLD, &NEW);
+        // What is pending became so with the set, and not before.
+        let is_new = contents(&dir.join("vault")) == expected(&NEW);
+        let new: &[&str] = if is_new { &["b", "c"] } else { &[] };
+        assert_eq!(pending(dir, "vault").unwrap(), new);
+    });
     assert!(kills > 60, "only {kills}");
+}
+
+/// So is what an earlier run has not told.
+#[test]
+fn publishing_over_a_set_that_was_not_told() {
+    let old = |dir: &Path| {
+        publish(dir, "vault", &set(&OLD)).unwrap();
+        publish(dir, "vault", &set(&[("a", "old a"), ("b", "old b"), ("d", "other")])).unwrap();
+        publish(dir, "vault", &set(&OLD)).unwrap();
+    };
+    let kills = kill_everywhere("publish", old, |dir| {
+        let is_new = contents(&dir.join("vault")) == expected(&NEW);
+        let new: &[&str] = if is_new { &["b", "c", "d"] } else { &["d"] };
+        assert_eq!(pending(dir, "vault").unwrap(), new);
+    });
+    assert!(kills > 60, "only {kills}");
+}
+
+#[test]
+fn telling_readers() {
+    let new = |dir: &Path| {
+        publish(dir, "vault", &set(&OLD)).unwrap();
+        publish(dir, "vault", &set(&NEW)).unwrap();
+    };
+    let check = |dir: &Path| {
+        let is_pending = !pending(dir, "vault").unwrap().is_empty();
+        assert!(is_pending || told(dir).exists(), "forgotten before it was told");
+    };
+    let kills = kill_everywhere("tell", new, check);
+    assert!(kills > 30, "only {kills}");
 }
 
 #[test]

@@ -9,15 +9,18 @@ mod generate;
 mod open;
 mod pin;
 mod preview;
+mod report;
+mod skip;
 #[cfg(test)]
 mod tests;
 mod unseal;
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
 pub use preview::{Preview, preview};
+pub use report::{Done, Report};
 pub use unseal::{Unsealed, unseal};
 
 use crate::{
@@ -51,6 +54,10 @@ type Person = Box<dyn FnMut(&str, &str, Duration) -> Result<Zeroizing<Vec<u8>>>>
 pub struct Run {
     readers: Box<dyn Readers>,
     person: Person,
+    /// Whether nobody can have read what is published first: it is the start of the key's unit.
+    pub boots: bool,
+    /// Whether the card is asked also where nothing would come of it.
+    pub always: bool,
     pins: Pins,
     /// Whether a touch did not come in time, so that a card may still be waiting for it.
     awaits_touch: bool,
@@ -59,7 +66,8 @@ pub struct Run {
 impl Run {
     /// A run with these readers, in which `person` gives what is asked for.
     pub fn new(readers: Box<dyn Readers>, person: Person) -> Self {
-        Self { readers, person, pins: Pins::default(), awaits_touch: false }
+        let (boots, always, awaits_touch) = (false, false, false);
+        Self { readers, person, boots, always, pins: Pins::default(), awaits_touch }
     }
 }
 
@@ -69,17 +77,8 @@ impl Default for Run {
     }
 }
 
-/// What was done for a key.
-pub struct Report {
-    /// The public id of its profile.
-    pub profile_id: String,
-    /// Whether the profile was written in this run.
-    pub enrolled: bool,
-    /// What publishing changed.
-    pub outcome: Outcome,
-}
-
-/// Does what the spec wants for one key.
+/// Does what the spec wants for one key; nothing where that would change nothing, as far as can be told
+/// without the card, unless the run is for asking it.
 ///
 /// # Errors
 /// Every class but `internal` has its meaning here; see `docs/exit-codes.md`.
@@ -94,7 +93,13 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
     let turns = Turns::among(&spec.runtime_dir, TURN_LIMIT.saturating_mul(keys));
     let mut work = Work::new(run, spec, name, key, turns, Runner::Unit, None)?;
     work.report();
-    let result = work.carry_out();
+    let result = if work.is_to_be_skipped() {
+        Ok(work.done(Done::Skipped))
+    } else {
+        let result = work.carry_out();
+        work.leave_mark(result.as_ref().err().map(|error| error.class));
+        result
+    };
     work.run.pins = std::mem::take(&mut work.known.pins);
     result
 }
@@ -120,6 +125,8 @@ struct Work<'a> {
     failures: Vec<Error>,
     opened: Option<Opened>,
     outcome: Option<Outcome>,
+    /// The digests of what was published.
+    digests: Option<BTreeMap<String, String>>,
     /// Until when the card is waited for.
     deadline: Deadline,
     turns: Turns<'a>,
@@ -173,6 +180,7 @@ impl<'a> Work<'a> {
         };
         let known = Known {
             profile: profile.as_ref().map(|profile| observe::sealed(profile, key)),
+            stands: profile.is_none() && observe::stands(spec, name)?,
             leave,
             state_is_in_ram: (profile.is_none() || leave.overwrites(key)) && store.is_in_ram(),
             record: if leave.elsewhere { None } else { store.generating(name)? },
@@ -194,6 +202,7 @@ impl<'a> Work<'a> {
             failures: Vec::new(),
             opened: None,
             outcome: None,
+            digests: None,
             deadline: Deadline::after(leave.patience(key)),
             turns,
         })
@@ -249,9 +258,7 @@ impl Work<'_> {
             }
             self.go_on_without(failure);
         }
-        let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
-        let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
-        Ok(Report { profile_id, enrolled: self.known.enrolled, outcome })
+        Ok(self.done(if self.known.enrolled { Done::Enrolled } else { Done::Verified }))
     }
 
     /// Notes what failed, where other providers may still open the key.

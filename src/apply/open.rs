@@ -9,7 +9,7 @@ use crate::{
         seal::{self, ProviderSecret},
     },
     publish::{self, Entry},
-    spec::Account,
+    spec::Secret,
     system::{Deadline, memory, users},
     token::SlotState,
 };
@@ -84,7 +84,9 @@ impl Work<'_> {
         // A run that was killed before it could sync may have left the profile (rule 2).
         let is_synced = self.known.enrolled || self.known.leave.shipped(self.key).is_some();
         let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
-        self.outcome = Some(publish::publish(&self.spec.runtime_dir, self.name, &set, sync)?);
+        self.digests = Some(publish::digests(&set));
+        let (dir, may_be_missed) = (&self.spec.runtime_dir, !self.run.boots);
+        self.outcome = Some(publish::publish(dir, self.name, &set, may_be_missed, sync)?);
         self.known.published = true;
         Ok(())
     }
@@ -100,20 +102,25 @@ impl Work<'_> {
         let mut set = Vec::with_capacity(self.key.secrets.len());
         for (name, secret) in &self.key.secrets {
             let bytes = opened.output(&secret.usage, secret.length)?;
-            let account = |account: &Account, look_up: fn(&str) -> Result<u32>| {
-                account.resolve(look_up).map_err(|error: Error| {
-                    let tried = format!("key {}: publishing {name}: {}", self.name, error.tried);
-                    Error { tried, ..error }
-                })
-            };
+            let (uid, gid) = secret.holder().map_err(|error| {
+                let tried = format!("key {}: publishing {name}: {}", self.name, error.tried);
+                Error { tried, ..error }
+            })?;
             set.push(Entry {
                 name: name.to_string(),
                 bytes: publish::encode(secret.format, &bytes, secret.newline),
-                uid: account(&secret.owner, users::uid)?,
-                gid: account(&secret.group, users::gid)?,
+                uid,
+                gid,
                 mode: secret.mode.0,
             });
         }
         Ok(Some(set))
+    }
+}
+
+impl Secret {
+    /// The numbers of its owner and its group, as they are now.
+    pub(super) fn holder(&self) -> Result<(u32, u32)> {
+        Ok((self.owner.resolve(users::uid)?, self.group.resolve(users::gid)?))
     }
 }

@@ -2,11 +2,9 @@
 
 use std::{env, path::Path};
 
-use zeroize::Zeroizing;
-
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    error::{Class, Error},
+    error::{Class, Error, Result},
     spec::PinSource,
     system::{Deadline, notify, secret_file::read_private},
     token::{Fault, Pin, PinTries, Session, Verdict},
@@ -143,52 +141,71 @@ impl Work<'_> {
         let facts = &self.session()?.facts;
         let (card, listed) = (facts.card, facts.listed);
         let source = self.known.pin_source(self.key, listed);
-        let refused = |origin: &str, found: String, advice: &str| {
-            let tried = format!("key {}: getting the PIN of {card} ({origin})", self.name);
-            Failure::Final(Error::new(Class::PinRefused, tried, found, advice))
-        };
-        // The error of a file that can't be read, with the key and the card that it is for.
-        let read = |path: &Path, origin: String| {
-            read_private(path, LONGEST_FILE, Class::PinRefused)
-                .map_err(|error| {
-                    let tried =
-                        format!("key {}: getting the PIN of {card}: {}", self.name, error.tried);
-                    Failure::Final(Error { tried, ..error })
-                })
-                .map(|bytes| (bytes, origin))
-        };
-        let (bytes, origin) = match source {
-            Some(PinSource::File(path)) => read(&path, path.display().to_string())?,
-            Some(PinSource::Credential(name)) => {
-                let origin = format!("credential {name}");
-                let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else {
-                    let found = "$CREDENTIALS_DIRECTORY is not set".into();
-                    let advice =
-                        "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.";
-                    return Err(refused(&origin, found, advice));
-                };
-                read(&Path::new(&directory).join(&name), origin)?
-            }
+        let read = match source {
             // The answer was for one card: another one's tries are not at stake for it.
             Some(PinSource::Ask) => {
                 if let Some(pin) = self.known.pins.accepted(&card) {
                     return Ok((pin.clone(), "typed before".into()));
                 }
-                let typed = self.known.pins.typed(&card).ok_or_else(|| out_of_order(self.name))?;
-                (Zeroizing::new(typed.to_vec()), "typed".into())
+                match self.known.pins.typed(&card) {
+                    Some(typed) => as_pin(typed, "typed".into()),
+                    None => return Err(out_of_order(self.name)),
+                }
             }
+            Some(PinSource::File(path)) => read_pin(&path, path.display().to_string()),
+            Some(PinSource::Credential(name)) => read_credential(&name),
             None => return Err(out_of_order(self.name)),
         };
-        match Pin::new(&bytes) {
-            Some(pin) => Ok((pin, origin)),
-            None => Err(refused(
-                &origin,
-                format!(
-                    "it has {} characters, and a PIN has 6 to 8, no blank or line end among them",
-                    bytes.len()
-                ),
-                "Nothing was presented. Correct the PIN.",
-            )),
-        }
+        read.map_err(|error| {
+            let tried = format!("key {}: getting the PIN of {card}{}", self.name, error.tried);
+            Failure::Final(Error { tried, ..error })
+        })
+    }
+}
+
+/// A PIN that nobody types; none where a person would, or it can't be had.
+pub(super) fn kept_pin(source: &PinSource) -> Option<Pin> {
+    let pin = match source {
+        PinSource::File(path) => read_pin(path, path.display().to_string()),
+        PinSource::Credential(name) => read_credential(name),
+        PinSource::Ask => return None,
+    };
+    pin.ok().map(|(pin, _)| pin)
+}
+
+/// The PIN in a credential of the service. Of what an error says was tried, whose PIN it is comes
+/// before.
+fn read_credential(name: &str) -> Result<(Pin, String)> {
+    let origin = format!("credential {name}");
+    match env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(directory) => read_pin(&Path::new(&directory).join(name), origin),
+        None => Err(Error::new(
+            Class::PinRefused,
+            format!(" ({origin})"),
+            "$CREDENTIALS_DIRECTORY is not set",
+            "Run it from a unit with LoadCredential= or LoadCredentialEncrypted=.",
+        )),
+    }
+}
+
+/// The PIN in a file; errors as of [`read_credential`].
+fn read_pin(path: &Path, origin: String) -> Result<(Pin, String)> {
+    let bytes = read_private(path, LONGEST_FILE, Class::PinRefused)
+        .map_err(|error| Error { tried: format!(": {}", error.tried), ..error })?;
+    as_pin(&bytes, origin)
+}
+
+fn as_pin(bytes: &[u8], origin: String) -> Result<(Pin, String)> {
+    match Pin::new(bytes) {
+        Some(pin) => Ok((pin, origin)),
+        None => Err(Error::new(
+            Class::PinRefused,
+            format!(" ({origin})"),
+            format!(
+                "it has {} characters, and a PIN has 6 to 8, no blank or line end among them",
+                bytes.len()
+            ),
+            "Nothing was presented. Correct the PIN.",
+        )),
     }
 }

@@ -2,19 +2,50 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Ended, SpecArgs, print, tell};
+use super::{
+    Ended, SpecArgs, print,
+    restart::{self, Restarted},
+    tell,
+};
 use crate::{
-    apply::{Report, Run, apply},
+    apply::{Done, Report, Run, apply},
     error::{Error, Result},
     publish::Outcome,
     system::{memory, notify},
 };
 
+#[derive(Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Ask the card also where nothing would change
+    #[arg(long)]
+    always: bool,
+    /// When the units restart that read a secret whose bytes have changed
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Now)]
+    restart: When,
+}
+
+/// When the readers of what changed restart.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// At once
+    Now,
+    /// At the next `nixos-cryptkey restart`, for runs that may not tell systemd themselves
+    Later,
+    /// The same; but nobody has read what was not there before, as at a boot
+    Boot,
+}
+
 #[derive(Serialize)]
 struct Applied {
     keys: BTreeMap<String, Line>,
+    /// None where nobody had to be told, or it is for later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readers: Option<Restarted>,
 }
 
 /// What became of one key.
@@ -25,6 +56,8 @@ enum Line {
     Enrolled { profile_id: String, published: Published },
     /// Its profile was opened.
     Verified { profile_id: String, published: Published },
+    /// Nothing was done, and no card was asked: what is published is what would be.
+    NotVerified { profile_id: String, published: Published },
     /// A soft failure.
     Skipped { error: Error },
     /// A hard one.
@@ -39,9 +72,11 @@ struct Published {
     removed: Vec<String>,
 }
 
-pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
+pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
+    let ApplyArgs { spec: args, always, restart: when } = args;
     let spec = args.load()?;
     let mut run = Run::default();
+    (run.always, run.boots) = (*always, *when == When::Boot);
     let mut failed = None;
     let mut keys = BTreeMap::new();
     for (name, key) in args.select(&spec) {
@@ -69,7 +104,10 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
     // The PINs were for the keys that came after.
     drop(run);
     memory::wipe_stack();
-    print(json, &Applied { keys })?;
+    let readers = (*when == When::Now).then(|| restart::restart(&spec, args.select(&spec)));
+    let readers = readers.filter(|readers| !readers.is_nothing());
+    failed = failed.or(readers.as_ref().and_then(Restarted::ended));
+    print(json, &Applied { keys, readers })?;
     if failed.is_none() {
         notify::ready();
     }
@@ -77,7 +115,7 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
 }
 
 impl Line {
-    fn done(Report { profile_id, enrolled, outcome }: Report) -> Self {
+    fn done(Report { profile_id, done, outcome }: Report) -> Self {
         let published = match outcome {
             Outcome::Unchanged => {
                 Published { unchanged: true, added: vec![], changed: vec![], removed: vec![] }
@@ -89,10 +127,10 @@ impl Line {
                 removed: changes.removed,
             },
         };
-        if enrolled {
-            Self::Enrolled { profile_id, published }
-        } else {
-            Self::Verified { profile_id, published }
+        match done {
+            Done::Enrolled => Self::Enrolled { profile_id, published },
+            Done::Verified => Self::Verified { profile_id, published },
+            Done::Skipped => Self::NotVerified { profile_id, published },
         }
     }
 }
@@ -102,6 +140,9 @@ impl fmt::Display for Applied {
         for (name, line) in &self.keys {
             match line {
                 Line::Verified { published, .. } => writeln!(f, "{name}: verified, {published}")?,
+                Line::NotVerified { published, .. } => {
+                    writeln!(f, "{name}: {published}, not verified (the card was not asked)")?;
+                }
                 Line::Enrolled { profile_id, published } => {
                     writeln!(f, "{name}: enrolled, {published}")?;
                     writeln!(
@@ -114,7 +155,7 @@ impl fmt::Display for Applied {
                 Line::Failed { error } => writeln!(f, "{name}: failed ({})", error.class.name())?,
             }
         }
-        Ok(())
+        self.readers.iter().try_for_each(|readers| readers.fmt(f))
     }
 }
 

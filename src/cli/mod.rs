@@ -15,6 +15,7 @@ mod polkit;
 mod provider;
 mod rename;
 mod reseal;
+mod restart;
 mod rotate;
 mod schema;
 mod scrub;
@@ -41,8 +42,8 @@ use crate::{
 ///
 /// A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds
 /// the card, enrolls it the first time and verifies it every time after, and writes the secrets to
-/// a RAM file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `reseal`,
-/// `rotate`, `rename`, `import`, `pin forget` and `polkit` change anything.
+/// a RAM file system. Only `apply`, `restart`, `scrub`, which removes the secrets again, `provider`,
+/// `reseal`, `rotate`, `rename`, `import`, `pin forget` and `polkit` change anything.
 #[derive(Parser)]
 #[command(name = "nixos-cryptkey", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -66,17 +67,23 @@ wrong passphrase or recovery code. docs/exit-codes.md says what to do about each
 enum Command {
     /// Enroll or verify the keys of a spec, and publish their secrets
     ///
-    /// A key that has a profile is opened again; one that has none is made, if the spec allows it.
+    /// A key that has a profile is opened again; one that has none is made, if the spec allows it. Where
+    /// all that can be told without the card says that nothing would change, the card is not asked.
     /// All keys are tried; the exit code is that of the first that failed.
-    Apply(SpecArgs),
+    Apply(apply::ApplyArgs),
     /// Find all faults of a spec; needs no card and no pcscd
     Check(SpecFile),
-    /// Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
+    /// Show what apply --always would do and why; changes nothing, spends no PIN try, waits for no card
     Plan(SpecArgs),
     /// Show the keys' profiles and providers, the cards and their PIN tries, and what is published
     Status(SpecArgs),
     /// Show every reader, its card and the keys in its slots; presents no PIN
     Cards,
+    /// Have the units restarted that read a secret whose bytes have changed since
+    ///
+    /// Which units those are is in the spec. Those that are not active stay so. `apply` does it, too,
+    /// unless it is told not to.
+    Restart(SpecArgs),
     /// Remove the published secrets of the spec's keys
     Scrub(SpecArgs),
     /// The ways in of a key: cards, recovery codes, passphrases
@@ -175,6 +182,7 @@ pub fn run(cli: &Cli) -> u8 {
             Command::Plan(args) => plan::run(args, cli.json),
             Command::Status(args) => status::run(args, cli.json),
             Command::Cards => cards::run(cli.json),
+            Command::Restart(args) => restart::run(args, cli.json),
             Command::Scrub(args) => scrub::run(args, cli.json),
             Command::Provider(command) => provider::run(command, cli.json),
             Command::Pin(command) => pin::run(command, cli.json),

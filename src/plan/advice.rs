@@ -25,6 +25,18 @@ impl Refusal {
                     option("profileId")
                 ),
             ),
+            Self::ProfileGone => (
+                Class::Profile,
+                "looking for its profile",
+                "there is none, and its secrets are published: it had one in this boot".into(),
+                format!(
+                    "Nothing was changed. If stateDir or {0} was changed, change it back, or move the profile \
+                     along. Otherwise mount the state directory, or restore the profile from a backup. \
+                     Only if every secret of this key may change: stop what uses them, then \
+                     `nixos-cryptkey scrub --key {name}`, and start the unit again to enroll a new key.",
+                    option("profile")
+                ),
+            ),
             Self::OtherProfile { declared, found } => (
                 Class::Profile,
                 "checking its profile",

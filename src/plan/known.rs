@@ -22,6 +22,9 @@ const SWAP: Duration = Duration::from_secs(60);
 pub struct Known {
     /// The profile, if there is one.
     pub profile: Option<Sealed>,
+    /// Whether secrets of the key have been published since the machine booted, and stand: it had a
+    /// profile then. Looked at only where there is none.
+    pub stands: bool,
     /// Whether the state directory is on a RAM file system: a profile there is lost at power-off.
     pub state_is_in_ram: bool,
     /// What the run is for.

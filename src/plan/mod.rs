@@ -11,6 +11,7 @@ mod known;
 mod overwrite;
 mod refusal;
 mod remembered;
+mod skip;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use attestation::Mistrust;
 pub use hazard::Hazard;
 pub use known::{Goal, Known, Leave, Runner, Sealed};
 pub use refusal::Refusal;
+pub use skip::{Findings, Marked, Obstacle, PinInHand, obstacle};
 pub use step::{Sealing, Step};
 pub use ways::Way;
 
@@ -171,6 +173,9 @@ fn check_slots(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
 fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     if let Some(id) = known.leave.profile_id(key) {
         return Err(Refusal::ProfileLost { id: id.as_str().to_owned() });
+    }
+    if known.stands {
+        return Err(Refusal::ProfileGone);
     }
     if key.enroll == Enroll::Never {
         return Err(Refusal::NotEnrolled);

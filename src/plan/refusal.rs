@@ -15,6 +15,8 @@ pub enum Refusal {
         /// The declared id.
         id: String,
     },
+    /// There is no profile, and the key's secrets are published: it had one in this boot.
+    ProfileGone,
     /// The profile is not the declared one.
     OtherProfile {
         /// The declared id.

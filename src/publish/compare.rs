@@ -1,6 +1,8 @@
 //! What differs between a published generation and the set that should be.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     fs::File,
     io::Read,
     os::fd::{AsFd, OwnedFd},
@@ -14,7 +16,10 @@ use nix::{
 };
 use zeroize::Zeroizing;
 
-use super::Entry;
+use super::{
+    Entry,
+    mark::{Holder, has_digest},
+};
 use crate::system::runtime_dir::{PASS_THROUGH, is, names};
 
 /// The names of the secrets that a new set adds, changes (in bytes, owner, group or mode) and
@@ -29,24 +34,40 @@ pub struct Changes {
     pub removed: Vec<String>,
 }
 
-impl Changes {
-    /// The changes that publish `set` where nothing was.
+/// What a new set makes different.
+pub(super) struct Difference {
+    pub changes: Changes,
+    /// The names of the secrets of the new set whose bytes did not stand there before.
+    pub new_bytes: Vec<String>,
+}
+
+impl Difference {
+    /// What `set` makes different where nothing was.
     pub(super) fn all_added(set: &[Entry]) -> Self {
         let mut added: Vec<_> = set.iter().map(|entry| entry.name.clone()).collect();
         added.sort_unstable();
-        Self { added, ..Self::default() }
+        let new_bytes = added.clone();
+        Self { changes: Changes { added, ..Changes::default() }, new_bytes }
     }
 }
 
 /// Compares an open generation with `set`; `None` where there is nothing to do.
-pub(super) fn compare(generation: &OwnedFd, set: &[Entry]) -> nix::Result<Option<Changes>> {
-    let mut changes = Changes::default();
+pub(super) fn compare(generation: &OwnedFd, set: &[Entry]) -> nix::Result<Option<Difference>> {
+    let (mut changes, mut new_bytes) = (Changes::default(), Vec::new());
     let present = names(generation)?;
     for entry in set {
         if !present.iter().any(|name| *name == *entry.name) {
             changes.added.push(entry.name.clone());
-        } else if !is_same(generation, entry)? {
-            changes.changed.push(entry.name.clone());
+            new_bytes.push(entry.name.clone());
+            continue;
+        }
+        match likeness(generation, entry)? {
+            Likeness::Same => {}
+            Likeness::Bytes => changes.changed.push(entry.name.clone()),
+            Likeness::None => {
+                changes.changed.push(entry.name.clone());
+                new_bytes.push(entry.name.clone());
+            }
         }
     }
     changes.added.sort_unstable();
@@ -56,21 +77,80 @@ pub(super) fn compare(generation: &OwnedFd, set: &[Entry]) -> nix::Result<Option
         .filter(|name| !set.iter().any(|entry| **name == *entry.name))
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
-    let folder = stat::fstat(generation)?;
-    let folder_stands =
-        folder.st_mode & 0o7777 == PASS_THROUGH.bits() && folder.st_uid == geteuid().as_raw();
-    let unchanged = folder_stands && changes == Changes::default();
-    Ok((!unchanged).then_some(changes))
+    let unchanged = folder_stands(generation)? && changes == Changes::default();
+    Ok((!unchanged).then_some(Difference { changes, new_bytes }))
 }
 
-/// Whether the file of `entry` in `generation` is exactly it. What is no plain file is not.
-fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
+/// The first thing about an open generation that is not as digests and holders say; none where all is.
+pub(super) fn deviation(
+    generation: &OwnedFd,
+    digests: &BTreeMap<String, String>,
+    holders: &BTreeMap<String, Holder>,
+) -> nix::Result<Option<String>> {
+    let present = names(generation)?;
+    let is_known = |name: &&OsString| name.to_str().is_some_and(|name| holders.contains_key(name));
+    if !folder_stands(generation)? || !present.iter().all(|name| is_known(&name)) {
+        return Ok(Some("the published set".into()));
+    }
+    for (name, holder) in holders {
+        let stands = match (digests.get(name), find(generation, name)?) {
+            (Some(digest), Some(found)) if found.holder == *holder => {
+                has_digest(found.file, digest)?
+            }
+            _ => false,
+        };
+        if !stands {
+            return Ok(Some(name.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the directory of a set is as it was made: nobody else can change what is in it.
+fn folder_stands(generation: &OwnedFd) -> nix::Result<bool> {
+    let folder = stat::fstat(generation)?;
+    Ok(folder.st_mode & 0o7777 == PASS_THROUGH.bits() && folder.st_uid == geteuid().as_raw())
+}
+
+/// A plain file of a generation.
+struct Found {
+    file: File,
+    holder: Holder,
+    /// In bytes.
+    length: u64,
+}
+
+/// The file of a secret in `generation`, if it is a plain one.
+fn find(generation: impl AsFd, name: &str) -> nix::Result<Option<Found>> {
     // Opening must neither follow a link nor wait for the other end of a pipe.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = match fcntl::openat(generation, &*entry.name, flags, Mode::empty()) {
+    let file = match fcntl::openat(generation, name, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
         // EAGAIN: its owner has a lease on it, and would have us wait.
-        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EAGAIN) => return Ok(false),
+        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENOENT | Errno::EAGAIN) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    let found = stat::fstat(&file)?;
+    let holder = Holder { uid: found.st_uid, gid: found.st_gid, mode: found.st_mode & 0o7777 };
+    let length = u64::try_from(found.st_size).unwrap_or(u64::MAX);
+    Ok(is(&found, SFlag::S_IFREG).then_some(Found { file, holder, length }))
+}
+
+/// How much of a secret stands already.
+enum Likeness {
+    /// All of it.
+    Same,
+    /// The bytes, with another owner, group or mode.
+    Bytes,
+    /// Nothing, or what can't be told.
+    None,
+}
+
+/// How the file of `entry` in `generation` is like it. What is no plain file is not.
+fn likeness(generation: impl AsFd, entry: &Entry) -> nix::Result<Likeness> {
+    let found = match find(generation, &entry.name) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(Likeness::None),
         Err(Errno::EACCES) => {
             // Publishing it again heals, but an unchanged machine should write nothing.
             tracing::warn!(
@@ -78,17 +158,15 @@ fn is_same(generation: impl AsFd, entry: &Entry) -> nix::Result<bool> {
                  needs CAP_DAC_READ_SEARCH for it)",
                 entry.name
             );
-            return Ok(false);
+            return Ok(Likeness::None);
         }
         Err(errno) => return Err(errno),
     };
-    let found = stat::fstat(&file)?;
-    let alike = is(&found, SFlag::S_IFREG)
-        && found.st_uid == entry.uid
-        && found.st_gid == entry.gid
-        && found.st_mode & 0o7777 == entry.mode
-        && u64::try_from(found.st_size) == Ok(entry.bytes.len() as u64);
-    Ok(alike && has_bytes(file, &entry.bytes)?)
+    if found.length != entry.bytes.len() as u64 || !has_bytes(found.file, &entry.bytes)? {
+        return Ok(Likeness::None);
+    }
+    let holder = Holder { uid: entry.uid, gid: entry.gid, mode: entry.mode };
+    Ok(if found.holder == holder { Likeness::Same } else { Likeness::Bytes })
 }
 
 /// Whether `file` holds just `bytes`. An ordinary comparison: it tells its duration to root only.

@@ -1,6 +1,11 @@
 //! The generations of one key: making one, putting it in place, removing them.
 
-use std::{fs::File, io::Write, os::fd::OwnedFd};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use nix::{
     errno::Errno,
@@ -9,7 +14,12 @@ use nix::{
     unistd::{self, Gid, Uid, UnlinkatFlags},
 };
 
-use super::{Changes, Entry, PublishedFile, compare};
+use super::{
+    Entry, PublishedFile,
+    compare::{self, Difference},
+    mark::Holder,
+    pending,
+};
 use crate::{
     error::Result,
     system::runtime_dir::{PASS_THROUGH, RuntimeDir, names, open_dir},
@@ -21,6 +31,10 @@ pub(super) const GENERATIONS: &str = ".generations";
 const UNIQUE_DIGITS: usize = 16;
 /// What a new symlink is called until it takes the place of the old one.
 const LINK_SUFFIX: &str = ".link";
+/// What the mark of a generation is called, after its name.
+pub(super) const MARK_SUFFIX: &str = ".mark";
+/// What it is called while it is written.
+pub(super) const NEW_MARK_SUFFIX: &str = ".mark.new";
 /// How often `.generations` is made anew when another key's scrub removes it, empty, just between.
 const ATTEMPTS: usize = 100;
 
@@ -54,13 +68,23 @@ impl<'a> Generations<'a> {
     }
 
     /// What differs between the generation `name` and `set`; `None` where nothing does.
-    pub(super) fn compare(&self, name: &str, set: &[Entry]) -> nix::Result<Option<Changes>> {
+    pub(super) fn compare(&self, name: &str, set: &[Entry]) -> nix::Result<Option<Difference>> {
         match open_dir(&self.fd, name) {
             Ok(generation) => compare::compare(&generation, set),
             // A name that leads nowhere publishes nothing.
-            Err(Errno::ENOENT) => Ok(Some(Changes::all_added(set))),
+            Err(Errno::ENOENT) => Ok(Some(Difference::all_added(set))),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// The first thing about the generation `name` that is not as digests and holders say.
+    pub(super) fn deviation(
+        &self,
+        name: &str,
+        digests: &BTreeMap<String, String>,
+        holders: &BTreeMap<String, Holder>,
+    ) -> nix::Result<Option<String>> {
+        compare::deviation(&open_dir(&self.fd, name)?, digests, holders)
     }
 
     /// The files of the generation `name`, sorted by name, without reading them.
@@ -79,18 +103,24 @@ impl<'a> Generations<'a> {
         names(&generation)?.into_iter().map(file).collect()
     }
 
-    /// Writes `set` to a new generation and gives its name. Where that fails nothing is left, and
-    /// the error says what could not be done.
+    /// Writes `set` to a new generation, with what is pending once it is published, and gives its
+    /// name. Where that fails nothing is left, and the error says what could not be done.
     ///
     /// Nothing is synced: on a RAM file system there is nothing to sync to, and a set that is lost
     /// with the machine's power is made again at the next boot.
-    pub(super) fn write(&mut self, set: &[Entry]) -> std::result::Result<String, (String, Errno)> {
+    pub(super) fn write(
+        &mut self,
+        set: &[Entry],
+        pending: &[String],
+    ) -> std::result::Result<String, (String, Errno)> {
         let name = unique(self.key).map_err(|errno| ("choose a name".to_owned(), errno))?;
         let made = self.make_directory(&name).and_then(|generation| {
             for entry in set {
                 write_file(&generation, entry)
                     .map_err(|errno| (format!("write secret {}", entry.name), errno))?;
             }
+            pending::write(&self.fd, &name, pending)
+                .map_err(|errno| ("note whose bytes are new".to_owned(), errno))?;
             // Until now nobody but us could pass through it, to whatever name.
             stat::fchmod(&generation, PASS_THROUGH)
                 .map_err(|errno| ("open the new set to its readers".to_owned(), errno))
@@ -118,15 +148,28 @@ impl<'a> Generations<'a> {
         flipped
     }
 
-    /// Removes every generation of the key but `keep`, and what killed runs left of it. True where
-    /// there was something to remove.
+    /// What is pending with the generation `name`.
+    pub(super) fn pending(&self, name: &str) -> nix::Result<Vec<String>> {
+        pending::read(&self.fd, name)
+    }
+
+    /// Nothing is pending any more with the generation `name`.
+    pub(super) fn nothing_pending(&self, name: &str) -> nix::Result<()> {
+        self.remove(&pending::file_of(name))
+    }
+
+    /// Removes every generation of the key but `keep`, which keeps its mark and what is pending, and what
+    /// killed runs left of it. True where there was something to remove.
     pub(super) fn remove_all_but(&self, keep: Option<&str>) -> nix::Result<bool> {
         let mut removed = false;
         for name in names(&self.fd)? {
             // What is not UTF-8 is no name of ours.
             let Some(name) = name.to_str() else { continue };
-            let generation = name.strip_suffix(LINK_SUFFIX).unwrap_or(name);
-            if Some(name) != keep && belongs_to(generation, self.key) {
+            let suffixes = [LINK_SUFFIX, NEW_MARK_SUFFIX, MARK_SUFFIX, pending::SUFFIX];
+            let generation = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+            let kept = [MARK_SUFFIX, pending::SUFFIX].iter().find_map(|end| name.strip_suffix(end));
+            let is_kept = Some(kept.unwrap_or(name)) == keep;
+            if !is_kept && belongs_to(generation.unwrap_or(name), self.key) {
                 self.remove(name)?;
                 removed = true;
             }
@@ -135,15 +178,15 @@ impl<'a> Generations<'a> {
     }
 
     /// The first fault is the one to report; what can't be removed now, the next run removes.
-    fn clean_up(&self, name: &str) {
-        if let Err(errno) = self.remove(name) {
+    pub(super) fn clean_up(&self, name: &str) {
+        if let Err(errno) = self.remove(name).and_then(|()| self.nothing_pending(name)) {
             let path = self.dir.path().join(GENERATIONS).join(name);
             tracing::debug!("{} is left to the next run: {errno}", path.display());
         }
     }
 
     /// Removes a generation, or the symlink to one. That it is gone already is no fault.
-    fn remove(&self, name: &str) -> nix::Result<()> {
+    pub(super) fn remove(&self, name: &str) -> nix::Result<()> {
         let gone = |result| match result {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
@@ -174,6 +217,12 @@ impl<'a> Generations<'a> {
             }
         }
         open_dir(&self.fd, name).map_err(fault)
+    }
+}
+
+impl AsFd for Generations<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -5,12 +5,18 @@
 //! place of the old one in a single rename, so that whoever opens the directory `<key>` reads the
 //! old set or the new, never a mix.
 //!
+//! Beside each generation is the list of secrets whose bytes are new to those who read them before
+//! (`pending.rs`). It comes with the same rename, and lasts until they have been told.
+//! Beside a generation there may be a mark of what it was made of (`mark`).
+//!
 //! Every function here expects that the caller holds the key's lock (`system::lock`): leftovers of
 //! the same key are taken for those of a killed run.
 
 mod compare;
 mod format;
 mod generation;
+mod mark;
+mod pending;
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -27,11 +33,15 @@ use zeroize::Zeroizing;
 
 pub use compare::Changes;
 pub use format::{Format, encode};
+pub use mark::{
+    Holder, Mark, OUTPUTS, Standing, deviation, digest, digests, leave_mark, remove_mark, standing,
+};
 
 use crate::{
     error::{Class, Error, Result},
     system::runtime_dir::{RuntimeDir, io_advice, is},
 };
+use compare::Difference;
 use generation::{GENERATIONS, Generations};
 
 /// One secret to publish.
@@ -83,6 +93,9 @@ pub struct PublishedFile {
 /// does not exist. An empty set is one too. Before anything is written, `before` is run; if it fails,
 /// nothing is.
 ///
+/// Where bytes are new, that is [`pending`] from then on. Of a set that takes no other one's place
+/// it is only if it `may_be_missed`: if there may be who has looked for it already.
+///
 /// # Errors
 /// `Class::Publish`, and the set that was published before still stands: where the directory can't
 /// be used (see [`RuntimeDir`]), `<key>` is something that this program did not make, or the new set
@@ -92,6 +105,7 @@ pub fn publish(
     runtime_dir: &Path,
     key: &str,
     set: &[Entry],
+    may_be_missed: bool,
     before: impl FnOnce() -> Result<()>,
 ) -> Result<Outcome> {
     let tried = format!("publishing key {key} in {}", runtime_dir.display());
@@ -106,17 +120,29 @@ pub fn publish(
     generations
         .remove_all_but(current.as_deref())
         .map_err(|errno| fault(cannot("remove what a killed run left", errno), errno))?;
-    let changes = match &current {
+    let difference = match &current {
         Some(name) => generations.compare(name, set),
-        None => Ok(Some(Changes::all_added(set))),
+        None => Ok(Some(Difference::all_added(set))),
     };
-    let Some(changes) =
-        changes.map_err(|errno| fault(cannot("read the published set", errno), errno))?
+    let Some(difference) =
+        difference.map_err(|errno| fault(cannot("read the published set", errno), errno))?
     else {
         return Ok(Outcome::Unchanged);
     };
+    let pending = match &current {
+        Some(name) => generations.pending(name),
+        None => Ok(Vec::new()),
+    };
+    let mut pending =
+        pending.map_err(|errno| fault(cannot("read what is pending", errno), errno))?;
+    if current.is_some() || may_be_missed {
+        pending.extend(difference.new_bytes);
+    }
+    pending.retain(|name| set.iter().any(|entry| entry.name == *name));
+    pending.sort_unstable();
+    pending.dedup();
     before()?;
-    let new = generations.write(set).map_err(|(what, errno)| {
+    let new = generations.write(set, &pending).map_err(|(what, errno)| {
         let found = format!("{}{}", cannot(&what, errno), room(&dir, errno, set));
         fault(format!("{found}; what was published before still stands"), errno)
     })?;
@@ -128,7 +154,7 @@ pub fn publish(
         let found = cannot("remove the set that it replaced", errno);
         fault(format!("the new set stands, but {found}"), errno)
     })?;
-    Ok(Outcome::Changed(changes))
+    Ok(Outcome::Changed(difference.changes))
 }
 
 /// Removes everything published of `key`; false where nothing was.
@@ -170,25 +196,55 @@ pub fn scrub(runtime_dir: &Path, key: &str) -> Result<bool> {
 /// # Errors
 /// `Class::Publish` where it can't be told.
 pub fn published(runtime_dir: &Path, key: &str) -> Result<Option<Vec<PublishedFile>>> {
-    let tried = format!("looking at key {key} in {}", runtime_dir.display());
+    with_current(runtime_dir, key, "looking at", |generations, name| {
+        generations.list(name).map(Some)
+    })
+}
+
+/// The published secrets of `key` whose bytes are new, and whose readers were not told yet: their
+/// names, as whoever published them wrote them down.
+///
+/// # Errors
+/// `Class::Publish` where it can't be told.
+pub fn pending(runtime_dir: &Path, key: &str) -> Result<Vec<String>> {
+    with_current(runtime_dir, key, "reading what is pending of", |generations, name| {
+        generations.pending(name)
+    })
+}
+
+/// Forgets what is [`pending`] of `key`: all readers have been told.
+///
+/// # Errors
+/// `Class::Publish` where that can't be done.
+pub fn nothing_pending(runtime_dir: &Path, key: &str) -> Result<()> {
+    with_current(runtime_dir, key, "forgetting what was pending of", |generations, name| {
+        generations.nothing_pending(name)
+    })
+}
+
+/// Does something with the published generation of `key`; nothing where there is none.
+fn with_current<T: Default>(
+    runtime_dir: &Path,
+    key: &str,
+    doing: &str,
+    act: impl FnOnce(&Generations, &str) -> nix::Result<T>,
+) -> Result<T> {
+    let tried = format!("{doing} key {key} in {}", runtime_dir.display());
     validate(&tried, key, &[])?;
     let Some(dir) = RuntimeDir::open(runtime_dir)? else {
-        return Ok(None);
+        return Ok(T::default());
     };
     let Some(name) = current(&dir, key, &tried)? else {
-        return Ok(None);
+        return Ok(T::default());
     };
     let Some(generations) = Generations::open(&dir, key)? else {
-        return Ok(None);
+        return Ok(T::default());
     };
-    match generations.list(&name) {
-        Ok(files) => Ok(Some(files)),
+    act(&generations, &name).or_else(|errno| match errno {
         // Another run has just replaced it, or somebody removed it: nothing stands there now.
-        Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => {
-            Err(Error::new(Class::Publish, tried, errno.desc(), io_advice(errno, runtime_dir)))
-        }
-    }
+        Errno::ENOENT => Ok(T::default()),
+        _ => Err(Error::new(Class::Publish, tried, errno.desc(), io_advice(errno, runtime_dir))),
+    })
 }
 
 /// What `RUNTIMEDIR/<key>` is.

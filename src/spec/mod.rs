@@ -25,7 +25,7 @@ use serde_json::Value;
 
 pub use self::{
     fault::Fault,
-    names::{Name, ProfileId, SubjectName},
+    names::{Name, ProfileId, SubjectName, UnitName},
     owner::{Account, FileMode},
     read::read,
     source::{ManagementKeySource, PinSource},

@@ -30,7 +30,7 @@ macro_rules! text {
     )*};
 }
 
-text!(Name, ProfileId, SubjectName, Label, AbsolutePath, PrivatePath);
+text!(Name, ProfileId, SubjectName, UnitName, Label, AbsolutePath, PrivatePath);
 
 /// The name of a key, a secret or a credential, which becomes the name of a file or a part of
 /// it, or the id of a provider: 1 to 64 of the characters `A-Z a-z 0-9 _ . -`, the first one no
@@ -117,6 +117,51 @@ impl ProfileId {
 }
 
 impl fmt::Display for ProfileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a unit of systemd that can be restarted: a service, socket, target, timer or path. A
+/// template (`NAME@.service`) stands for all of its instances.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(extend(
+    "pattern" = r"^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.@\\-]*\.(service|socket|target|timer|path)$",
+    "maxLength" = 255
+))]
+pub struct UnitName(String);
+
+impl UnitName {
+    const KINDS: [&str; 5] = ["service", "socket", "target", "timer", "path"];
+
+    fn check(text: &str) -> Result<(), String> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b":_.@\\-".contains(&b);
+        let is_one = text.rsplit_once('.').is_some_and(|(stem, kind)| {
+            !stem.is_empty() && !stem.starts_with('@') && Self::KINDS.contains(&kind)
+        });
+        if is_one && text.len() <= 255 && text.bytes().all(allowed) {
+            Ok(())
+        } else {
+            Err(format!(
+                "found {}; allowed is the name of a unit with its kind, which is service, socket, \
+                 target, timer or path",
+                quoted(text)
+            ))
+        }
+    }
+
+    /// What systemctl knows the unit by, or all instances of the template.
+    #[must_use]
+    pub fn pattern(&self) -> Cow<'_, str> {
+        match self.0.split_once("@.") {
+            Some((stem, kind)) => format!("{stem}@*.{kind}").into(),
+            None => (&*self.0).into(),
+        }
+    }
+}
+
+impl fmt::Display for UnitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -306,5 +351,25 @@ impl<const LEAST: u32, const MOST: u32> JsonSchema for Whole<LEAST, MOST> {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_stands_for_its_instances() {
+        for (name, pattern) in [
+            ("a.service", "a.service"),
+            ("a@b.service", "a@b.service"),
+            ("a@.service", "a@*.service"),
+            (r"-\x2da:b@.timer", r"-\x2da:b@*.timer"),
+        ] {
+            assert_eq!(UnitName::try_from(name.to_owned()).unwrap().pattern(), pattern);
+        }
+        let (stem, kind) = ("a".repeat(247), ".service");
+        assert!(UnitName::try_from(format!("{stem}{kind}")).is_ok());
+        assert!(UnitName::try_from(format!("{stem}a{kind}")).is_err());
     }
 }

@@ -80,12 +80,12 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
     }
 }
 
-/// What takes the place of a faulty name or path in a list.
-const STAND_INS: [&str; 2] = ["_", "/_"];
+/// What takes the place of a faulty name, path or unit in a list.
+const STAND_INS: [&str; 3] = ["_", "/_", "_.service"];
 
 /// Takes the value out of the tree; an item of a list leaves an empty object, or where that does not
-/// serve a name, and then a path, so that the others keep their places. False if nothing was changed
-/// by that.
+/// serve one of [`STAND_INS`] after the other, so that the others keep their places. False if nothing
+/// was changed by that.
 fn take_out(tree: &mut Value, path: &Path) -> bool {
     let Some((last, way)) = path.0.split_last() else {
         return false;
@@ -99,11 +99,12 @@ fn take_out(tree: &mut Value, path: &Path) -> bool {
         (Some(Value::Array(items)), Step::Item(index)) => {
             items.get_mut(*index).is_some_and(|item| {
                 let empty = Value::Object(Map::new());
-                let [name, path] = STAND_INS;
-                *item = match item.as_str() {
-                    Some(text) if text == name => path.into(),
-                    None if *item == empty => name.into(),
-                    _ => empty,
+                let before = STAND_INS.iter().position(|text| *item == *text);
+                *item = match before {
+                    Some(last) if last + 1 == STAND_INS.len() => return false,
+                    Some(before) => STAND_INS[before + 1].into(),
+                    None if *item == empty => STAND_INS[0].into(),
+                    None => empty,
                 };
                 true
             })

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    names::{AbsolutePath, Label, Name, ProfileId, SubjectName, Whole},
+    names::{AbsolutePath, Label, Name, ProfileId, SubjectName, UnitName, Whole},
     owner::{Account, FileMode},
     source::{ManagementKeySource, PinSource},
 };
@@ -374,6 +374,12 @@ pub struct Secret {
     pub group: Account,
     /// The permissions of the file.
     pub mode: FileMode,
+    /// Units that restart when the bytes of the secret have become others, if they are active then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restart_units: Vec<UnitName>,
+    /// Units that reload then, or restart where they can't. What is in `restartUnits`, too, restarts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reload_units: Vec<UnitName>,
 }
 
 impl Default for Secret {
@@ -387,6 +393,8 @@ impl Default for Secret {
             owner: root.clone(),
             group: root,
             mode: FileMode(0o400),
+            restart_units: Vec::new(),
+            reload_units: Vec::new(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The few things asked of Linux: memory, locks, mounts, users, prompts, notifications, logs.
+//! The few things asked of Linux: memory, locks, mounts, users, prompts,
+//! notifications, orders to systemd, logs.
 
 pub mod ask;
 pub mod bounded;
@@ -12,6 +13,7 @@ pub mod runtime_dir;
 pub mod secret_file;
 pub mod state_dir;
 pub mod swap;
+pub mod systemctl;
 pub mod terminal;
 pub mod users;
 

@@ -280,6 +280,14 @@ pub enum KeySource {
     KeyAgreement,
 }
 
+impl KeySource {
+    /// Whether the card itself tells which key is in a slot.
+    #[must_use]
+    pub fn tells(self) -> bool {
+        matches!(self, Self::Metadata | Self::Attestation)
+    }
+}
+
 impl FromStr for KeySource {
     type Err = String;
 

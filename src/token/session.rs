@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{
     CardName, Facts, Fault, KeySource, ManagementKey, Pin, PinTries, Piv, Roots, SlotKey,
     SlotState, Turn, Verdict,
-    guard::{History, PinGuard},
+    guard::{self, History, PinGuard},
 };
 use crate::{error::Result as Outcome, system::state_dir::StateDir};
 
@@ -127,26 +127,20 @@ impl Session {
         Ok(())
     }
 
-    /// The one name by which the guard knows the card for good: the serial of one that tells its keys,
-    /// as its maker gives each its own, whatever GUID some tool writes; the GUID of others, whose maker
-    /// may give all of them one serial. It is the card's own answer, and not what a profile says of a
-    /// card that held the same key.
+    /// The name by which the guard knows the card: by the card's own answer, and not by what a profile
+    /// says of a card that held the same key.
     pub fn guarded_name(&mut self) -> Result<CardName, Fault> {
         let facts = &self.facts;
         let (tells, is_sure) = match &facts.slot {
             Some(SlotState::Key(key)) => {
-                let tells = matches!(key.source, KeySource::Metadata | KeySource::Attestation);
+                let tells = key.source.tells();
                 (tells, tells && key.is_generated)
             }
             Some(SlotState::Empty) => (true, false),
             // It was found by the name that it goes by.
             Some(SlotState::Unknown) | None => (false, facts.provider.is_some()),
         };
-        let by = |name: CardName| match (tells, name) {
-            (true, CardName { serial: serial @ Some(_), .. }) => CardName { serial, guid: None },
-            (_, CardName { guid: guid @ Some(_), .. }) => CardName { serial: None, guid },
-            (_, CardName { serial, .. }) => CardName { serial, guid: None },
-        };
+        let by = |card: CardName| guard::name(card, tells);
         let named = (facts.provider.is_none() || is_sure).then(|| by(facts.card));
         match named {
             Some(name) if name != CardName::default() => Ok(name),

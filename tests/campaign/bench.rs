@@ -1,7 +1,7 @@
 //! A machine on which the flows run.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     flows::{Flow, OLD, Set, USES},
     support::{
-        Client, Machine, TestCard, Yubikey, machine::merge, published::tree, shared,
+        Client, Machine, Systemd, TestCard, Yubikey, machine::merge, published::tree, shared,
         terminal::add_code,
     },
 };
@@ -92,7 +92,9 @@ impl Bench {
             self.slot += 1;
         }
         if self.slot == SLOTS.len() {
+            let systemd = self.machine.systemd.take();
             *self = Self::new();
+            self.machine.systemd = systemd;
         }
         self.empty_disk();
         self.empty_ram();
@@ -110,6 +112,21 @@ impl Bench {
         let file = self.machine.profile("vault");
         fs::write(&file, text).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Has each secret read by a unit, which systemd is told of.
+    pub fn with_readers(&mut self) {
+        self.machine.systemd = Some(Systemd::new());
+    }
+
+    /// The secrets whose readers systemd was told of since this was asked last, as they are
+    /// published.
+    pub fn told(&self) -> BTreeSet<String> {
+        let systemd = self.machine.systemd.as_ref();
+        let orders = systemd.map(Systemd::told).unwrap_or_default();
+        let units = orders.iter().flat_map(|order| order.split_whitespace());
+        let secrets = units.filter_map(|unit| unit.strip_suffix(".service"));
+        secrets.map(|secret| format!("vault/{secret}")).collect()
     }
 
     /// Nothing is remembered of earlier runs.
@@ -132,8 +149,13 @@ impl Bench {
     }
 
     pub fn declare_with(&self, set: Set, pin: &str) {
+        let has_readers = self.machine.systemd.is_some();
         let secret = |(name, usage): &(&str, &str)| {
-            ((*name).to_owned(), json!({ "use": usage, "format": "hex" }))
+            let mut secret = json!({ "use": usage, "format": "hex" });
+            if has_readers {
+                secret["restartUnits"] = json!([format!("{name}.service")]);
+            }
+            ((*name).to_owned(), secret)
         };
         let secrets: serde_json::Map<_, _> = set.iter().map(secret).collect();
         let pin = self.machine.secret_file("pin", pin);

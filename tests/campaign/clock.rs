@@ -76,7 +76,7 @@ fn no_clock_decides_anything() {
         run(&["apply"], up).exits(11);
         card.insert();
         machine.run(&["scrub"]).exits(0);
-        std::fs::remove_file(machine.profile("vault")).unwrap();
+        machine.lose("vault");
         runs.set(runs.get() + 1);
     }
     tell(&format!(

@@ -109,10 +109,15 @@ fn kill_at_apdu(bench: &Bench, flow: &Flow, card: usize, nth: usize, action: &st
 fn case(bench: &mut Bench, flow: &Flow, undisturbed: &Undisturbed, point: Point) -> bool {
     (flow.prepare)(bench);
     let before = Outcome::of(bench);
+    bench.told();
     let killed = kill_at(bench, flow, point);
     let case = format!("{} killed at {point:?} in slot {}", flow.name, bench.slot());
 
     judge(bench, flow, &before, &undisturbed.shape, &case, |_| {});
+    // Every reader of other bytes was told of them, by this run or the next, and nobody else.
+    let mut end = bench.published();
+    end.retain(|name, bytes| before.published.get(name) != Some(bytes));
+    assert_eq!(bench.told(), end.into_keys().collect(), "{case}");
     killed
 }
 
@@ -127,6 +132,7 @@ fn spread(of: usize, count: usize) -> BTreeSet<usize> {
 /// Kills the flow at all of its points; in the bounded campaign at some, spread over the run.
 fn kill_everywhere(flow: &Flow) {
     let mut bench = Bench::new();
+    bench.with_readers();
     let run = undisturbed(&mut bench, flow);
     let (all_calls, apdus) = (2 * run.calls, run.apdus.iter().sum::<usize>());
     let all_apdus = 2 * apdus;

@@ -23,13 +23,15 @@ use crate::{
 };
 
 /// Every path that the program writes, makes, links or removes; as in `docs/architecture.md`.
-const WRITTEN: [&str; 17] = [
+const WRITTEN: [&str; 19] = [
     "RULES/.05-nixos-cryptkey.UNIQUE.new",
     "RULES/05-nixos-cryptkey.rules",
     "RUNTIME",
     "RUNTIME/.generations",
     "RUNTIME/.generations/vault.UNIQUE",
     "RUNTIME/.generations/vault.UNIQUE.link",
+    "RUNTIME/.generations/vault.UNIQUE.mark",
+    "RUNTIME/.generations/vault.UNIQUE.mark.new",
     "RUNTIME/.generations/vault.UNIQUE/backup",
     "RUNTIME/.locks",
     "RUNTIME/.locks/card@READER",
@@ -223,11 +225,17 @@ fn looks(victim: &Path) -> Vec<String> {
     looks
 }
 
-/// The generations of the key, and what looks like one.
+/// The generations of the key, and what looks like one; each with its mark.
 fn generations_of(machine: &Machine) -> Vec<String> {
     let names = fs::read_dir(machine.runtime.join(".generations")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.starts_with("vault.")).collect()
+    let names: Vec<_> = names.filter(|name| name.starts_with("vault.")).collect();
+    let marked = |name: &String| names.contains(&format!("{name}.mark"));
+    let is_mark_of_one = |name: &String| {
+        name.strip_suffix(".mark").is_some_and(|name| names.iter().any(|other| other == name))
+    };
+    assert!(names.iter().all(|name| is_mark_of_one(name) || marked(name)), "{names:?}");
+    names.iter().filter(|name| !is_mark_of_one(name)).cloned().collect()
 }
 
 #[test]
@@ -259,6 +267,8 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
         runtime("vault"),
         runtime(&format!(".generations/{unique}")),
         runtime(&format!(".generations/{unique}.link")),
+        runtime(&format!(".generations/{unique}.mark")),
+        runtime(&format!(".generations/{unique}.mark.new")),
         runtime(&format!(".generations/{unique}/backup")),
     ];
     let (mut refused, mut replaced) = (0, 0);

@@ -38,7 +38,7 @@ fn units(
 ) -> Vec<Unit> {
     let name = |index: usize| format!("key-{index}");
     let unit = |(index, &slot): (usize, &&'static str)| {
-        let mut key = machine.key(card, json!({ "slot": slot, "cardTimeoutSec": 60 }));
+        let mut key = machine.key(card, json!({ "slot": slot, "cardTimeoutSec": 600 }));
         key["cards"] = json!([{ "serial": serial }]);
         crate::support::machine::merge(&mut key, extra(index));
         let others: Vec<_> = (0..slots.len()).filter(|other| *other != index).map(name).collect();

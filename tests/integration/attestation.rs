@@ -59,7 +59,7 @@ fn a_key_that_the_card_made_is_enrolled_and_the_root_recorded() {
         let output = machine.apply().exits(0);
         assert!(output.unchanged("vault"), "{output}");
         assert!(card.count() <= super::enroll::MOST_APDUS, "{:#?}", card.log());
-        fs::remove_file(machine.profile("vault")).unwrap();
+        machine.lose("vault");
     }
 }
 
@@ -83,7 +83,7 @@ fn without_the_right_root_nothing_is_generated_or_enrolled() {
     assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
     assert!(!remembered(&machine).contains_key("attestation"));
     // A key that is there is refused before the PIN.
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     let presented = card.presented();
     machine.vault(&card, attestation("if-available", &[another_root(&machine)]));
     machine.apply().exits(16).says(&["is not among the roots"]);

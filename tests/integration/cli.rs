@@ -54,18 +54,20 @@ fn help() {
 
             A spec (JSON) says which keys the machine should have and which secrets they give. `apply` finds the
             card, enrolls it the first time and verifies it every time after, and writes the secrets to a RAM
-            file system. Only `apply`, `scrub`, which removes the secrets again, `provider`, `reseal`, `rotate`,
-            `rename`, `import`, `pin forget` and `polkit` change anything.
+            file system. Only `apply`, `restart`, `scrub`, which removes the secrets again, `provider`,
+            `reseal`, `rotate`, `rename`, `import`, `pin forget` and `polkit` change anything.
 
             Usage: nixos-cryptkey [OPTIONS] <COMMAND>
 
             Commands:
               apply     Enroll or verify the keys of a spec, and publish their secrets
               check     Find all faults of a spec; needs no card and no pcscd
-              plan      Show what apply would do and why; changes nothing, spends no PIN try, waits for no card
+              plan      Show what apply --always would do and why; changes nothing, spends no PIN try, waits for
+                        no card
               status    Show the keys' profiles and providers, the cards and their PIN tries, and what is
                         published
               cards     Show every reader, its card and the keys in its slots; presents no PIN
+              restart   Have the units restarted that read a secret whose bytes have changed since
               scrub     Remove the published secrets of the spec's keys
               provider  The ways in of a key: cards, recovery codes, passphrases
               reseal    Share a key anew among the providers that stay, with another threshold; no secret

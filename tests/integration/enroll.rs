@@ -144,7 +144,7 @@ fn adopts_its_own_key_when_the_profile_is_gone<C: TestCard>() {
     machine.apply().exits(0);
     let first = machine.secret("vault", "backup");
     let key = card.private_key("9d");
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
 
     // An existing key needs no management key.
     machine.vault(&card, json!({ "managementKey": null }));
@@ -198,7 +198,7 @@ fn a_key_found_by_agreement_is_stored_with_even_y() {
     for number in 0.. {
         machine.apply().exits(0);
         let generated = stored_key(&machine);
-        fs::remove_file(machine.profile("vault")).unwrap();
+        machine.lose("vault");
         machine.apply().exits(0);
         let adopted = stored_key(&machine);
         assert_eq!(generated[..32], adopted[..32]);
@@ -208,7 +208,7 @@ fn a_key_found_by_agreement_is_stored_with_even_y() {
         if generated[63] & 1 == 1 {
             return;
         }
-        fs::remove_file(machine.profile("vault")).unwrap();
+        machine.lose("vault");
         machine.vault(&card, json!({ "slot": SLOTS[number + 1] }));
     }
 }
@@ -262,7 +262,7 @@ fn uses_a_key_that_was_imported() {
         let expected = machine.expected("vault", &[key.into()], "backups");
         assert_eq!(machine.secret("vault", "backup"), expected);
         assert_eq!(machine.apply().exits(0).result("vault"), "verified");
-        fs::remove_file(machine.profile("vault")).unwrap();
+        machine.lose("vault");
     }
 }
 

@@ -68,7 +68,7 @@ fn an_empty_slot_gets_a_key_and_the_next_run_does_nothing<C: TestCard>() {
     settled(&machine, &card);
 
     // A lost profile does not make it overwrite what it made itself.
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     let output = machine.apply().exits(16);
     output.says(&["names no key that may be destroyed"]);
     assert_eq!(card.generated(), 1);
@@ -79,7 +79,7 @@ fn only_the_named_key_is_destroyed_and_only_once<C: TestCard>() {
     let card = C::new(&machine, 0);
     machine.vault(&card, json!({}));
     machine.apply().exits(0);
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     let old = card.private_key("9d");
 
     overwriting(&machine, &card, Value::Null, json!({}));
@@ -114,10 +114,12 @@ fn a_profile_that_hangs_on_the_key_is_given_up_only_if_that_is_said<C: TestCard>
     let profile = fs::read(machine.profile("vault")).unwrap();
     let (secret, old) = (machine.secret("vault", "backup"), card.private_key("9d"));
     // As a run without a profile prints it.
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     overwriting(&machine, &card, Value::Null, json!({}));
     let fingerprint = printed(&machine.apply().exits(16));
     fs::write(machine.profile("vault"), &profile).unwrap();
+    machine.vault(&card, json!({}));
+    machine.apply().exits(0);
     let presented = card.presented();
 
     named(&machine, &card, &fingerprint);
@@ -223,7 +225,7 @@ fn about_to_overwrite<C: TestCard>() -> (Machine, C) {
     let card = C::new(&machine, 0);
     machine.vault(&card, json!({}));
     machine.apply().exits(0);
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     overwriting(&machine, &card, Value::Null, json!({}));
     let fingerprint = printed(&machine.apply().exits(16));
     named(&machine, &card, &fingerprint);

@@ -60,7 +60,7 @@ fn a_declared_profile_that_is_lost_is_no_new_key() {
 #[test]
 fn another_profile_than_the_declared_one_is_refused() {
     let (machine, card, id) = enrolled();
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     machine.apply().exits(0);
     machine.vault(&card, json!({ "profileId": id }));
     let before = card.presented();
@@ -248,7 +248,7 @@ fn a_shipped_profile_is_used_and_nothing_enrolled_beside_it() {
     let shipped = machine.dir().join("shipped.toml");
     fs::copy(machine.profile("vault"), &shipped).unwrap();
     fs::set_permissions(&shipped, Permissions::from_mode(0o444)).unwrap();
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     machine.vault(&card, json!({ "profile": shipped }));
     assert_eq!(machine.apply().exits(0).result("vault"), "verified");
     assert_eq!(machine.secret("vault", "backup"), secret);
@@ -258,7 +258,7 @@ fn a_shipped_profile_is_used_and_nothing_enrolled_beside_it() {
     fs::copy(&shipped, machine.profile("vault")).unwrap();
     fs::set_permissions(machine.profile("vault"), Permissions::from_mode(0o600)).unwrap();
     assert_eq!(machine.apply().exits(0).result("vault"), "verified");
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     machine.vault(&card, json!({}));
     machine.apply().exits(0);
     machine.vault(&card, json!({ "profile": shipped }));
@@ -268,7 +268,7 @@ fn a_shipped_profile_is_used_and_nothing_enrolled_beside_it() {
     assert_eq!(card.presented(), presented);
 
     // One that is not there is an error, and no reason to make one.
-    fs::remove_file(machine.profile("vault")).unwrap();
+    machine.lose("vault");
     machine.vault(&card, json!({ "profile": machine.dir().join("missing.toml") }));
     machine.apply().exits(17).says(&["missing.toml"]);
     assert_eq!(card.presented(), presented);

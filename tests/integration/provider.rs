@@ -339,6 +339,6 @@ fn list_says_what_status_says_and_more() {
     assert_eq!(list["profile"]["notEnrolled"][0]["serial"], "90210003");
     assert_eq!(list["profile"]["declaredThreshold"], 2);
 
-    fs::remove_file(machine.profile(name)).unwrap();
+    machine.lose(name);
     machine.run(&["provider", "list", "--key", name]).exits(17).says(&["there is none"]);
 }

@@ -106,7 +106,7 @@ fn providers_are_removed_as_far_as_the_rest_is_enough() {
     let other = Yubikey::with(&machine, 1, &["--serial", "90210002"]);
     let cards = json!([{ "serial": Yubikey::SERIAL }, { "serial": "90210002" }]);
     declare(&machine, &card, name, json!({ "cards": cards, "threshold": 2 }));
-    fs::remove_file(machine.profile(name)).unwrap();
+    machine.lose(name);
     machine.apply().exits(0);
     let published = machine.secret(name, "backup");
     let (two, _) = files(&machine, name);

@@ -46,7 +46,7 @@ fn undisturbed() -> Vec<Apdu> {
 fn pulled_while_enrolling(action: &str, at: fn(&Apdu) -> bool) {
     for (index, _) in undisturbed().iter().enumerate().filter(|(_, apdu)| at(apdu)) {
         let nth = index + 1;
-        let (machine, card) = fresh(60);
+        let (machine, card) = fresh(600);
         pulled(&machine, &card, nth, action);
         // Whatever was made before the card went is used, not made again.
         let made = card.log().into_iter();
@@ -71,7 +71,7 @@ fn pulled_after_each_apdu_of_an_enrollment_that_counts() {
 fn pulled_at_each_apdu_of_a_verification() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     machine.apply().exits(0);
     let published = machine.published();
     let before = card.log().len();

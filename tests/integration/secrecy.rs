@@ -67,7 +67,7 @@ fn no_command_prints_a_secret_when_all_goes_well() {
     );
     // Enrollment again and again, too.
     for way in WAYS {
-        fs::remove_file(machine.profile("vault")).unwrap();
+        machine.lose("vault");
         machine.run(&[&["apply"], way].concat()).exits(0);
     }
     let all = every_command(&machine);
@@ -172,7 +172,7 @@ fn arguments_and_environment_hold_no_secret() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     card.remove();
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     let mut running = machine.start();
     running.wait_for("waiting for");
     for file in ["cmdline", "environ", "comm", "status"] {

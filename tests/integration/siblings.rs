@@ -92,7 +92,7 @@ fn runs_that_start_at_once_take_turns_at_a_nitrokey() {
 fn runs_that_wait_for_each_others_touch_do_not_wait_for_the_card() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
-    let extra = json!({ "touchPolicy": "always", "touchTimeoutSec": 60, "cardTimeoutSec": 0 });
+    let extra = json!({ "touchPolicy": "always", "touchTimeoutSec": 600, "cardTimeoutSec": 0 });
     let specs = specs(&machine, &card, SLOTS, &extra);
     card.tell("touch give");
     finish(&machine, start(&machine, &specs), "enrolled");
@@ -123,7 +123,7 @@ fn runs_that_wait_for_each_others_touch_do_not_wait_for_the_card() {
 fn runs_take_turns_after_another_program_too() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
-    let specs = specs(&machine, &card, SLOTS, &json!({ "cardTimeoutSec": 60 }));
+    let specs = specs(&machine, &card, SLOTS, &json!({ "cardTimeoutSec": 600 }));
     let mut other = Client::connected(&machine, &card.reader(), "shared");
     other.ask("begin");
     let mut runs = start(&machine, &specs);
@@ -173,7 +173,8 @@ fn a_transaction_that_nobody_waits_for_any_more_is_not_held() {
 fn the_time_for_the_card_begins_after_the_turn() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
-    machine.vault(&card, json!({ "cardTimeoutSec": 5 }));
+    // What is waited for the turn is more than that.
+    machine.vault(&card, json!({ "cardTimeoutSec": 15 }));
     machine.apply().exits(0);
     let held = hold_turn(&machine, &card);
     let path = machine.dir().join("notify");
@@ -181,8 +182,8 @@ fn the_time_for_the_card_begins_after_the_turn() {
     let mut command = machine.command(&["apply", "--json", "-vv"]);
     command.env("NOTIFY_SOCKET", &path);
     let mut running = Running::start(command);
-    // After one second, and five more.
-    for _ in 0..2 {
+    // After one second, and five more each.
+    for _ in 0..4 {
         let mut buffer = [0; 4096];
         while !buffer.starts_with(b"EXTEND_TIMEOUT_USEC=15000000") {
             buffer.fill(0);
@@ -210,7 +211,7 @@ fn who_waits_for_a_person_or_for_an_absent_card_keeps_nobody_waiting() {
     let card = Yubikey::new(&machine, 0);
     let key = |extra| machine.key(&card, extra);
     let asks = machine.own_spec("siblings-ask", key(json!({ "pin": { "ask": true } })), &["two"]);
-    let absent = json!({ "cards": [{ "serial": "90210009" }], "cardTimeoutSec": 60 });
+    let absent = json!({ "cards": [{ "serial": "90210009" }], "cardTimeoutSec": 600 });
     let absent = machine.own_spec("absent", key(absent), &[]);
     let two = json!({ "slot": "82", "cardTimeoutSec": 0 });
     let two = machine.own_spec("two", key(two), &["siblings-ask"]);

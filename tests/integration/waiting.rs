@@ -32,7 +32,7 @@ fn a_card_that_comes_while_it_is_waited_for_is_in_time() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     card.remove();
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     let mut running = machine.start();
     running.wait_for("key vault: waiting for a card");
     card.insert();
@@ -89,7 +89,7 @@ fn a_pcscd_that_comes_later_is_in_time() {
     let mut machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     machine.pcscd.stop();
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     let mut running = machine.start();
     running.wait_for(WAITS);
     machine.pcscd.restart().unwrap();
@@ -104,7 +104,7 @@ fn a_pcscd_that_ends_while_it_is_asked_denied_nothing() {
     machine.pcscd.stop();
     let socket = machine.pcscd.socket();
     let pcscd = UnixListener::bind(&socket).unwrap();
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     let mut running = machine.start();
     let (mut client, _) = pcscd.accept().unwrap();
     // It asks for the version of the protocol, and is not answered.
@@ -121,7 +121,7 @@ fn a_pcscd_that_ends_while_it_is_asked_denied_nothing() {
 fn a_pcscd_that_answers_late_is_in_time() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     let pcscd = Pid::from_raw(machine.pcscd.pid().unwrap().cast_signed());
     kill(pcscd, Signal::SIGSTOP).unwrap();
     let mut running = machine.start();
@@ -200,7 +200,7 @@ fn a_card_that_gives_no_answer_is_not_held_by_another_program() {
 fn released(how: &str) {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     let mut other = hold(&machine, how);
     let mut running = machine.start();
     running.wait_for(WAITS);
@@ -237,7 +237,8 @@ fn systemd_hears_of_the_wait_and_of_the_end() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     card.remove();
-    machine.vault(&card, json!({ "cards": [{ "serial": Yubikey::SERIAL }], "cardTimeoutSec": 60 }));
+    machine
+        .vault(&card, json!({ "cards": [{ "serial": Yubikey::SERIAL }], "cardTimeoutSec": 600 }));
     let path = machine.dir().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
     let mut command = machine.command(&["apply", "-vv"]);
@@ -272,7 +273,7 @@ fn a_waiting_process_gives_nothing_away() {
     let machine = Machine::new(1);
     let card = Yubikey::new(&machine, 0);
     card.remove();
-    machine.vault(&card, json!({ "cardTimeoutSec": 60 }));
+    machine.vault(&card, json!({ "cardTimeoutSec": 600 }));
     // Of an ordinary user, whose processes are his own as long as they can be dumped.
     let mut running = machine.start();
     running.wait_for(WAITS);

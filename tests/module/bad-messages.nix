@@ -1,6 +1,11 @@
 # Configurations that are not meant so: each is added to minimal.nix. The module says what is wrong.
 { nixpkgs }:
 let
+  lib = import (nixpkgs + "/lib");
+  read-only-etc.system.etc.overlay = {
+    enable = true;
+    mutable = false;
+  };
   # A change of the key that minimal.nix has, and another key.
   vault = options: { security.cryptkey.keys.vault = options; };
   other = options: { security.cryptkey.keys.other = options; };
@@ -74,6 +79,54 @@ let
     state-in-a-home.security.cryptkey.stateDir = "/root/cryptkey";
     state-beside-ram.fileSystems."/var/lib/crypt".fsType = "tmpfs";
 
+    etc-that-is-read-only =
+      vault {
+        cards = [
+          {
+            serial = "12345678";
+            pin.file = "/etc/cryptkey/pin";
+            managementKey.file = "/etc/keys/management-key";
+          }
+        ];
+        secrets.restic.path = "/etc/restic/password";
+      }
+      // read-only-etc;
+    etc-that-has-it =
+      vault {
+        pin.file = lib.mkForce "/etc/here/vault.pin";
+        secrets.restic.path = "/etc/restic/password";
+      }
+      // read-only-etc
+      // {
+        environment.etc.here.source = "/persist/here";
+        fileSystems."/etc/restic".fsType = "ext4";
+      };
+    etc-that-is-mutable = secret { path = "/etc/restic/password"; } // {
+      system.etc.overlay.enable = true;
+    };
+    password-of-a-user = {
+      users.users.alice = {
+        isNormalUser = true;
+        passwordFile = "/run/cryptkey/vault/restic";
+      };
+    };
+    password-at-another-path = secret { path = "/var/lib/password"; } // {
+      users.users.root.passwordFile = "/var/lib/password";
+    };
+    container-with-a-link.containers.web.bindMounts = {
+      "/run/cryptkey/vault" = { };
+      "/secret".hostPath = "/run/cryptkey/vault/restic";
+    };
+    container-with-the-directory.containers.web.bindMounts."/secrets".hostPath = "/run/cryptkey";
+    pcscd-without-its-module.disabledModules = [
+      "security/polkit.nix"
+      "services/hardware/pcscd.nix"
+    ];
+    pcscd-of-somebody-else = {
+      disabledModules = [ "services/hardware/pcscd.nix" ];
+      security.cryptkey.pcsc.enable = false;
+    };
+
     too-early = secret {
       requiredBy = [ "systemd-cryptsetup@root.service" ];
       before = [
@@ -89,7 +142,51 @@ let
     unit-without-default-dependencies-in-words = secret { before = [ "early.service" ]; } // {
       systemd.services.early.unitConfig.DefaultDependencies = "no";
     };
+    unpinned-in-another-directory.security.cryptkey.stateDir = "/persist/cryptkey";
+    unpinned-with-consumers = secret { requiredBy = [ "nix-daemon.service" ]; };
+    unpinned-with-who-comes-after = secret { before = [ "nix-daemon.service" ]; };
+    unpinned-in-another-directory-with-consumers = {
+      imports = [ (secret { requiredBy = [ "nix-daemon.service" ]; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
+    unpinned-and-accepted = {
+      imports = [ (vault { acceptUnpinned = true; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
+    unpinned-and-never-enrolled = {
+      imports = [ (vault { enroll = "never"; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
+    unpinned-no-more = {
+      imports = [ (vault { profileId = "00112233445566778899aabbccddeeff"; }) ];
+      security.cryptkey.stateDir = "/persist/cryptkey";
+    };
     undefined-unit = secret { requiredBy = [ "resitc.service" ]; };
+    undefined-unit-to-restart = secret {
+      requiredBy = [ "resitc.service" ];
+      reloadUnits = [ "ngnix.service" ];
+      restartUnits = [
+        "postgersql.service"
+        "resitc.service"
+        "worker@1.service"
+      ];
+    };
+    units-to-restart =
+      secret {
+        reloadUnits = [ "worker@1.service" ];
+        restartUnits = [
+          "worker@.service"
+          "multi-user.target"
+          "restic.timer"
+        ];
+      }
+      // {
+        systemd.services."worker@".serviceConfig.ExecStart = "/bin/worker %i";
+      };
+    restarts-itself = secret {
+      restartUnits = [ "cryptkey-vault.service" ];
+      reloadUnits = [ "cryptkey-reload@vault.service" ];
+    };
     packaged-unit = secret { requiredBy = [ "packaged.service" ]; } // {
       systemd.services.packaged.overrideStrategy = "asDropin";
     };

@@ -53,5 +53,11 @@ builtins.mapAttrs
     path-with-a-specifier = secret { path = "/var/lib/%m"; };
     unit-without-a-kind = secret { requiredBy = [ "restic" ]; };
     unit-of-another-kind = secret { requiredBy = [ "home.mount" ]; };
+    unit-to-restart-of-another-kind = secret { restartUnits = [ "home.mount" ]; };
+    unit-to-restart-with-an-option = secret { restartUnits = [ "--force x.service" ]; };
+    unit-to-reload-without-a-stem = secret { reloadUnits = [ "@home.service" ]; };
+    unit-to-reload-of-many-letters = secret {
+      reloadUnits = [ (builtins.concatStringsSep "" (builtins.genList (_: "x") 248) + ".service") ];
+    };
     unit-is-read-only = vault { unit = "other.service"; };
   }

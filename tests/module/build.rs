@@ -15,6 +15,11 @@ use crate::{
 /// Builds what the units of a configuration (an expression) name. Ok is the text of the units, Err
 /// what Nix says.
 fn build(store: &Path, configuration: &str) -> Result<String, String> {
+    build_with(store, configuration, &[])
+}
+
+/// The same with more arguments for Nix.
+fn build_with(store: &Path, configuration: &str, more: &[&str]) -> Result<String, String> {
     let mut command = nix::nix("nix-build");
     for (variable, dir) in
         [("NIX_STORE_DIR", "store"), ("NIX_STATE_DIR", "state"), ("NIX_LOG_DIR", "log")]
@@ -25,6 +30,7 @@ fn build(store: &Path, configuration: &str) -> Result<String, String> {
     command.arg("--arg").arg("nixpkgs").arg(nixpkgs());
     command.args(["--arg", "configuration", configuration]);
     command.args(["--argstr", "program", env!("CARGO_BIN_EXE_nixos-cryptkey")]);
+    command.args(more);
     let output = command.output().expect("nix-build is needed: apt install nix-bin");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_owned()).unwrap();
     if output.status.success() {
@@ -73,4 +79,19 @@ fn a_bad_spec_fails_the_build() {
         assert!(said.contains("failed with exit code 10"), "{said}");
     }
     build(dir.path(), good).unwrap();
+}
+
+/// Where the machine's own program does not run, the one of the machine that builds checks its specs.
+#[test]
+fn a_cross_build_checks_specs() {
+    let dir = TempDir::new().unwrap();
+    let good = path("minimal");
+    let cross = ["--arg", "cross", "true"];
+    build_with(dir.path(), good.to_str().unwrap(), &cross).unwrap();
+    let bad = format!(
+        "{{ imports = [ {} ]; security.cryptkey.stateDir = \"/run/cryptkey/state\"; }}",
+        good.display()
+    );
+    let said = build_with(dir.path(), &bad, &cross).unwrap_err();
+    assert!(said.contains("stateDir: "), "{said}");
 }

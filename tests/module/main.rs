@@ -16,6 +16,7 @@ mod options;
 mod readme;
 mod specs;
 mod units;
+mod variants;
 mod yields;
 
 #[path = "../support/nix.rs"]

@@ -9,12 +9,14 @@
   configuration,
   # The program, to build derivations with. Without it they are only paths.
   program ? null,
+  # Whether another kind of machine builds it.
+  cross ? false,
   # Where nixpkgs' library is; one of another version can be tried by hand.
   library ? nixpkgs + "/lib",
 }:
 let
   lib = import library;
-  pkgs = import ./pkgs.nix { inherit lib program; };
+  pkgs = import ./pkgs.nix { inherit cross lib program; };
 in
 lib.evalModules {
   specialArgs.modulesPath = nixpkgs + "/nixos/modules";

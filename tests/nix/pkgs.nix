@@ -1,7 +1,13 @@
 # The little of nixpkgs' packages that the modules name. Nothing is built: a package is a path of the
 # store that a machine can fill, and a text or the file of a spec is written by the evaluation.
 # With a program, the derivation of a spec is a real one, to be built.
-{ lib, program }:
+{
+  lib,
+  program,
+  # Whether the machine that builds is of another kind: it can't run what is built, and has its own.
+  cross ? false,
+  buildRustPackage ? null,
+}:
 let
   # The same name has the same path in each evaluation. (The store's base 32 has no e.)
   path =
@@ -46,6 +52,8 @@ let
             PATH=/usr/bin:/bin
             for input in $nativeBuildInputs; do PATH=$input/bin:$PATH; done
             ${command}
+            # Nix kills a builder whose output has ended, as it has when the last command ends.
+            exit
           ''
         ];
       }
@@ -58,7 +66,7 @@ let
     if program == null then
       package "nixos-cryptkey" attributes
     else
-      derive "nixos-cryptkey" { inherit program; } ''
+      derive "nixos-cryptkey" { program = if cross then "/bin/false" else program; } ''
         mkdir -p $out/bin
         cp $program $out/bin/nixos-cryptkey
       '';
@@ -73,6 +81,7 @@ let
       "gnugrep"
       "gnused"
       "openssh"
+      "openssl"
       "pcsclite"
       "pcscliteWithPolkit"
       "restic"
@@ -92,9 +101,11 @@ let
         hostPlatform = lib.systems.elaborate "x86_64-linux" // {
           canExecute = _: true;
         };
-        buildPlatform = hostPlatform;
+        buildPlatform = hostPlatform // {
+          canExecute = _: !cross;
+        };
       };
-      buildPackages = pkgs;
+      buildPackages = if cross then import ./pkgs.nix { inherit lib program; } else pkgs;
 
       callPackage =
         path: overrides:
@@ -102,7 +113,7 @@ let
           function = import path;
         in
         function (builtins.intersectAttrs (builtins.functionArgs function) pkgs // overrides);
-      rustPlatform.buildRustPackage = build;
+      rustPlatform.buildRustPackage = if buildRustPackage == null then build else buildRustPackage;
       pkg-config = package "pkg-config" { };
 
       writeText = file;

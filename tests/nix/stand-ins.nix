@@ -81,9 +81,12 @@ in
     fileSystems = many (types.submodule fileSystem);
     swapDevices = list types.anything;
     boot = anything;
+    containers = anything;
     networking = anything;
+    nix = anything;
     system = {
       activationScripts = anything;
+      etc = anything;
       extraDependencies = list types.package;
       path = option types.package (pkgs.buildEnv { name = "system-path"; });
       stateVersion = option types.str "22.11";
@@ -95,12 +98,16 @@ in
       googleOsLogin.enable = option types.bool false;
     };
     services.dbus.packages = list types.package;
+    services.userborn = anything;
+    virtualisation = anything;
 
     systemd = {
       package = option types.package pkgs.systemd;
       packages = list types.package;
       globalEnvironment = many types.str;
       tmpfiles.rules = list types.str;
+      network = anything;
+      sysusers = anything;
 
       units = units systemd.types.units;
       automounts = option systemd.types.automounts [ ];

@@ -20,9 +20,9 @@ pub const OLD: [(&str, &str); 2] = [("a", "old a"), ("b", "old b")];
 /// See [`OLD`].
 pub const NEW: [(&str, &str); 2] = [("b", "new b"), ("c", "new c")];
 
-/// Publishes a set; there is nothing to do before.
+/// Publishes a set, as at a boot; there is nothing to do before.
 pub fn publish(dir: &Path, key: &str, set: &[Entry]) -> Result<Outcome> {
-    cryptkey::publish::publish(dir, key, set, || Ok(()))
+    cryptkey::publish::publish(dir, key, set, false, || Ok(()))
 }
 
 /// The error of publishing, which must be of its class.
@@ -116,7 +116,13 @@ pub fn traces(root: &Path) -> Vec<String> {
     tree(root).into_iter().map(trace).collect()
 }
 
-/// How many generations (and leftovers of any) there are below `runtime_dir`.
+/// How many generations (and leftovers of any) there are below `runtime_dir`. The mark of one that is
+/// there, and what is pending with it, are parts of it.
 pub fn generations(runtime_dir: &Path) -> usize {
-    fs::read_dir(runtime_dir.join(".generations")).map_or(0, Iterator::count)
+    let entries = fs::read_dir(runtime_dir.join(".generations")).into_iter().flatten();
+    let is_part = |path: &Path| {
+        let ends = path.extension().is_some_and(|end| end == "pending" || end == "mark");
+        ends && path.with_extension("").is_dir()
+    };
+    entries.filter(|entry| !is_part(&entry.as_ref().unwrap().path())).count()
 }

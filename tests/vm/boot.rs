@@ -47,7 +47,7 @@ fn the_first_boot_enrolls_and_the_second_verifies() {
 fn a_card_that_comes_after_the_boot_is_waited_for() {
     let mut machine = Container::new();
     let restic = Consumer::of_file(&machine, "restic", 2001, SECRET);
-    cryptkey::install(&machine, json!({ "cardTimeoutSec": 100 }));
+    cryptkey::install(&machine, json!({ "cardTimeoutSec": 600 }));
     cryptkey::required_by(&machine, &restic.unit());
     let card = Card::outside(&machine, &[]);
 
@@ -66,9 +66,9 @@ fn a_card_that_comes_after_the_boot_is_waited_for() {
 fn a_boot_after_a_power_cut_is_as_any_other() {
     let mut machine = Container::new();
     let restic = Consumer::of_file(&machine, "restic", 2001, SECRET);
-    cryptkey::install(&machine, json!({ "touchPolicy": "always", "touchTimeoutSec": 100 }));
+    cryptkey::install(&machine, json!({ "touchPolicy": "always", "touchTimeoutSec": 600 }));
     cryptkey::required_by(&machine, &restic.unit());
-    let card = Card::inside(&machine, &["--touch-timeout-ms", "100000"]);
+    let card = Card::inside(&machine, &["--touch-timeout-ms", "600000"]);
 
     // The first touch is for the proof that the slot's key is there; its power goes in the middle.
     machine.turn_on();

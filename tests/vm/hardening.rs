@@ -59,6 +59,7 @@ fn a_management_key_in_a_home_is_found_and_nothing_else_is() {
         fs::remove_file(machine.path(&file)).unwrap();
         machine.systemctl(&["restart", UNIT]).exits(0);
         machine.says(UNIT, &["vault: scrubbed", "vault: verified, added far, restic"]);
+        cryptkey::forget_marks(&machine);
         machine.systemctl(&["reload", UNIT]).exits(0);
         // Secrets of other owners can be compared.
         machine.says(RELOAD, &["vault: verified, unchanged"]);
@@ -69,8 +70,8 @@ fn a_management_key_in_a_home_is_found_and_nothing_else_is() {
 fn a_touch_is_waited_for_while_shut_in() {
     let mut machine = Container::new();
     machine.user("restic", 2001);
-    cryptkey::install(&machine, json!({ "touchPolicy": "always", "touchTimeoutSec": 100 }));
-    let card = Card::inside(&machine, &["--touch-timeout-ms", "100000"]);
+    cryptkey::install(&machine, json!({ "touchPolicy": "always", "touchTimeoutSec": 600 }));
+    let card = Card::inside(&machine, &["--touch-timeout-ms", "600000"]);
     machine.turn_on();
     card.tell("wait touch");
     machine.expect(UNIT, "activating");
@@ -149,7 +150,7 @@ fn a_person_is_asked_for_the_recovery_code() {
     let code = opened["recovery"].as_str().unwrap();
     let mut machine = Container::new();
     machine.user("restic", 2001);
-    let key = json!({ "cardTimeoutSec": 1, "askTimeoutSec": 60, "softFail": true });
+    let key = json!({ "cardTimeoutSec": 1, "askTimeoutSec": 600, "softFail": true });
     cryptkey::install(&machine, key);
     machine.write(PROFILE, 0o600, SEALED);
     machine.turn_on();

@@ -16,6 +16,7 @@ mod mounts;
 mod recipes;
 mod recovery;
 mod reload;
+mod restart;
 mod secrecy;
 mod several;
 mod stop;

@@ -20,7 +20,7 @@ fn with(cards: &[&str], more: Value) -> Value {
     let cards: Vec<_> = cards.iter().map(|serial| json!({ "serial": serial })).collect();
     let secret = json!({ "use": "backups", "format": "hex", "owner": "restic",
                          "requiredBy": ["restic.service"] });
-    let mut key = json!({ "cards": cards, "cardTimeoutSec": 60, "secrets": { "restic": secret } });
+    let mut key = json!({ "cards": cards, "cardTimeoutSec": 600, "secrets": { "restic": secret } });
     key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     key
 }
@@ -46,7 +46,7 @@ fn without_its_card(limit: u32) -> (Container, Consumer, Vec<u8>, String) {
 
 #[test]
 fn the_card_is_gone_and_a_code_and_a_new_card_take_its_place() {
-    let (mut machine, restic, expected, code) = without_its_card(90);
+    let (mut machine, restic, expected, code) = without_its_card(600);
 
     // The boot waits for somebody who types the code.
     machine.turn_on();

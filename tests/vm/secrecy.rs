@@ -33,6 +33,7 @@ fn no_secret_reaches_a_disk_or_a_log() {
     let secret = machine.read(SECRET);
     machine.reboot();
     machine.expect(UNIT, "active");
+    cryptkey::forget_marks(&machine);
     machine.systemctl(&["reload", UNIT]).exits(0);
     machine.write(PIN, 0o600, Card::WRONG_PIN);
     machine.systemctl(&["reload", UNIT]).exits(1);

@@ -28,12 +28,12 @@ fn machine(keys: Value) -> Container {
 #[test]
 fn keys_take_turns_and_wait_longer_than_for_a_card() {
     const NAMES: [&str; 3] = ["a", "b", "c"];
-    let slow = || json!({ "touchPolicy": "always", "touchTimeoutSec": 100, "cardTimeoutSec": 1 });
+    let slow = || json!({ "touchPolicy": "always", "touchTimeoutSec": 600, "cardTimeoutSec": 1 });
     // Two of them in one slot.
     let mut machine = machine(json!({
         "a": key("9d", slow()), "b": key("9d", slow()), "c": key("82", slow()),
     }));
-    let card = Card::outside(&machine, &["--touch-timeout-ms", "100000"]);
+    let card = Card::outside(&machine, &["--touch-timeout-ms", "600000"]);
     machine.boot();
     for name in NAMES {
         machine.expect(&unit(name), "failed");

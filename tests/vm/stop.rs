@@ -24,6 +24,7 @@ fn with_touch() -> (Container, Card) {
 /// Starts a reload that waits for a touch.
 fn reload_until_touch(machine: &Container, card: &Card) {
     card.tell("touch wait");
+    cryptkey::forget_marks(machine);
     machine.systemctl(&["reload", "--no-block", UNIT]).exits(0);
     card.tell("wait touch");
     machine.expect(UNIT, "reloading");

@@ -364,6 +364,7 @@ impl Machine {
             false => Err(Error::new(Class::NoAnswer, "asking", "nobody answered", "Be there.")),
         };
         let mut run = Run::new(Box::new(self.desk.clone()), Box::new(person));
+        run.always = true;
         let boot = AssertUnwindSafe(|| {
             let keys = self.spec.keys.iter();
             keys.map(|(name, key)| apply(&mut run, &self.spec, name, key)).collect()

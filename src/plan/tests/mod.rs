@@ -8,6 +8,7 @@ mod hazards;
 mod open;
 mod refusals;
 mod singly;
+mod skip;
 mod states;
 mod trust;
 mod ways;

@@ -34,6 +34,15 @@ fn before_a_card_is_looked_for() {
             advice: Restore the profile from a backup, or mount the state directory. Only if every secret of this key may change, remove security.cryptkey.keys.vault.profileId to enroll a new key.
         "#]],
     );
+    check(
+        &Refusal::ProfileGone,
+        Class::Profile,
+        &expect![[r#"
+        tried: key vault: looking for its profile
+        found: there is none, and its secrets are published: it had one in this boot
+        advice: Nothing was changed. If stateDir or security.cryptkey.keys.vault.profile was changed, change it back, or move the profile along. Otherwise mount the state directory, or restore the profile from a backup. Only if every secret of this key may change: stop what uses them, then `nixos-cryptkey scrub --key vault`, and start the unit again to enroll a new key.
+    "#]],
+    );
     let found = "fedcba9876543210fedcba9876543210".to_owned();
     check(
         &Refusal::OtherProfile { declared: id(), found },

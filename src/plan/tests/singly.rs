@@ -38,6 +38,8 @@ fn each_thing_against_a_new_profile_is_enough() {
     assert_eq!(refused(&key, &in_ram, ready), Refusal::StateInRam);
     let lost = Key { profile_id: Some(declared()), ..key.clone() };
     assert!(matches!(refused(&lost, &known, ready), Refusal::ProfileLost { .. }));
+    let gone = Known { stands: true, ..Known::default() };
+    assert_eq!(refused(&key, &gone, ready), Refusal::ProfileGone);
     let never = Key { enroll: Enroll::Never, ..key.clone() };
     assert_eq!(refused(&never, &known, ready), Refusal::NotEnrolled);
     let orphan = Facts { orphan: Some("/state/old.toml".into()), ..verified(usable()) };

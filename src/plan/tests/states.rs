@@ -76,11 +76,23 @@ fn state() -> impl Strategy<Value = State> {
         option::weighted(0.9, session()),
         option::weighted(0.3, presented),
         prop::bool::weighted(0.3),
-        (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+        (
+            any::<bool>(),
+            prop::bool::weighted(0.1),
+            prop::bool::weighted(0.1),
+            prop::bool::weighted(0.1),
+        ),
         option::of((generate::name(), option::of(0_usize..2))),
     )
         .prop_map(
-            |(profile, hand, pins, open, (published, state_is_in_ram, enrolled), record)| {
+            |(
+                profile,
+                hand,
+                pins,
+                open,
+                (published, state_is_in_ram, enrolled, stands),
+                record,
+            )| {
                 // What is recorded is mostly about the card in hand.
                 let record = record.map(|(card, destroys)| Generating {
                     card: hand.as_ref().map_or(card, |facts| facts.card),
@@ -90,6 +102,7 @@ fn state() -> impl Strategy<Value = State> {
                 let pins = pins.unwrap_or_default();
                 let known = Known {
                     profile,
+                    stands,
                     state_is_in_ram,
                     pins,
                     open,
@@ -132,7 +145,8 @@ fn names(key: &Key, public: &PublicKey) -> bool {
 /// Whether the session's card may get a profile, or a place in the one that is there.
 fn may_be_sealed_to(key: &Key, known: &Known, session: &Facts) -> bool {
     let Some(sealed) = &known.profile else {
-        return may_enroll(key, known) && session.provider.is_none() && session.orphan.is_none();
+        let is_new = !known.stands && session.provider.is_none() && session.orphan.is_none();
+        return may_enroll(key, known) && is_new;
     };
     let Some(provider) = session.provider.and_then(|place| sealed.piv.get(&place)) else {
         return false;

@@ -24,6 +24,18 @@ use crate::{
     token::{CardName, Pin},
 };
 
+/// The one name by which the guard knows a card for good: the serial of one that tells its keys
+/// (`tells`), as its maker gives each its own, whatever GUID some tool writes; the GUID of others, whose
+/// maker may give all of them one serial.
+#[must_use]
+pub fn name(card: CardName, tells: bool) -> CardName {
+    match card {
+        CardName { serial: serial @ Some(_), .. } if tells => CardName { serial, guid: None },
+        CardName { guid: guid @ Some(_), .. } => CardName { serial: None, guid },
+        CardName { serial, .. } => CardName { serial, guid: None },
+    }
+}
+
 /// What is known of a PIN before it is presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum History {
@@ -35,6 +47,37 @@ pub enum History {
     Recorded,
     /// The card rejected it.
     Rejected(Rejection),
+}
+
+/// What is remembered of a PIN and a card that is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The card accepted it when a PIN was last presented, and nobody typed it.
+    LastAccepted,
+    /// Nothing is remembered of the card.
+    None,
+    /// Another PIN was the last accepted one, or a person typed that; this one was rejected once; or one
+    /// was about to be presented, and what became of it is not known.
+    Doubtful,
+}
+
+/// What is remembered of a PIN and a card. Presents nothing, asks no card and writes nothing.
+///
+/// # Errors
+/// `pin-refused`: the file can't be read.
+pub fn remembered(store: &StateDir, card: &CardName, pin: &Pin) -> Result<Memory> {
+    let record = read(store, card)?;
+    let Some((record, entry)) = record.as_ref().and_then(|r| Some((r, r.card(card)?))) else {
+        return Ok(Memory::None);
+    };
+    let tag = record.tag(pin);
+    let is_accepted = entry.accepted.is_some_and(|accepted| accepted.tag == tag);
+    let is_rejected = entry.rejected.iter().any(|rejected| rejected.tag == tag);
+    Ok(if is_accepted && !is_rejected && entry.intent.is_none() {
+        Memory::LastAccepted
+    } else {
+        Memory::Doubtful
+    })
 }
 
 /// A PIN that a card rejected.

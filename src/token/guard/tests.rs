@@ -187,3 +187,42 @@ proptest! {
         }
     }
 }
+
+/// What is remembered of a PIN without asking the card, after each thing that may happen.
+#[test]
+fn only_the_last_accepted_pin_that_nobody_typed_is_known_without_the_card() {
+    let told = |dir: &TempDir, serial, text: &str| {
+        remembered(&store(dir), &card(serial), &pin(text)).unwrap()
+    };
+    let dir = state();
+    assert_eq!(told(&dir, 1, "111111"), Memory::None);
+    guard(&dir, card(1), 3).accepted(&pin("111111"), 3, false).unwrap();
+    assert_eq!(told(&dir, 1, "111111"), Memory::LastAccepted);
+    assert_eq!(told(&dir, 1, "222222"), Memory::Doubtful);
+    // Of another card nothing is known.
+    assert_eq!(told(&dir, 2, "111111"), Memory::None);
+    let before = fs::metadata(dir.path().join(FILE)).unwrap().modified().unwrap();
+    assert_eq!(told(&dir, 1, "111111"), Memory::LastAccepted);
+    assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().modified().unwrap(), before);
+    // It is about to be presented, or another one: what becomes of that is not known.
+    for about in ["111111", "222222"] {
+        guard(&dir, card(1), 3).intend(&pin(about), 3, "vault").unwrap();
+        assert_eq!(told(&dir, 1, "111111"), Memory::Doubtful);
+        guard(&dir, card(1), 3).accepted(&pin("111111"), 3, false).unwrap();
+    }
+    // Another one was rejected, which says nothing of this one.
+    guard(&dir, card(1), 3).rejected(&pin("222222"), 2, "vault").unwrap();
+    assert_eq!(told(&dir, 1, "111111"), Memory::LastAccepted);
+    assert_eq!(told(&dir, 1, "222222"), Memory::Doubtful);
+    // Another one was accepted, and typed at that.
+    guard(&dir, card(1), 3).accepted(&pin("333333"), 3, true).unwrap();
+    assert_eq!(told(&dir, 1, "111111"), Memory::Doubtful);
+    assert_eq!(told(&dir, 1, "333333"), Memory::Doubtful);
+    // It was rejected after it was accepted.
+    guard(&dir, card(2), 3).accepted(&pin("111111"), 3, false).unwrap();
+    guard(&dir, card(2), 3).rejected(&pin("111111"), 2, "vault").unwrap();
+    assert_eq!(told(&dir, 2, "111111"), Memory::Doubtful);
+    // What can't be read says nothing.
+    fs::write(dir.path().join(FILE), "version = 9").unwrap();
+    assert!(remembered(&store(&dir), &card(1), &pin("111111")).is_err());
+}

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use virtual_card::stack::Pcscd;
 
-use super::{Output, Running, TestCard, attack::opened_without_a_card, leak::Secrets};
+use super::{Output, Running, Systemd, TestCard, attack::opened_without_a_card, leak::Secrets};
 
 /// A machine of its own for each test.
 pub struct Machine {
@@ -24,6 +24,8 @@ pub struct Machine {
     pub state: PathBuf,
     /// Where the spec says that secrets go.
     pub runtime: PathBuf,
+    /// What takes the place of systemctl, where a test looks at it.
+    pub systemd: Option<Systemd>,
     dir: TempDir,
     _ram: TempDir,
     secrets: RefCell<Secrets>,
@@ -40,6 +42,7 @@ impl Machine {
             pcscd: Pcscd::start(readers).unwrap(),
             state,
             runtime: ram.path().join("cryptkey"),
+            systemd: None,
             dir,
             _ram: ram,
             secrets: RefCell::default(),
@@ -121,8 +124,17 @@ impl Machine {
         self.command_with(args, &self.spec_file())
     }
 
-    /// The same with another spec.
+    /// The same with another spec. `apply` asks the card: what it does without is in `steady`.
     pub fn command_with(&self, args: &[&str], spec: &Path) -> Command {
+        let mut command = self.plain_command(args, spec);
+        if args[0] == "apply" {
+            command.arg("--always");
+        }
+        command
+    }
+
+    /// The same with nothing added.
+    fn plain_command(&self, args: &[&str], spec: &Path) -> Command {
         // The campaign runs the release binary.
         let program = env::var("CRYPTKEY_PROGRAM");
         let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_nixos-cryptkey"));
@@ -130,6 +142,9 @@ impl Machine {
         command.args(args);
         for variable in ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "COLUMNS"] {
             command.env_remove(variable);
+        }
+        if let Some(systemd) = &self.systemd {
+            command.env("PATH", systemd.search_path());
         }
         if !["cards", "schema", "help", "--help", "--version"].contains(&args[0]) {
             command.arg("--spec").arg(spec);
@@ -145,6 +160,17 @@ impl Machine {
     /// `apply`, at the most verbose level, with JSON.
     pub fn apply(&self) -> Output {
         self.run(&["apply", "--json", "-vv"])
+    }
+
+    /// `apply`, which asks the card only where something may change.
+    pub fn reload(&self) -> Output {
+        self.reload_with(&["--json", "-vv"])
+    }
+
+    /// The same with these arguments.
+    pub fn reload_with(&self, args: &[&str]) -> Output {
+        let command = self.plain_command(&[&["apply"], args].concat(), &self.spec_file());
+        self.finish(Running::start(command))
     }
 
     /// `apply` in the background.
@@ -220,6 +246,14 @@ impl Machine {
 
     pub fn profile(&self, key: &str) -> PathBuf {
         self.state.join(format!("{key}.toml"))
+    }
+
+    /// Loses the profile of a key, and what is in RAM: so a boot finds it.
+    pub fn lose(&self, key: &str) {
+        fs::remove_file(self.profile(key)).unwrap();
+        if self.runtime.exists() {
+            fs::remove_dir_all(&self.runtime).unwrap();
+        }
     }
 
     /// Takes the profile of a key out of the state directory, as one that the configuration ships; its

@@ -19,6 +19,7 @@ pub mod run;
 #[allow(dead_code, reason = "not all of it is for the campaign")]
 pub mod sealed;
 pub mod shared;
+pub mod systemd;
 pub mod terminal;
 pub mod vectors;
 
@@ -26,3 +27,4 @@ pub use cards::{Nitrokey, TestCard, Yubikey};
 pub use client::Client;
 pub use machine::Machine;
 pub use run::{Output, Running};
+pub use systemd::Systemd;

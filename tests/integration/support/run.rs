@@ -131,6 +131,11 @@ impl Running {
         self.child.kill().unwrap();
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end.
     pub fn output(mut self) -> Output {
         drop(self.child.stdin.take());

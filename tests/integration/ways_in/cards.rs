@@ -114,7 +114,7 @@ const UNTOUCHED: Wrong = Wrong {
         sealed.cards[0].tell("touch wait");
         sealed.cards[1].tell("touch give");
     },
-    says: ["no touch came within 1 s", "no touch came within 1 s"],
+    says: ["no touch came within 5 s", "no touch came within 5 s"],
     alone: 13,
     tries: 3,
 };
@@ -137,7 +137,7 @@ impl Wrong {
 
     fn declare(&self, sealed: &Sealed, more: Value) {
         let touch = if self.is(&UNTOUCHED) { "always" } else { "never" };
-        let mut extra = json!({ "touchPolicy": touch, "touchTimeoutSec": 1 });
+        let mut extra = json!({ "touchPolicy": touch, "touchTimeoutSec": 5 });
         merge(&mut extra, more);
         sealed.declare(extra);
     }

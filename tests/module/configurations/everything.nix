@@ -42,6 +42,7 @@
       profileId = "00112233445566778899aabbccddeeff";
       softFail = true;
       acceptSingleCard = true;
+      acceptUnpinned = true;
       pin.credential = "/etc/credstore.encrypted/vault.pin";
       managementKey.file = "/etc/cryptkey/vault.management-key";
       cardTimeoutSec = 120;
@@ -63,12 +64,20 @@
             "restic-backups-home.timer"
           ];
           before = [ "nginx.service" ];
+          reloadUnits = [ "nginx.service" ];
         };
         wifi = {
           format = "base64";
           owner = 1000;
           group = 100;
-          requiredBy = [ "restic-backups-home.service" ];
+          requiredBy = [
+            "nginx.service"
+            "restic-backups-home.service"
+          ];
+          restartUnits = [
+            "nginx.service"
+            "wifi@.service"
+          ];
         };
       };
     };
@@ -105,4 +114,5 @@
     timerConfig.OnCalendar = "daily";
   };
   systemd.services.nginx.serviceConfig.ExecStart = "/bin/nginx";
+  systemd.services."wifi@".serviceConfig.ExecStart = "/bin/wifi %i";
 }

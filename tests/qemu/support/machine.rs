@@ -27,6 +27,7 @@ use virtual_card::PATIENCE;
 
 use super::{
     Card,
+    cryptkey::PATIENT,
     process::{Process, Work, that_dies_with_us},
     qmp::Monitor,
     wire::Wire,
@@ -80,6 +81,7 @@ impl Machine {
         new.write("/usr/local/bin/agent", 0o755, read_file("qemu/agent"));
         new.write("/etc/systemd/system/agent.service", 0o644, read_file("qemu/agent.service"));
         new.wanted_by("agent.service", "sysinit.target");
+        new.write(PATIENT.0, 0o644, PATIENT.1);
         // Its readers would be there before the one that this is about.
         new.write("/etc/reader.conf.d/vpcd", 0o644, "");
         new.write(PROGRAM, 0o755, "");

@@ -9,7 +9,9 @@ fn a_journal_a_path_and_a_reload_that_failed() {
     let configuration = Configuration::new();
     configuration.switch(&machine, "key.nix");
     configuration.switch(&machine, "verbose.nix");
-    type_in(&machine, &Recipe::new("More in the journal").session());
+    let mut journal = Recipe::new("More in the journal");
+    type_in(&machine, &journal.session());
+    type_in(&machine, &journal.session());
 
     configuration.switch(&machine, "path.nix");
     machine.systemctl(&["reload", UNIT]).exits(0);

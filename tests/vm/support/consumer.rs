@@ -66,6 +66,16 @@ impl Consumer {
         format!("{}.service", self.name)
     }
 
+    /// How often it was started in this boot. What is still to come of a restart is waited for.
+    #[track_caller]
+    pub fn starts(&self, container: &Container) -> usize {
+        let unit = self.unit();
+        if container.state(&unit) != "inactive" {
+            container.systemctl(&["start", &unit]).exits(0);
+        }
+        container.journal(&unit).matches(&format!("Starting {unit}")).count()
+    }
+
     /// What it read.
     #[track_caller]
     pub fn read(&self, container: &Container) -> Vec<u8> {

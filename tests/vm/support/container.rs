@@ -24,6 +24,8 @@ use nix::{
 };
 use virtual_card::PATIENCE;
 
+use super::cryptkey::PATIENT;
+
 /// Where the machine has the program under test.
 pub const PROGRAM: &str =
     "/nix/store/b6d74151b77ca31a2fabd33f2026925a-nixos-cryptkey/bin/nixos-cryptkey";
@@ -82,7 +84,9 @@ impl Container {
         thread::spawn(move || {
             said.lines().map_while(Result::ok).all(|_| tell.send(Told::Down).is_ok())
         });
-        Self { holder, told, notify, work, inside, leader: None }
+        let new = Self { holder, told, notify, work, inside, leader: None };
+        new.write(PATIENT.0, 0o644, PATIENT.1);
+        new
     }
 
     /// Turns it on and waits until its boot is done: nothing is waited for any more, and what

@@ -29,6 +29,12 @@ pub const SECRET: &str = "/run/cryptkey/vault/restic";
 pub const PIN: &str = "/etc/cryptkey/vault.pin";
 /// The polkit rule of those who may reach the card.
 pub const RULE: &str = "/run/polkit-1/rules.d/05-nixos-cryptkey.rules";
+/// Has the machine's own systemd be as patient as the tests are.
+pub const PATIENT: (&str, &str) = (
+    "/etc/systemd/system.conf.d/patient.conf",
+    "[Manager]\nDefaultTimeoutStartSec=600\nDefaultTimeoutStopSec=600\nDefaultDeviceTimeoutSec=600\n",
+);
+
 /// Where units find the programs of systemd.
 const SYSTEMD: &str = "/nix/store/z0031c189z34z10d9c202fa8d75f72d3-systemd/bin";
 
@@ -88,10 +94,11 @@ pub fn vault(key: Value, more: &str) -> nix::Machine {
     evaluate(&json!({ "vault": options(key) }), more)
 }
 
-/// The options of a key of the card; `key` goes on top.
+/// The options of a key of the card, which is waited for until it is there; `key` goes on top.
 pub fn options(key: Value) -> Value {
     let mut options = json!({
         "pin": { "file": PIN },
+        "cardTimeoutSec": 600,
         "managementKey": { "factoryDefault": true },
         "secrets": { "restic": { "use": "backups", "format": "hex", "owner": "restic" } },
     });
@@ -158,6 +165,11 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
         if is_dir { files_below(&entry.path()) } else { vec![entry.path()] }
     };
     entries.flat_map(below).collect()
+}
+
+/// Has the next reload ask the card, whatever stands: nothing tells any more what that was made of.
+pub fn forget_marks(container: &Container) {
+    container.run(&["find", "/run/cryptkey/.generations", "-name", "*.mark", "-delete"]).exits(0);
 }
 
 /// The bytes of the secret, as `tests/expected.py` computes them from the card's private key.

@@ -1,0 +1,34 @@
+//! What a run tells of a key.
+
+use super::Work;
+use crate::{profile::Profile, publish::Outcome};
+
+/// What was done for a key.
+pub struct Report {
+    /// The public id of its profile.
+    pub profile_id: String,
+    /// What became of the key.
+    pub done: Done,
+    /// What publishing changed.
+    pub outcome: Outcome,
+}
+
+/// What became of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Its profile was written in this run.
+    Enrolled,
+    /// Its profile was opened.
+    Verified,
+    /// Nothing, and no card was asked: what stands is what would come of it.
+    Skipped,
+}
+
+impl Work<'_> {
+    /// The report of a run that ended well.
+    pub(super) fn done(&mut self, done: Done) -> Report {
+        let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
+        let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
+        Report { profile_id, done, outcome }
+    }
+}
