@@ -288,3 +288,10 @@ fn a_record_ends_with_the_key_that_it_is_about() {
     };
     assert_eq!(after(sealed, opened), Next::Done);
 }
+
+#[test]
+fn the_same_key_is_sealed_again_where_the_others_opened_it() {
+    let made: Change = |(.., facts)| facts.slot = Some(SlotState::Key(slot_key(2)));
+    assert_eq!(after(sealed, made), Next::Step(Step::Enroll(Sealing::Same)));
+    assert_eq!(after(given_up, made), Next::Step(Step::Enroll(Sealing::Renewed)));
+}

@@ -2,11 +2,11 @@
 
 use super::{
     super::{Known, Next, Refusal, Sealed, Sealing, Step, next},
-    fixtures::{DECLARED, KEYS, card, key, sealed, session, slot_key, verified},
+    fixtures::{self, DECLARED, KEYS, card, key, sealed, session, slot_key, verified},
 };
 use crate::{
     profile::generating::Generating,
-    spec::{Enroll, Key, ProfileId},
+    spec::{self, Enroll, Key, ProfileId},
     token::{
         CardName, Facts, Pin, PinFacts, PinState, Pins, SlotState, fingerprint, guard::History,
     },
@@ -102,4 +102,25 @@ fn what_the_card_says_of_a_pin_is_what_is_known_of_it() {
     pins.go_out(&usable());
     pins.accept(card(1), Pin::new(b"123456").unwrap());
     assert_eq!((pins.state(&usable()), pins.has(&card(1))), (None, true));
+}
+
+#[test]
+fn no_card_is_looked_for_where_it_could_not_be_enough() {
+    let few = fixtures::known(2, &[1]);
+    assert!(matches!(refused(&key(), &few, None), Refusal::OutOfReach { .. }));
+    let several = Key { threshold: Some(2), ..key() };
+    let refusal = refused(&several, &Known::default(), None);
+    assert_eq!(refusal, Refusal::TooFewCards { threshold: 2, listed: 0 });
+}
+
+#[test]
+fn a_key_for_two_cards_is_made_when_both_have_proved_theirs() {
+    let card = |serial| spec::Card { serial: card(serial).serial, ..spec::Card::default() };
+    let key = Key { threshold: Some(2), cards: vec![card(1), card(2)], ..key() };
+    let ready = Facts { listed: Some(0), ..verified(usable()) };
+    let known = Known::default();
+    assert_eq!(next(&key, &known, Some(&ready)), Next::Step(Step::Prepare));
+    let prepared = Known { settled: [1].into(), ..known };
+    let comes = next(&key, &prepared, Some(&ready));
+    assert_eq!(comes, Next::Step(Step::Enroll(Sealing::New)));
 }
