@@ -24,7 +24,7 @@ mod support;
 /// The units log as they do without further ado.
 const QUIET: &str = "security.cryptkey.verbosity = lib.mkForce 0;";
 /// Ordered as a key's unit.
-const FLOOR: &str = "[Unit]\nWants=pcscd.socket\nAfter=pcscd.socket dbus.service\n\
+const FLOOR: &str = "[Unit]\nWants=pcscd.socket pcscd.service\nAfter=pcscd.socket dbus.service\n\
                      [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/local/bin/floor wait\n";
 
 fn main() {

@@ -21,6 +21,9 @@ let
 
   pinPolicyOf = key: card: if card.pinPolicy or null == null then key.pinPolicy else card.pinPolicy;
   count = flags: builtins.length (builtins.filter (flag: flag) flags);
+  missing = at: path: ''
+    ${at}: ${builtins.unsafeDiscardStringContext (toString path)} is not there. Correct the path; in a
+    flake, a new file is seen once git knows it (`git add`).'';
 
   ## The state directory
 
@@ -61,40 +64,38 @@ let
 
   ## Profiles
 
-  # The profile that comes with the configuration, or nothing: what is elsewhere on the machine can't be
-  # read here, and what has yet to be built should not be.
   profile =
-    key:
-    if key.profile != null && isSource key.profile then
-      builtins.fromTOML (builtins.readFile key.profile)
-    else
-      { };
-  isSource =
-    path:
-    let
-      context = builtins.attrValues (builtins.getContext "${path}");
-    in
-    context != [ ] && builtins.all (found: found.path or false) context;
-  providers = key: (profile key).providers or [ ];
-  hasPassphrase = key: builtins.any (provider: provider.type or "" == "passphrase") (providers key);
+    name: key:
+    import ./profile.nix {
+      path = key.profile;
+      option = "${option name}.profile";
+    };
+  hasPassphrase = name: key: builtins.elem "passphrase" (providers name key);
 
   # How many providers open the key, and how many it has, as far as can be seen here.
+  providers = name: key: (profile name key).providers;
   listed = key: if key.cards == [ ] then 1 else builtins.length key.cards;
   declared = key: if key.threshold == null then 1 else key.threshold;
-  threshold = key: (profile key).threshold or (declared key);
-  known = key: if profile key == { } then listed key else builtins.length (providers key);
+  threshold =
+    name: key:
+    let
+      seen = (profile name key).threshold;
+    in
+    if seen == null then declared key else seen;
+  known =
+    name: key: if providers name key == [ ] then listed key else builtins.length (providers name key);
 
   # What opens a key that has nothing to spare, and what to do about it.
   opener =
-    key:
-    if threshold key == 1 then
+    name: key:
+    if threshold name key == 1 then
       "one card alone, as far as the configuration shows: if it is lost or breaks"
     else
-      "${toString (threshold key)} providers together, and has no more, as far as the configuration "
+      "${toString (threshold name key)} providers together, and has no more, as far as the configuration "
       + "shows: if one is lost";
   remedy =
     name: key:
-    if profile key == { } then
+    if providers name key == [ ] then
       "List the enrolled card and another one in ${option name}.cards. Or make a recovery code, which does not show here "
       + "(`nixos-cryptkey provider add recovery --key ${name}`), and"
     else
@@ -107,8 +108,7 @@ let
 
   # What a boot does that finds no profile, and what is worse about it than on other machines.
   isUnpinned =
-    key:
-    key.enroll == "auto" && key.profile == null && key.profileId == null && !key.acceptUnpinned;
+    key: key.enroll == "auto" && key.profile == null && key.profileId == null && !key.acceptUnpinned;
   isMoved = cfg.stateDir != "/var/lib/cryptkey";
   hasConsumers =
     key:
@@ -119,10 +119,12 @@ let
   ## Units
 
   # What publishes.
-  ownUnits = builtins.concatMap (name: [
-    "cryptkey-${name}.service"
-    "cryptkey-reload@${name}.service"
-  ]) names;
+  ownUnits = each (
+    name: _: [
+      "cryptkey-${name}.service"
+      "cryptkey-reload@${name}.service"
+    ]
+  );
 
   early = [
     "basic.target"
@@ -236,7 +238,11 @@ in
         ${stateFileSystem} and lost at each boot, and its secrets with it. Give security.cryptkey.stateDir
         a file system that persists (fileSystems."${cfg.stateDir}", or a bind mount from one), or ship
         the profile with ${option name}.profile.''
-      ++ on (key.profile != null && isHidden "${key.profile}") ''
+      ++ on ((profile name key).isSource && !(profile name key).isThere) (
+        missing "${option name}.profile" key.profile
+      )
+      ++ on ((profile name key).fault != null) "${option name}.profile: ${(profile name key).fault}"
+      ++ on (key.profile != null && !(profile name key).isSource && isHidden "${key.profile}") ''
         ${option name}.profile: the key's unit does not see ${key.profile}, as it sees no homes and no
         temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
       ++ on (key.attestation.policy != "off" && key.attestation.roots == [ ]) ''
@@ -245,9 +251,13 @@ in
         makers' root certificates (Yubico's: https://developers.yubico.com/PKI/).''
       ++ builtins.concatMap (
         file:
-        on (isHidden "${file}") ''
-          ${option name}.attestation.roots: the key's unit does not see ${file}, as it sees no homes and no
-          temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
+        # In a string, its name alone would end the evaluation, in Nix's words.
+        if builtins.isPath file then
+          on (!builtins.pathExists file) (missing "${option name}.attestation.roots" file)
+        else
+          on (isHidden "${file}") ''
+            ${option name}.attestation.roots: the key's unit does not see ${file}, as it sees no homes and no
+            temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
       ) key.attestation.roots
       ++
         on
@@ -297,8 +307,8 @@ in
             seconds, and what needs its secrets does not start. Set touchPolicy = "never" for a machine that
             boots alone, or softFail = true.''
       ++
-        on (!key.acceptSingleCard && known key <= threshold key && !cantEnroll key)
-          "${option name} is opened by ${opener key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
+        on (!key.acceptSingleCard && known name key <= threshold name key && !cantEnroll key)
+          "${option name} is opened by ${opener name key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
       ++ on (isUnpinned key && (isMoved || hasConsumers key)) ''
         ${option name}: a boot that finds no profile of it in ${cfg.stateDir} makes a new key, and
         ${
@@ -325,7 +335,7 @@ in
           ''
             ${option name}.overwrite does nothing while mode is "${key.mode}". Remove it, or set
             mode = "overwrite".''
-      ++ on (key.profile != null && hasPassphrase key) ''
+      ++ on (key.profile != null && hasPassphrase name key) ''
         ${option name}.profile has a passphrase provider and will be in the Nix store, where everybody can
         read it and guess at the passphrase without limit. Put it in ${cfg.stateDir} instead, or ship a
         profile without it.''

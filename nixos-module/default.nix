@@ -100,7 +100,7 @@ in
           services = lib.mkMerge units.services;
           targets = lib.mkMerge units.targets;
           timers = lib.mkMerge units.timers;
-          inherit (units) mounts;
+          inherit (units) mounts sockets;
           tmpfiles.rules = units.tmpfiles;
         };
       }

@@ -37,8 +37,9 @@ in
         credential = nullable secretPath {
           description = ''
             An encrypted credential that holds the PIN, made on the machine with
-            `systemd-creds encrypt --name=NAME - FILE` (`LoadCredentialEncrypted=`). `NAME` is `pin`,
-            or `pin-SERIAL` (`pin-GUID`) for a card's own PIN.
+            `systemd-creds encrypt --name=NAME - FILE`. `NAME` is `pin`, or `pin-SERIAL` (`pin-GUID`)
+            for a card's own PIN. Where it is missing or can't be decrypted, no PIN try is spent: what
+            else opens the key does, or the unit fails (exit 14).
           '';
           example = "/etc/credstore.encrypted/vault.pin";
         };

@@ -159,32 +159,30 @@ rec {
   # The spec of the polkit unit: it changes with the users and groups alone.
   polkit = cfg: spec cfg { } // pcsc cfg;
 
-  # What systemd has to hand to a key's unit, as settings of systemd.exec(5).
+  # The PINs that systemd has to hand to a key's unit, each with the name of its credential and the
+  # file that it comes from.
   credentials =
     key:
     let
+      from = name: pin: {
+        inherit name;
+        inherit (pin) file credential;
+      };
       sources =
         map (card: {
-          inherit (card) pin;
           name = credential card;
+          inherit (card) pin;
         }) key.cards
         ++ [
           {
-            inherit (key) pin;
             name = credential { };
+            inherit (key) pin;
           }
         ];
-      loaded = builtins.filter (source: source.pin != null && !source.pin.ask) sources;
-      of =
-        field:
-        map (source: "${source.name}:${source.pin.${field}}") (
-          builtins.filter (source: source.pin.${field} != null) loaded
-        );
     in
-    {
-      LoadCredential = of "file";
-      LoadCredentialEncrypted = of "credential";
-      # Where the file is missing: so the program can say what systemd does not, which one it is.
-      SetCredential = map (source: "${source.name}:\\n") loaded;
-    };
+    map (source: from source.name source.pin) (
+      builtins.filter (
+        source: source.pin != null && (source.pin.file != null || source.pin.credential != null)
+      ) sources
+    );
 }

@@ -9,6 +9,7 @@
 let
   spec = import ./spec.nix;
   hardening = import ./hardening.nix;
+  pins = import ./pins.nix { inherit cfg systemd; };
   program = "${cfg.package}/bin/nixos-cryptkey";
   verbosely = builtins.elemAt [ "" " -v" " -vv" ] cfg.verbosity;
 
@@ -35,7 +36,7 @@ let
   # and a PIN; a passphrase or a recovery code is asked for three times; and a minute for all else.
   # A run that has more to ask puts its end off.
   runSec =
-    key:
+    name: key:
     let
       cards = builtins.foldl' (most: n: if n > most then n else most) 1 [
         (builtins.length key.cards)
@@ -49,6 +50,7 @@ let
       + (if asksForPin key then key.askTimeoutSec else 0)
     )
     + (if key.ask then 3 * key.askTimeoutSec else 0)
+    + pins.sec name
     + 60;
 
   # What a run for a key needs, in both of its units. Whom it concerns that a secret has changed is
@@ -62,27 +64,29 @@ let
       wants = [
         "pcscd.socket"
         "state-cryptkey.service"
-      ];
+      ]
+      ++ pins.units name;
       after = [
         "pcscd.socket"
         "dbus.service"
         "state-cryptkey.service"
         # Owners may be users of a directory service.
         "nss-user-lookup.target"
-      ];
+      ]
+      ++ pins.units name;
       unitConfig.RequiresMountsFor = [
         cfg.stateDir
         cfg.runtimeDir
       ];
       serviceConfig =
         hardening
-        // spec.credentials key
+        // pins.settings name
         // {
           Type = "oneshot";
           NotifyAccess = "main";
           ExecStart = "${program}${verbosely} apply --restart ${when} --spec ${specs.keys.${name}}";
           # A run that waits for its turn at the card puts it off.
-          TimeoutStartSec = runSec key;
+          TimeoutStartSec = runSec name key;
           # Secrets of other owners are compared with what stands, and given away.
           CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_READ_SEARCH";
           LimitMEMLOCK = "infinity";
@@ -124,7 +128,12 @@ let
     // {
       description = "Secrets of key ${name}, from its smart card";
       requiredBy = [ "cryptkey.target" ];
-      wants = base.wants ++ builtins.filter (unit: unit == "getty-pre.target") console;
+      wants =
+        base.wants
+        # At a boot it finds the reader while others start, and it ends by itself when it is idle. Not
+        # after it: it is up before it has found anything.
+        ++ [ "pcscd.service" ]
+        ++ builtins.filter (unit: unit == "getty-pre.target") console;
       before = [
         "cryptkey.target"
       ]
@@ -255,6 +264,7 @@ in
     (namedAfter (name: "cryptkey-${name}") service)
     (namedAfter (name: "cryptkey-reload@${name}") reload)
     { state-cryptkey = state; }
+    pins.services
     (if cfg.pcsc.enable && cfg.pcsc.rule == "runtime" then { polkit-cryptkey = polkit; } else { })
     (consumers "service")
   ];
@@ -268,6 +278,7 @@ in
     (consumers "target")
   ];
   timers = [ (consumers "timer") ];
+  inherit (pins) sockets;
 
   mounts = [
     {

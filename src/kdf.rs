@@ -70,12 +70,27 @@ pub fn output(
     Some(out)
 }
 
-/// Derives a profile's public id (16 bytes) from its output salt.
+/// Derives the X25519 scalar (32 bytes, to be clamped) of a key's age identity.
 ///
-/// The output salt is what stays the same for as long as the outputs do, so the id survives a
-/// resealing and changes with a rotation.
+/// No use label can give it: outputs have a colon where this label has a dash.
 #[must_use]
-pub fn profile_id(output_salt: &[u8; 32]) -> [u8; 16] {
+pub fn recipient_scalar(master: &[u8; 32], output_salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    fixed(master, output_salt, &[b"cryptkey-age-recipient"])
+}
+
+/// Derives a key's public id (16 bytes): a hash of the X25519 public key of its recipient.
+///
+/// The label differs from that of [`salt_id`]: else a profile whose output salt is the public key of
+/// another one would have its id.
+#[must_use]
+pub fn recipient_id(public: &[u8; 32]) -> [u8; 16] {
+    *fixed(public, &[], &[b"cryptkey-recipient-id"])
+}
+
+/// Derives the id (16 bytes) that profiles had before they named a recipient: a hash of the output
+/// salt, which anybody can copy, so that it proves nothing.
+#[must_use]
+pub fn salt_id(output_salt: &[u8; 32]) -> [u8; 16] {
     *fixed(output_salt, &[], &[b"cryptkey-profile-id"])
 }
 
@@ -151,10 +166,13 @@ mod tests {
 
     /// Computed with Python's hmac module, straight from RFC 5869.
     #[test]
-    fn the_profile_id_is_fixed() {
+    fn the_ids_are_fixed() {
+        let hex = |bytes: &[u8]| base16ct::lower::encode_string(bytes);
+        assert_eq!(hex(&salt_id(&[7; 32])), "0d485c1479915b49675748ab8a1bfcf8");
+        assert_eq!(hex(&recipient_id(&[7; 32])), "28b0f90c742d14f4b389df6b87339aef");
         assert_eq!(
-            base16ct::lower::encode_string(&profile_id(&[7; 32])),
-            "0d485c1479915b49675748ab8a1bfcf8"
+            hex(&*recipient_scalar(&[1; 32], &[2; 32])),
+            "c8b522a4cb2747e9b261b0a64e4a817a201e44cb0cc1f9b970f73f3195d5b265"
         );
     }
 }

@@ -104,7 +104,7 @@ pub fn is_listed(key: &Key, card: &CardName) -> bool {
 fn shipped(store: &Store, name: &str, path: &Path, own: Option<Profile>) -> Result<Profile> {
     let shipped = load_shipped(path)?;
     match own {
-        Some(own) if own.id() != shipped.id() => Err(Error::new(
+        Some(own) if !own.is_of_same_key(&shipped) => Err(Error::new(
             Class::Profile,
             format!("key {name}: choosing its profile"),
             format!(
@@ -141,6 +141,8 @@ pub fn sealed(profile: &Profile, key: &Key) -> Sealed {
     });
     Sealed {
         id: profile.id(),
+        salt_id: profile.salt_id(),
+        names_recipient: profile.recipient().is_some(),
         is_version_1: profile.version() == Version::V1,
         threshold: profile.threshold().into(),
         ids: profile.providers().iter().map(|provider| provider.id().to_owned()).collect(),

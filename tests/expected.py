@@ -2,7 +2,7 @@
 """What a profile must yield, computed from the private keys of its cards.
 
 It shares no code with src: arithmetic on P-256, hashing to the curve (RFC 9380), HKDF and Shamir are
-written out here; only AES-GCM comes from Debian's python3-cryptography. Slow and not constant time:
+written out here; only AES-GCM and X25519 come from Debian's python3-cryptography. Slow and not constant time:
 for tests only.
 """
 
@@ -16,7 +16,9 @@ import sys
 import tomllib
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class Refused(Exception):
@@ -192,8 +194,37 @@ def combine(shares):
     return bytes(secret)
 
 
+def bech32(prefix, data):
+    """Bech32 as BIP 173 has it; age's form of a recipient."""
+    letters = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+    bits = "".join(f"{byte:08b}" for byte in data)
+    groups = [int(bits[at : at + 5].ljust(5, "0"), 2) for at in range(0, len(bits), 5)]
+    checked = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix] + groups + [0] * 6
+    state = 1
+    for value in checked:
+        top = state >> 25
+        state = (state & 0x1FFFFFF) << 5 ^ value
+        generators = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+        for bit, generator in enumerate(generators):
+            state ^= generator if top >> bit & 1 else 0
+    state ^= 1
+    checksum = [state >> 5 * (5 - at) & 31 for at in range(6)]
+    return prefix + "1" + "".join(letters[group] for group in groups + checksum)
+
+
+def recipient(profile, master):
+    """The key's age recipient and its id."""
+    salt = bytes.fromhex(profile["output_salt"])
+    scalar = X25519PrivateKey.from_private_bytes(hkdf(master, salt, b"cryptkey-age-recipient", 32))
+    public = scalar.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return bech32("age", public), hkdf(public, b"", b"cryptkey-recipient-id", 16).hex()
+
+
 def integrity(profile, master):
-    lines = [f"{field}={profile[field]}" for field in ("version", "name", "threshold", "output_salt")]
+    known = ("version", "name", "threshold", "output_salt")
+    lines = [f"{field}={profile[field]}" for field in known]
+    others = sorted(set(profile) - {*known, "integrity", "providers"}, key=str.encode)
+    lines += [f"field:{field}={profile[field]}" for field in others]
     for provider in profile["providers"]:
         fields = ("type", "id", "encrypted_share", "nonce", "share_salt")
         lines += [f"{field}={provider[field]}" for field in fields]
@@ -227,6 +258,8 @@ def open_profile(profile, private_keys):
     master = combine(list(shares.values()))
     if not hmac.compare_digest(integrity(profile, master), profile["integrity"]):
         raise Refused("the integrity of the profile does not hold")
+    if profile.get("recipient", recipient(profile, master)[0]) != recipient(profile, master)[0]:
+        raise Refused("the profile names the recipient of another key")
     return master
 
 

@@ -97,7 +97,7 @@ fn a_set_that_can_t_be_published_makes_nothing_pending() {
     let ram = Ram::tmpfs("size=64k");
     let dir = ram.runtime_dir();
     publish(&dir, "vault", &set(&OLD)).unwrap();
-    let large = one(&[0; 128 * 1024], |_| ());
+    let large = one(&vec![0; 128 * 1024], |_| ());
     assert_eq!(publish(&dir, "vault", &large).unwrap_err().class, Class::Publish);
     assert_pending(&dir, &[]);
     assert_old_stands(&dir);

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     error::{Class, Error},
-    profile::{ProviderKind, Wrong},
+    profile::{Provider, ProviderKind, Wrong, seal::NewProvider},
     system::{Deadline, notify},
 };
 
@@ -46,6 +46,9 @@ impl Work<'_> {
                     Ok(()) => {
                         // What it took to type is not taken from the time for the next card.
                         self.deadline = Deadline::after(self.patience());
+                        if self.known.goal.renews(index) {
+                            self.renew_typed(provider, &typed)?;
+                        }
                         return self.add_share(index, secret, true);
                     }
                     Err(_) => "it does not open the key".into(),
@@ -58,6 +61,19 @@ impl Work<'_> {
         }
         let advice = "Look for the right one and start the unit again. No try of a card was spent.";
         Err(refused(Class::WrongAnswer, &format!("{TRIES} answers did not open it"), advice))
+    }
+
+    /// Stretches what was typed with a fresh salt, so that the provider can be sealed to anew.
+    fn renew_typed(&mut self, provider: &Provider, typed: &[u8]) -> Attempt {
+        let kind = provider.kind().renewed()?.ok_or_else(|| out_of_order(self.name))?;
+        let secret = match kind.typed(typed).ok_or_else(|| out_of_order(self.name))? {
+            Ok(secret) => secret,
+            Err(Wrong::Fault(error)) => return Err(error.into()),
+            // It was read before.
+            Err(Wrong::Malformed(_)) => return Err(out_of_order(self.name)),
+        };
+        self.prepared.push(NewProvider { id: provider.id().to_owned(), kind, secret });
+        Ok(())
     }
 
     /// Shows `prompt`, and waits for the answer as long as the spec says. `what` is for the log.

@@ -6,13 +6,13 @@ use crate::{
     observe,
     plan::{Goal, Sealing},
     profile::{
-        Profile, Provider, ProviderKind, change, piv,
+        Profile, Provider, ProviderKind, Version, change, piv,
         proof::Proof,
         seal::{NewProvider, ProviderSecret, seal},
         unused_id,
     },
     system::Deadline,
-    token::{Attestation, Session, SlotKey, SlotState, plain_text, same_key},
+    token::{Attestation, KeySource, Session, SlotKey, SlotState, plain_text, same_key},
 };
 
 impl Work<'_> {
@@ -84,6 +84,7 @@ impl Work<'_> {
         self.known.profile = Some(observe::sealed(&profile, self.key));
         self.profile = Some(profile);
         self.known.open = true;
+        self.known.proven_id = Some(opened.recipient().id());
         if sealing == Sealing::Added {
             // It may be published already, and so be gone.
             drop(opened);
@@ -96,11 +97,24 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Has the card of a version 1 provider prove its key, as a provider of version 2 does.
-    pub(super) fn prove_anew(&mut self, index: usize, params: &piv::Params) -> Attempt {
-        let id = self.profile.as_ref().and_then(|profile| profile.providers().get(index));
-        let id = id.ok_or_else(|| out_of_order(self.name))?.id().to_owned();
-        // Such a file need not say which card it is.
+    /// Has the card of a provider prove its key under a fresh salt, so that it can be sealed to anew.
+    pub(super) fn renew_card(&mut self, index: usize, params: &piv::Params) -> Attempt {
+        let profile = self.profile.as_ref().ok_or_else(|| out_of_order(self.name))?;
+        let id =
+            profile.providers().get(index).ok_or_else(|| out_of_order(self.name))?.id().to_owned();
+        if profile.version() == Version::V2 {
+            let source = params.key_source.unwrap_or(KeySource::KeyAgreement);
+            let (peer, x) = self.prove_key(&params.public_key, source)?;
+            let params = piv::Params { peer, ..params.clone() };
+            let secret = params.secret(&x);
+            self.prepared.push(NewProvider {
+                id,
+                kind: ProviderKind::Piv(Box::new(params)),
+                secret,
+            });
+            return Ok(());
+        }
+        // A file of version 1 need not say which card it is.
         let card = self.with_card("asking for its name", Session::identify)?;
         let session = self.session()?;
         session.facts.card = card;
@@ -111,6 +125,28 @@ impl Work<'_> {
         let provider = self.new_provider()?;
         self.prepared.push(NewProvider { id, ..provider });
         Ok(())
+    }
+
+    /// Draws a salt, and has the session's card prove its answer to that together with its key.
+    fn prove_key(
+        &mut self,
+        public_key: &p256::PublicKey,
+        source: KeySource,
+    ) -> Attempt<(piv::Peer, piv::SharedX)> {
+        let card = self.session()?.facts.card;
+        let peer = piv::Peer::random()?;
+        let proof = Proof::new(peer.point(), self.key_agreement(peer.point())?)?;
+        let answer = self.key_agreement(proof.challenge())?;
+        let Some(x) = proof.accept(&answer, public_key) else {
+            return Err(Failure::Final(Error::new(
+                Class::KeyChanged,
+                format!("key {}: having {card} prove its key", self.name),
+                format!("its answers are not those of the key that its {source} shows"),
+                "Nothing was written. If the slot's certificate is an old one, remove it (`ykman piv \
+                 certificates delete`); otherwise do not trust this card.",
+            )));
+        };
+        Ok((peer, x))
     }
 
     /// Has the session's card prove its key, for a provider of a profile.
@@ -126,18 +162,7 @@ impl Work<'_> {
         else {
             return Err(out_of_order(self.name));
         };
-        let peer = piv::Peer::random()?;
-        let proof = Proof::new(peer.point(), self.key_agreement(peer.point())?)?;
-        let answer = self.key_agreement(proof.challenge())?;
-        let Some(x) = proof.accept(&answer, &public_key) else {
-            return Err(Failure::Final(Error::new(
-                Class::KeyChanged,
-                format!("key {}: having {card} prove its key", self.name),
-                format!("its answers are not those of the key that its {source} shows"),
-                "Nothing was written. If the slot's certificate is an old one, remove it (`ykman piv \
-                 certificates delete`); otherwise do not trust this card.",
-            )));
-        };
+        let (peer, x) = self.prove_key(&public_key, source)?;
         // It is looked for by this name from now on.
         self.check_name("enrolling")?;
         let params = piv::Params {

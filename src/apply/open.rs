@@ -4,10 +4,7 @@ use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     error::{Error, Result},
     plan::Goal,
-    profile::{
-        Version,
-        seal::{self, ProviderSecret},
-    },
+    profile::seal::{self, ProviderSecret},
     publish::{self, Entry},
     spec::Secret,
     system::{Deadline, memory, users},
@@ -22,11 +19,8 @@ impl Work<'_> {
         // The planner saw to it that a key that the card tells is the enrolled one.
         let is_told = matches!(self.session()?.facts.slot, Some(SlotState::Key(_)));
         let x = self.key_agreement(params.peer_point())?;
-        let is_version_1 = self.profile.as_ref().is_some_and(|p| p.version() == Version::V1);
-        // What stays is sealed to once more; for that it proves its key.
-        let stays = matches!(&self.known.goal, Goal::Open(places) if places.contains(&index));
-        if is_version_1 && stays {
-            self.prove_anew(index, &params)?;
+        if self.known.goal.renews(index) {
+            self.renew_card(index, &params)?;
         }
         self.session = None;
         // The next card has as much time.
@@ -50,7 +44,10 @@ impl Work<'_> {
         if self.opened.is_none() && self.shares.len() >= usize::from(profile.threshold()) {
             let shares: Vec<_> = self.shares.iter().map(|(at, secret)| (*at, secret)).collect();
             match seal::open(profile, &shares) {
-                Ok(opened) => self.opened = Some(opened),
+                Ok(opened) => {
+                    self.known.proven_id = Some(opened.recipient().id());
+                    self.opened = Some(opened);
+                }
                 Err(error) => {
                     // The file is not what was sealed: no other provider makes it so.
                     self.known.failed.extend(0..profile.providers().len());
@@ -61,7 +58,24 @@ impl Work<'_> {
         }
         self.known.share_opened(index);
         self.forget_shares();
+        self.tell_salt_id();
         Ok(())
+    }
+
+    /// Says so where the spec declares an id of the kind that there was before profiles named a recipient.
+    fn tell_salt_id(&self) {
+        let (Some(declared), Some(proven), Some(profile)) =
+            (&self.key.profile_id, &self.known.proven_id, &self.profile)
+        else {
+            return;
+        };
+        if declared.as_str() != proven && declared.as_str() == profile.salt_id() {
+            tracing::warn!(
+                "key {0}: profileId is one that an earlier version printed. Anybody can make another \
+                 profile with it. Set security.cryptkey.keys.{0}.profileId = \"{proven}\";",
+                self.name
+            );
+        }
     }
 
     /// The shares are wanted once more only where the key is sealed to another card.

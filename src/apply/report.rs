@@ -5,7 +5,7 @@ use crate::{profile::Profile, publish::Outcome};
 
 /// What was done for a key.
 pub struct Report {
-    /// The public id of its profile.
+    /// The public id of the key; where it was not opened, as its profile states it.
     pub profile_id: String,
     /// What became of the key.
     pub done: Done,
@@ -27,7 +27,8 @@ pub enum Done {
 impl Work<'_> {
     /// The report of a run that ended well.
     pub(super) fn done(&mut self, done: Done) -> Report {
-        let profile_id = self.profile.as_ref().map(Profile::id).unwrap_or_default();
+        let stated = || self.profile.as_ref().map(Profile::id).unwrap_or_default();
+        let profile_id = self.known.proven_id.take().unwrap_or_else(stated);
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
         Report { profile_id, done, outcome }
     }

@@ -124,14 +124,15 @@ impl Work<'_> {
     }
 }
 
-/// Whether an error says that the card, or what is typed, would not open the key as it did.
+/// Whether an error says that the card, or what is typed, would not open the key as it did. Of PINs that
+/// were not presented the guard knows.
 fn is_doubt(class: Class) -> bool {
-    use Class::{Card, KeyChanged, PinRefused, PinWrong, WrongAnswer};
-    matches!(class, Card | KeyChanged | PinRefused | PinWrong | WrongAnswer)
+    use Class::{Card, KeyChanged, PinWrong, WrongAnswer};
+    matches!(class, Card | KeyChanged | PinWrong | WrongAnswer)
 }
 
 /// How a run goes, and not what it comes to; and what is compared by itself: the profile and its id,
-/// and who has the published files.
+/// and who has the published files. Who reads them is no matter of theirs.
 const NO_MATTER: [&str; 7] = [
     "softFail",
     "cardTimeoutSec",
@@ -141,7 +142,7 @@ const NO_MATTER: [&str; 7] = [
     "profile",
     "profileId",
 ];
-const NO_MATTER_OF_A_SECRET: [&str; 3] = ["owner", "group", "mode"];
+const NO_MATTER_OF_A_SECRET: [&str; 5] = ["owner", "group", "mode", "restartUnits", "reloadUnits"];
 
 impl Key {
     /// What decides what its published set is, and whether it can be opened. What is as it is by default

@@ -14,7 +14,7 @@ use crate::{
         seal::{NewProvider, ProviderSecret},
         store::Store,
     },
-    spec::{Key, Spec},
+    spec::{Key, ProfileId, Spec},
     system::lock::{self, Guard},
     token::Turns,
 };
@@ -51,7 +51,7 @@ pub fn unseal<'a>(
 impl Work<'_> {
     /// The error of a run that did not open all that it was to open, with the providers that failed.
     fn name_unopened(&self, error: Error) -> Error {
-        let (Goal::Open(wanted), Some(profile)) = (&self.known.goal, &self.profile) else {
+        let (Some(wanted), Some(profile)) = (self.known.goal.wanted(), &self.profile) else {
             return error;
         };
         let failed = wanted.intersection(&self.known.failed);
@@ -90,10 +90,17 @@ impl Unsealed<'_> {
         self.work.shares.iter().map(|(place, secret)| (*place, secret)).collect()
     }
 
-    /// The cards of a version 1 profile that opened, with the proof that version 2 wants of them: by the
-    /// ids of their providers.
-    pub fn proven(&mut self) -> Vec<NewProvider> {
+    /// With goal [`Goal::Renew`], the providers to be sealed to anew, by their ids.
+    pub fn renewed(&mut self) -> Vec<NewProvider> {
         std::mem::take(&mut self.work.prepared)
+    }
+
+    /// That the key is the declared one, of a profile from elsewhere.
+    ///
+    /// # Errors
+    /// `profile` where it is another one.
+    pub fn check_declared(&self, declared: &ProfileId) -> Result<()> {
+        self.work.known.check_proven(declared).map_err(|refusal| refusal.error(self.work.name))
     }
 
     /// Derives an output: `length` bytes.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Ended, SpecArgs, print,
-    restart::{self, Restarted},
+    restart::{self, Told},
     tell,
 };
 use crate::{
@@ -45,7 +45,7 @@ struct Applied {
     keys: BTreeMap<String, Line>,
     /// None where nobody had to be told, or it is for later.
     #[serde(skip_serializing_if = "Option::is_none")]
-    readers: Option<Restarted>,
+    readers: Option<Told>,
 }
 
 /// What became of one key.
@@ -106,7 +106,7 @@ pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
     memory::wipe_stack();
     let readers = (*when == When::Now).then(|| restart::restart(&spec, args.select(&spec)));
     let readers = readers.filter(|readers| !readers.is_nothing());
-    failed = failed.or(readers.as_ref().and_then(Restarted::ended));
+    failed = failed.or(readers.as_ref().and_then(Told::ended));
     print(json, &Applied { keys, readers })?;
     if failed.is_none() {
         notify::ready();

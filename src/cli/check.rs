@@ -44,7 +44,8 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
             }
         };
         if let Some(declared) = &key.profile_id
-            && declared.as_str() != shipped.id()
+            && shipped.recipient().is_some()
+            && ![shipped.id(), shipped.salt_id()].contains(&declared.as_str().to_owned())
         {
             fault(
                 "profileId",

@@ -21,7 +21,7 @@ use crate::{
         Profile, Version, change,
         store::{Store, load_file},
     },
-    spec::{Key, Spec},
+    spec::Spec,
 };
 
 #[derive(Args)]
@@ -47,7 +47,7 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
         tracing::warn!("{warning}");
     }
     let (profile, version) = (loaded.profile.clone(), loaded.profile.version());
-    args.check(&spec, &declared, &profile)?;
+    args.check(&spec, &profile)?;
     let (mut run, mut kept) = (Run::default(), None);
     let from = Some((args.file.clone(), loaded.profile));
     let mut unsealed = unseal(&mut run, &spec, name, &declared, from, |profile| {
@@ -56,8 +56,9 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
         }
         let threshold = args.threshold.unwrap_or(profile.threshold());
         let kept = kept.insert(args.keep.of(name, &declared, profile, threshold)?);
-        Ok(Goal::Open(kept.places.clone()))
+        Ok(Goal::Renew(kept.places.clone()))
     })?;
+    declared.profile_id.as_ref().map_or(Ok(()), |id| unsealed.check_declared(id))?;
     let changed = match &kept {
         Some(kept) => args.resealed(&mut unsealed, kept)?,
         None if profile.name() == name => profile,
@@ -100,7 +101,7 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
 
 impl ImportArgs {
     /// Refuses what can't come to an end, before anybody is asked for anything.
-    fn check(&self, spec: &Spec, key: &Key, profile: &Profile) -> Result<()> {
+    fn check(&self, spec: &Spec, profile: &Profile) -> Result<()> {
         let name = &*self.change.key.key;
         let tried = || format!("importing {} as key {name}", self.file.display());
         if profile.version() == Version::V2 && (self.threshold.is_some() || self.keep.is_used()) {
@@ -109,17 +110,6 @@ impl ImportArgs {
                 tried(),
                 "it is of version 2, which is taken as it is",
                 "Import it without --threshold and --without, and use `nixos-cryptkey reseal` then.",
-            ));
-        }
-        let id = profile.id();
-        if let Some(declared) = key.profile_id.as_ref().filter(|declared| declared.as_str() != id) {
-            return Err(Error::new(
-                Class::Profile,
-                tried(),
-                format!("its id is {id}, and the spec declares {declared}"),
-                format!(
-                    "Is it the right file? If it is, correct security.cryptkey.keys.{name}.profileId."
-                ),
             ));
         }
         if self.change.output.is_none() {
@@ -148,10 +138,10 @@ impl ImportArgs {
     fn has_predecessor(&self, store: &Store, profile: &Profile) -> Result<bool> {
         let name = &*self.change.key.key;
         let Some(old) = store.load(name)? else { return Ok(false) };
-        let (old, id, file) = (old.profile.id(), profile.id(), store.file(name));
-        if old == id {
+        if old.profile.is_of_same_key(profile) {
             return Ok(true);
         }
+        let (old, id, file) = (old.profile.id(), profile.id(), store.file(name));
         Err(Error::new(
             Class::Profile,
             format!("importing {} as key {name}", self.file.display()),

@@ -122,15 +122,15 @@ fn twins<'a>(profile: &'a Profile, places: &BTreeSet<usize>) -> Option<(&'a str,
 
 /// Those that stay, to be sealed to once more, in their order. All of them are open.
 pub(super) fn again(unsealed: &mut Unsealed, kept: &Kept) -> Result<(Profile, Vec<NewProvider>)> {
-    let mut proven = unsealed.proven();
+    let mut renewed = unsealed.renewed();
     let profile = unsealed.profile()?.clone();
     let mut secrets = unsealed.secrets();
     secrets.sort_by_key(|(place, _)| *place);
     let secrets = secrets.into_iter().filter(|(place, _)| kept.places.contains(place));
     let providers = secrets.filter_map(|(place, secret)| {
         let provider = profile.providers().get(place)?;
-        let anew = proven.iter().position(|proven| proven.id == provider.id());
-        Some(anew.map_or_else(|| provider.again(secret), |at| proven.swap_remove(at)))
+        let anew = renewed.iter().position(|renewed| renewed.id == provider.id());
+        Some(anew.map_or_else(|| provider.again(secret), |at| renewed.swap_remove(at)))
     });
     let providers = providers.collect();
     Ok((profile, providers))

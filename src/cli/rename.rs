@@ -60,7 +60,7 @@ pub(super) fn run(args: &RenameArgs, json: bool) -> Result<Ended> {
                 store.sync(to)?;
                 return print(json, &renamed(&done.profile, None)).map(|()| None);
             }
-            (Some(old), Some(new)) if old.profile.id() != new.profile.id() => {
+            (Some(old), Some(new)) if !old.profile.is_of_same_key(&new.profile) => {
                 let found = format!("there is {}, of another key", store.file(to).display());
                 return refused(found, "Take another name, or move that profile away.");
             }

@@ -25,7 +25,7 @@ use crate::{
 
 /// What systemd was told.
 #[derive(Default, Serialize)]
-pub(super) struct Restarted {
+pub(super) struct Told {
     restarted: BTreeSet<String>,
     reloaded: BTreeSet<String>,
     /// The keys whose readers could not be told.
@@ -42,11 +42,8 @@ pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
 
 /// Has systemd restart or reload who reads what is pending of these keys, each unit once, and then
 /// forgets that it was pending. Failures are told.
-pub(super) fn restart<'a>(
-    spec: &Spec,
-    keys: impl Iterator<Item = (&'a Name, &'a Key)>,
-) -> Restarted {
-    let mut done = Restarted::default();
+pub(super) fn restart<'a>(spec: &Spec, keys: impl Iterator<Item = (&'a Name, &'a Key)>) -> Told {
+    let mut done = Told::default();
     let mut held = Vec::new();
     for (name, key) in keys {
         match pending(spec, name) {
@@ -93,7 +90,7 @@ fn queue(order: Order, units: &BTreeSet<String>) -> Result<()> {
     systemctl::queue(order, &units.iter().cloned().collect::<Vec<_>>())
 }
 
-impl Restarted {
+impl Told {
     /// Adds the units that the spec has for these secrets of the key. A name that is none of its
     /// secrets' has none.
     fn add(&mut self, key: &Key, secrets: &[String]) {
@@ -120,7 +117,7 @@ impl Restarted {
     }
 }
 
-impl fmt::Display for Restarted {
+impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, units) in [("restart", &self.restarted), ("reload", &self.reloaded)] {
             if !units.is_empty() {

@@ -40,7 +40,7 @@ pub(super) fn run(args: &RotateArgs, json: bool) -> Result<Ended> {
         change::check_version(profile, "rotating")?;
         let chosen = keep.of(name, &key, profile, profile.threshold())?;
         confirm(name)?;
-        Ok(Goal::Open(kept.insert(chosen).places.clone()))
+        Ok(Goal::Renew(kept.insert(chosen).places.clone()))
     })?;
     let kept = kept.unwrap_or_default();
     let (old, providers) = keep::again(&mut unsealed, &kept)?;

@@ -16,6 +16,11 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProfileView {
     id: String,
+    /// What the key's age recipient is, if the profile says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
+    /// Whether the spec declares the id, so that nobody can have put another recipient there.
+    declared: bool,
     version: u8,
     threshold: u8,
     /// Where it is another one.
@@ -89,6 +94,8 @@ impl ProfileView {
         };
         Self {
             id: profile.id(),
+            recipient: profile.recipient().map(|recipient| recipient.to_string()),
+            declared: key.profile_id.as_ref().is_some_and(|id| id.as_str() == profile.id()),
             version: profile.version() as u8,
             threshold: profile.threshold(),
             declared_threshold: key.threshold.filter(|it| *it != profile.threshold()),
@@ -128,9 +135,14 @@ fn piv_view(key: &Key, params: &piv::Params, readers: Option<&[ReaderView]>) -> 
 /// With `{:#}`, all that the profile says of each provider.
 impl fmt::Display for ProfileView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, version, threshold, declared_threshold, providers, not_enrolled } = self;
+        let Self { id, recipient, declared, version, threshold, .. } = self;
+        let Self { declared_threshold, providers, not_enrolled, .. } = self;
         let count = providers.len();
         writeln!(f, "  profile: {id}, version {version}, opened by {threshold} of {count}")?;
+        if let Some(recipient) = recipient {
+            let unproven = if *declared { "" } else { " (not verified: no profileId declares it)" };
+            writeln!(f, "  recipient: {recipient}{unproven}")?;
+        }
         if let Some(declared) = declared_threshold {
             writeln!(
                 f,

@@ -30,29 +30,23 @@ impl Refusal {
                 "looking for its profile",
                 "there is none, and its secrets are published: it had one in this boot".into(),
                 format!(
-                    "Nothing was changed. If stateDir or {0} was changed, change it back, or move the profile \
-                     along. Otherwise mount the state directory, or restore the profile from a backup. \
-                     Only if every secret of this key may change: stop what uses them, then \
-                     `nixos-cryptkey scrub --key {name}`, and start the unit again to enroll a new key.",
+                    "Nothing was changed. If stateDir, {0} or the key's name was changed, change that back, or \
+                     move the profile along. Otherwise mount the state directory, or restore the profile \
+                     from a backup. Only if every secret of this key may change: `systemctl restart \
+                     cryptkey-{name}` makes a new key; without the module, `nixos-cryptkey scrub --key \
+                     {name}` and then `apply`.",
                     option("profile")
                 ),
             ),
             Self::OtherProfile { declared, found } => (
                 Class::Profile,
                 "checking its profile",
-                format!("the spec declares profile {declared}, and {found} is there"),
+                format!("the spec declares profile {declared}, and this one is {found}"),
                 format!(
-                    "Restore the declared profile, or correct {}. Nothing was changed.",
+                    "Nothing was changed. Restore the declared profile. Only if this one is right, set {} \
+                     = \"{found}\";.",
                     option("profileId")
                 ),
-            ),
-            Self::PinnedVersion1 => (
-                Class::Profile,
-                "checking its profile",
-                "the spec declares its id, and it is of version 1: whoever reads such a file can make \
-                 another one with the same id"
-                    .into(),
-                format!("Restore the version 2 profile. For one of cryptkey's, remove {}.", option("profileId")),
             ),
             Self::StateInRam => (
                 Class::Profile,

@@ -44,6 +44,8 @@ pub struct Known {
     pub pins: Pins,
     /// Whether the key is open: outputs can be derived.
     pub open: bool,
+    /// The id of the opened key, which nobody can copy.
+    pub proven_id: Option<String>,
     /// Whether a profile was made or replaced in this run.
     pub enrolled: bool,
     /// A record of a key that was about to be generated, in this run or in one that was killed.
@@ -61,15 +63,39 @@ pub enum Goal {
     Publish,
     /// To open the key, with these providers among others.
     Open(BTreeSet<usize>),
+    /// The same; and each of these is to be sealed to anew, under a fresh salt: nothing that was computed
+    /// from the old profile opens a share then.
+    Renew(BTreeSet<usize>),
     /// To open the key, and to seal it to this card.
     Join(Box<Card>),
+}
+
+impl Goal {
+    /// The providers with which the key is to be opened, whatever else opens it.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&BTreeSet<usize>> {
+        match self {
+            Self::Open(wanted) | Self::Renew(wanted) => Some(wanted),
+            Self::Publish | Self::Join(_) => None,
+        }
+    }
+
+    /// Whether the provider at `place` is to be sealed to anew.
+    #[must_use]
+    pub fn renews(&self, place: usize) -> bool {
+        matches!(self, Self::Renew(wanted) if wanted.contains(&place))
+    }
 }
 
 /// What the planner has to know of a profile.
 #[derive(Clone, Debug)]
 pub struct Sealed {
-    /// Its public id.
+    /// Its public id, as it says; of a profile without a recipient, the hash of its output salt.
     pub id: String,
+    /// The hash of its output salt, which declared ids were before there was a recipient.
+    pub salt_id: String,
+    /// Whether it names a recipient, so that `id` is the key's if it opens.
+    pub names_recipient: bool,
     /// Shares that open it.
     pub threshold: usize,
     /// The ids of its providers.

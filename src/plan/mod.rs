@@ -26,7 +26,7 @@ pub use step::{Sealing, Step};
 pub use ways::Way;
 
 use crate::{
-    spec::{Enroll, Key, ManagementKeySource, PinSource},
+    spec::{Enroll, Key, ManagementKeySource, PinSource, ProfileId},
     token::{Facts, PinPolicy, PinState, Place, SlotKey, SlotState, guard::History},
 };
 
@@ -52,6 +52,7 @@ pub fn next(key: &Key, known: &Known, session: Option<&Facts>) -> Next {
 /// As [`next`], with refusals as errors.
 fn decide(key: &Key, known: &Known, session: Option<&Facts>) -> Result<Next, Refusal> {
     let doomed = known.doomed(key);
+    known.leave.profile_id(key).map_or(Ok(()), |declared| known.check_proven(declared))?;
     if known.is_as_open_as_wanted(key) {
         // What a command opens the key for says nothing of what a run has begun.
         if known.goal == Goal::Publish {
@@ -134,18 +135,33 @@ fn decide(key: &Key, known: &Known, session: Option<&Facts>) -> Result<Next, Ref
 
 /// That a profile is the one that the spec declares, if it does.
 fn check_declared(key: &Key, known: &Known, sealed: &Sealed) -> Result<(), Refusal> {
-    let declared = known.leave.profile_id(key);
-    if let Some(declared) = declared
-        && declared.as_str() != sealed.id
-    {
-        let (declared, found) = (declared.as_str().to_owned(), sealed.id.clone());
-        return Err(Refusal::OtherProfile { declared, found });
+    match known.leave.profile_id(key) {
+        // Without a recipient the opened key tells.
+        Some(declared) if sealed.names_recipient => check_id(declared, &sealed.id, sealed),
+        _ => Ok(()),
     }
-    // The id is public: it pins a profile only where nobody without the card can make another one.
-    if declared.is_some() && sealed.is_version_1 {
-        return Err(Refusal::PinnedVersion1);
+}
+
+impl Known {
+    /// That the key is the declared one if it is open, whatever its profile says of itself: before
+    /// anything of it is published, or sealed to anybody.
+    pub(crate) fn check_proven(&self, declared: &ProfileId) -> Result<(), Refusal> {
+        match (&self.proven_id, &self.profile) {
+            (Some(proven), Some(sealed)) => check_id(declared, proven, sealed),
+            _ => Ok(()),
+        }
     }
-    Ok(())
+}
+
+/// That `id` is the declared one; or that the declared one is of the kind that there was before, a hash
+/// of the output salt. In version 1 that counts for nothing: whoever reads such a profile can make
+/// another one with the same salt.
+fn check_id(declared: &ProfileId, id: &str, sealed: &Sealed) -> Result<(), Refusal> {
+    let declared = declared.as_str();
+    if declared == id || declared == sealed.salt_id && !sealed.is_version_1 {
+        return Ok(());
+    }
+    Err(Refusal::OtherProfile { declared: declared.to_owned(), found: id.to_owned() })
 }
 
 /// What has to hold of a profile before a card is looked for.

@@ -24,8 +24,6 @@ pub enum Refusal {
         /// The id of the one that is there.
         found: String,
     },
-    /// The profile is of version 1, and the spec pins it by its id.
-    PinnedVersion1,
     /// There is no profile, and none may be made.
     NotEnrolled,
     /// There is no profile, and one made now would be gone after the next power-off.

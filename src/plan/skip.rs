@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Known, Next, next};
 use crate::{
-    spec::Key,
+    spec::{Key, ProfileId},
     token::{CardName, guard::Memory},
 };
 
@@ -65,6 +65,8 @@ pub enum Obstacle {
     Profile,
     /// There is no profile, or one of version 1, which anybody can make anew.
     NoSealedProfile,
+    /// Only the opened key would tell whether it is the declared one.
+    Unproven,
     /// A key is being generated, or one is to be destroyed.
     Generating,
     /// The planner refuses to go on with what is known.
@@ -95,6 +97,10 @@ pub fn obstacle(key: &Key, known: &Known, facts: &Findings) -> Option<Obstacle> 
     let Some(sealed) = known.profile.as_ref().filter(|sealed| !sealed.is_version_1) else {
         return Some(Obstacle::NoSealedProfile);
     };
+    let declared = key.profile_id.as_ref().map(ProfileId::as_str);
+    if declared.is_some_and(|id| !sealed.names_recipient && id != sealed.salt_id) {
+        return Some(Obstacle::Unproven);
+    }
     if known.record.is_some() || known.doomed(key).is_some() {
         return Some(Obstacle::Generating);
     }
@@ -136,6 +142,9 @@ impl fmt::Display for Obstacle {
             Self::Spec => f.write_str("the spec of the key has changed"),
             Self::Profile => f.write_str("the profile has changed"),
             Self::NoSealedProfile => f.write_str("there is no profile of version 2"),
+            Self::Unproven => {
+                f.write_str("only the opened key tells whether it is the declared one")
+            }
             Self::Generating => f.write_str("a key is being generated, or is to be"),
             Self::Refused => f.write_str("it can't be opened as things stand"),
             Self::NewCard(card) => write!(f, "the profile does not know {card}"),

@@ -82,11 +82,11 @@ impl Known {
 
     /// Whether the provider at `place` is one that is still to be opened.
     fn is_to_be_opened(&self, place: usize) -> bool {
-        let is_wanted = match &self.goal {
+        let is_wanted = match self.goal.wanted() {
             // Nobody waits for the others, where these are enough.
-            Goal::Open(wanted) if self.is_enough(wanted.len()) => wanted.contains(&place),
-            Goal::Open(wanted) => !self.open || wanted.contains(&place),
-            Goal::Publish | Goal::Join(_) => !self.open,
+            Some(wanted) if self.is_enough(wanted.len()) => wanted.contains(&place),
+            Some(wanted) => !self.open || wanted.contains(&place),
+            None => !self.open,
         };
         is_wanted && !self.opened.contains(&place) && !self.failed.contains(&place)
     }
@@ -104,10 +104,7 @@ impl Known {
 
     /// Whether all is open that the run wants to be open, and no key is to be destroyed any more.
     pub(super) fn is_as_open_as_wanted(&self, key: &Key) -> bool {
-        let has_all = match &self.goal {
-            Goal::Open(wanted) => wanted.is_subset(&self.opened),
-            Goal::Publish | Goal::Join(_) => true,
-        };
+        let has_all = self.goal.wanted().is_none_or(|wanted| wanted.is_subset(&self.opened));
         self.open && has_all && self.doomed(key).is_none()
     }
 
@@ -124,7 +121,7 @@ impl Known {
                 cards.filter(|(_, card)| !sealed.knows(key, card)).collect()
             }
             Goal::Join(card) => Some((key.cards.len(), &**card)).into_iter().filter(left).collect(),
-            Goal::Publish | Goal::Open(_) => Vec::new(),
+            Goal::Publish | Goal::Open(_) | Goal::Renew(_) => Vec::new(),
         }
     }
 
@@ -208,7 +205,7 @@ impl Known {
         }
         let is_lost = |wanted: &BTreeSet<usize>| !wanted.is_disjoint(&self.failed);
         let threshold = self.profile.as_ref().map_or(0, |sealed| sealed.threshold);
-        !matches!(&self.goal, Goal::Open(wanted) if is_lost(wanted)) && self.reach(key) >= threshold
+        !self.goal.wanted().is_some_and(is_lost) && self.reach(key) >= threshold
     }
 }
 

@@ -160,6 +160,7 @@ pub fn reshared(
         name: profile.name.clone(),
         threshold,
         output_salt: profile.output_salt,
+        fields: profile.fields.clone(),
         integrity: [0; 32],
         providers: Vec::new(),
     };
@@ -251,6 +252,8 @@ impl<'a> Change<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use zeroize::Zeroizing;
 
     use super::*;
@@ -269,6 +272,7 @@ mod tests {
             name: "vault".into(),
             threshold,
             output_salt: [1; 32],
+            fields: BTreeMap::new(),
             integrity: [0; 32],
             providers: Vec::new(),
         };

@@ -1,7 +1,9 @@
 //! The profile's TOML file, read and written as `docs/key-schedule.md` has it.
 //!
 //! Reading is strict: hex is lower case and of its exact length, numbers are in their one form,
-//! unknown fields and control characters are refused. So a changed byte is refused here, or
+//! and control characters are refused. What a later version may add is a text field or a param, which
+//! is read, kept, and covered by the integrity; what a reader must not miss comes with another
+//! version. So a changed byte is refused here, or
 //! changes what the integrity is computed over, or changes nothing.
 //!
 //! The errors are reasons without the file's name, for [`super::store`] to put after it. They
@@ -14,17 +16,19 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Profile, Provider, ProviderKind, Version, kind::TYPES};
+use super::{Profile, Provider, ProviderKind, Recipient, Version};
 
 /// The longest file that is read, in bytes. Real ones have a few thousand.
 pub const MAX_SIZE: usize = 1 << 18;
 
-/// A provider's params as they stand in the file.
+/// The text field that names the key's age recipient.
+pub(super) const RECIPIENT: &str = "recipient";
+
+/// Texts by their names, as they stand in the file.
 pub(super) type Params = BTreeMap<String, String>;
 
 /// The file as TOML sees it.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawProfile {
     version: u8,
     name: String,
@@ -32,6 +36,8 @@ struct RawProfile {
     output_salt: String,
     integrity: String,
     providers: Vec<RawProvider>,
+    #[serde(flatten)]
+    fields: Params,
 }
 
 #[derive(Deserialize)]
@@ -67,15 +73,18 @@ impl Profile {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut out = format!(
-            "version = {}\nname = {}\nthreshold = {}\noutput_salt = \"{}\"\nintegrity = \"{}\"\n",
+            "version = {}\nname = {}\nthreshold = {}\noutput_salt = \"{}\"\n",
             self.version as u8,
             quoted(&self.name),
             self.threshold,
             hex(&self.output_salt),
-            hex(&self.integrity),
         );
-        for provider in &self.providers {
+        for (field, value) in &self.fields {
             // Writing to a String can't fail.
+            let _ = writeln!(out, "{field} = {}", quoted(value));
+        }
+        let _ = writeln!(out, "integrity = \"{}\"", hex(&self.integrity));
+        for provider in &self.providers {
             let _ = write!(
                 out,
                 "\n[[providers]]\n  type = {}\n  id = {}\n  encrypted_share = \"{}\"\n  \
@@ -103,6 +112,9 @@ impl Profile {
             self.threshold,
             hex(&self.output_salt),
         );
+        for (field, value) in &self.fields {
+            let _ = writeln!(out, "field:{field}={value}");
+        }
         for provider in &self.providers {
             let _ = write!(
                 out,
@@ -162,11 +174,21 @@ impl RawProfile {
             providers.push(provider);
         }
         word("name", &self.name)?;
+        texts("fields", &self.fields)?;
+        if version == Version::V1
+            && let Some(field) = self.fields.keys().next()
+        {
+            return Err(format!("{field}: version 1 has no such field"));
+        }
+        if self.fields.get(RECIPIENT).is_some_and(|text| Recipient::parse(text).is_none()) {
+            return Err(format!("{RECIPIENT}: it is no age recipient"));
+        }
         Ok(Profile {
             version,
             name: self.name,
             threshold: self.threshold,
             output_salt: unhex("output_salt", &self.output_salt)?,
+            fields: self.fields,
             integrity: unhex("integrity", &self.integrity)?,
             providers,
         })
@@ -175,25 +197,15 @@ impl RawProfile {
 
 impl RawProvider {
     fn check(self, version: Version) -> Result<Provider, String> {
-        for (key, value) in &self.params {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-            if key.is_empty() || !key.bytes().all(plain) {
-                return Err("params: a key holds more than letters, digits, _ and -".into());
-            }
-            if value.chars().any(char::is_control) {
-                return Err(format!("params.{key}: holds a control character"));
-            }
-        }
+        texts("params", &self.params)?;
         let name = self.r#type.as_str();
         let kind = match ProviderKind::parse(name, version, &self.params) {
             Some(kind) => kind?,
             // The type stands before a colon in what the share is bound to.
-            None if version == Version::V1 && !name.contains(':') => {
+            None if name.contains(':') => return Err("type: holds a colon".into()),
+            None => {
                 word("type", name)?;
                 ProviderKind::Unknown(name.into())
-            }
-            None => {
-                return Err(format!("type: found {name:?}; allowed are {}", TYPES.join(", ")));
             }
         };
         let share_index = match version {
@@ -201,16 +213,10 @@ impl RawProvider {
                 ProviderKind::Unknown(_) => None,
                 _ => not_in_version_1(&self.params, &["share_index"]).map(|()| None)?,
             },
-            Version::V2 => {
-                let is_known = |key: &str| key == "share_index" || kind.known().contains(&key);
-                if let Some(key) = self.params.keys().find(|key| !is_known(key)) {
-                    return Err(format!("params.{key}: version 2 has no such param"));
-                }
-                match decimal("share_index", required(&self.params, "share_index")?)? {
-                    0 => return Err("params.share_index: found 0; allowed are 1 to 255".into()),
-                    index => Some(index),
-                }
-            }
+            Version::V2 => match decimal("share_index", required(&self.params, "share_index")?)? {
+                0 => return Err("params.share_index: found 0; allowed are 1 to 255".into()),
+                index => Some(index),
+            },
         };
         word("id", &self.id)?;
         Ok(Provider {
@@ -223,6 +229,20 @@ impl RawProvider {
             share_index,
         })
     }
+}
+
+/// Refuses a name or a text of `texts` that would stand for another one in the lines of the integrity.
+fn texts(at: &str, texts: &Params) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    for (name, value) in texts {
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(format!("{at}: a name holds more than letters, digits, _ and -"));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(format!("{at}.{name}: holds a control character"));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses params that mean something in version 2. Else a file of version 1 may have more than we know.

@@ -14,11 +14,11 @@ pub(super) trait Kind {
     /// Its name in the file.
     const TYPE: &'static str;
 
-    /// The params that it may have in version 2, beside `share_index`.
-    const KNOWN: &'static [&'static str];
-
     /// How the secret comes of what a person types; none where nothing is typed for it.
     const TYPED: Option<Typed<Self::Params>> = None;
+
+    /// What it is with a fresh salt; none for a kind whose salt needs a proof.
+    const RENEWED: Option<fn() -> Result<Self::Params, Error>> = None;
 
     /// Reads the params of a file of `version`. The error says which param is wrong, and how.
     fn parse(version: Version, raw: &RawParams) -> Result<Self::Params, String>;
@@ -46,12 +46,9 @@ macro_rules! kinds {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum ProviderKind {
             $($(#[$doc])* $name($params),)*
-            /// A type that only cryptkey knows, by its name (version 1 files only).
+            /// A type that only cryptkey knows, or a later version of this program, by its name.
             Unknown(String),
         }
-
-        /// The names of the types.
-        pub(super) const TYPES: &[&str] = &[$(<$kind as Kind>::TYPE),*];
 
         impl ProviderKind {
             /// The type's name in the file.
@@ -82,6 +79,16 @@ macro_rules! kinds {
                 }
             }
 
+            /// The same kind with a fresh salt; none for a kind that is not typed.
+            pub(crate) fn renewed(&self) -> Result<Option<Self>, Error> {
+                match self {
+                    $(Self::$name(_) => <$kind as Kind>::RENEWED
+                        .map(|renewed| renewed().map(Self::$name))
+                        .transpose(),)*
+                    Self::Unknown(_) => Ok(None),
+                }
+            }
+
             /// Reads the params of a type; none where there is no such type.
             pub(super) fn parse(
                 name: &str,
@@ -93,14 +100,6 @@ macro_rules! kinds {
                         Some(<$kind as Kind>::parse(version, raw).map(Self::$name))
                     })*
                     _ => None,
-                }
-            }
-
-            /// The params that it may have in version 2, beside `share_index`.
-            pub(super) fn known(&self) -> &'static [&'static str] {
-                match self {
-                    $(Self::$name(_) => <$kind as Kind>::KNOWN,)*
-                    Self::Unknown(_) => &[],
                 }
             }
 

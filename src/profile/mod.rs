@@ -10,6 +10,7 @@
 //! | `kind` | what a kind of provider is, and the list of them |
 //! | `piv`, `proof` | the PIV provider, and the proof that enrolls it |
 //! | `passphrase`, `recovery`, `stretch` | what a person types, and how it is stretched to a secret |
+//! | `recipient` | the age recipient of the key, of which its id is a hash |
 //! | `shamir`, `seal`, `open` | shares, sealing and opening, the integrity of the whole |
 //! | `change` | every change of a sealed profile |
 //! | `store`, `save`, `replace` | the state directory, read and written |
@@ -28,6 +29,7 @@ mod open;
 mod passphrase;
 pub mod piv;
 pub mod proof;
+mod recipient;
 pub mod recovery;
 mod replace;
 mod save;
@@ -38,6 +40,7 @@ mod stretch;
 
 pub use format::MAX_SIZE;
 pub use kind::{ProviderKind, Wrong};
+pub use recipient::Recipient;
 pub use stretch::Argon2Params;
 
 /// Who wrote the file, and by which rules.
@@ -58,6 +61,8 @@ pub struct Profile {
     name: String,
     threshold: u8,
     output_salt: [u8; 32],
+    /// Its other text fields, by name: the recipient, and what later versions may add.
+    fields: format::Params,
     integrity: [u8; 32],
     providers: Vec<Provider>,
 }
@@ -121,11 +126,34 @@ impl Profile {
         unused_id(prefix, &used)
     }
 
-    /// The public id: 32 lower-case hex digits that last for as long as the outputs do, through
-    /// every resealing.
+    /// The age recipient of the key that it says it is of; none in files that were written before there
+    /// was one. The opened key has to give it again.
+    #[must_use]
+    pub fn recipient(&self) -> Option<Recipient> {
+        self.fields.get(format::RECIPIENT).and_then(|text| Recipient::parse(text))
+    }
+
+    /// The public id: 32 lower-case hex digits that last for as long as the outputs do, through every
+    /// resealing. It is a hash of the recipient; of a profile without one, of the output salt, which
+    /// proves nothing.
     #[must_use]
     pub fn id(&self) -> String {
-        format::hex(&kdf::profile_id(&self.output_salt))
+        self.recipient().map_or_else(|| self.salt_id(), |recipient| recipient.id())
+    }
+
+    /// The id that it had before it named a recipient.
+    #[must_use]
+    pub fn salt_id(&self) -> String {
+        format::hex(&kdf::salt_id(&self.output_salt))
+    }
+
+    /// Whether both say that they are of the same key. That they are shows when they are opened.
+    #[must_use]
+    pub fn is_of_same_key(&self, other: &Self) -> bool {
+        match (self.recipient(), other.recipient()) {
+            (Some(own), Some(others)) => own == others,
+            _ => self.output_salt == other.output_salt,
+        }
     }
 }
 

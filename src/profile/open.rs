@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{
-    Profile, Provider,
+    Profile, Provider, Recipient,
     shamir::{self, Share},
 };
 use crate::{
@@ -35,9 +35,16 @@ kdf::secret_bytes! {
 pub struct Opened {
     pub(super) master: MasterKey,
     output_salt: [u8; 32],
+    recipient: Recipient,
 }
 
 impl Opened {
+    /// The key's age recipient.
+    #[must_use]
+    pub fn recipient(&self) -> Recipient {
+        self.recipient
+    }
+
     /// Derives the output of a use label: `length` bytes, 1 to [`kdf::MAX_OUTPUT`].
     pub fn output(&self, use_label: &str, length: usize) -> error::Result<Zeroizing<Vec<u8>>> {
         kdf::output(self.master.as_bytes(), &self.output_salt, use_label, length).ok_or_else(|| {
@@ -158,7 +165,12 @@ pub(super) fn opened_by(profile: &Profile, shares: &[Share]) -> Result<Opened, O
     if !bool::from(intact) {
         return Err(OpenError::Integrity);
     }
-    Ok(Opened { master: MasterKey::new(&master), output_salt: profile.output_salt })
+    let recipient = Recipient::of(&master, &profile.output_salt);
+    // Whoever has some key can seal it under another one's name.
+    if profile.recipient().is_some_and(|named| named != recipient) {
+        return Err(OpenError::Integrity);
+    }
+    Ok(Opened { master: MasterKey::new(&master), output_salt: profile.output_salt, recipient })
 }
 
 impl Profile {

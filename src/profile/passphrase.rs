@@ -12,7 +12,8 @@ pub(super) struct Passphrase;
 impl Kind for Passphrase {
     type Params = Argon2Params;
     const TYPE: &'static str = "passphrase";
-    const KNOWN: &'static [&'static str] = Argon2Params::KNOWN;
+    const RENEWED: Option<fn() -> crate::error::Result<Argon2Params>> = Some(Argon2Params::random);
+
     const TYPED: Option<Typed<Argon2Params>> = Some(|params, typed| {
         let passphrase = without_line_ending(typed);
         if passphrase.is_empty() {

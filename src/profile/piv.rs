@@ -179,21 +179,6 @@ pub(super) struct Piv;
 impl Kind for Piv {
     type Params = Box<Params>;
     const TYPE: &'static str = "piv";
-    const KNOWN: &'static [&'static str] = &[
-        "scheme",
-        "salt",
-        "public_key",
-        "slot",
-        "serial",
-        "guid",
-        "card_name",
-        "touch_policy",
-        "pin_policy",
-        "key_source",
-        "attestation",
-        "attestation_key",
-    ];
-
     fn parse(version: Version, raw: &RawParams) -> Result<Self::Params, String> {
         let text = |key| format::required(raw, key);
         let scheme = match version {

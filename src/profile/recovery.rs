@@ -17,7 +17,8 @@ pub(super) struct Recovery;
 impl Kind for Recovery {
     type Params = Argon2Params;
     const TYPE: &'static str = "recovery";
-    const KNOWN: &'static [&'static str] = Argon2Params::KNOWN;
+    const RENEWED: Option<fn() -> crate::error::Result<Argon2Params>> = Some(Argon2Params::random);
+
     const TYPED: Option<Typed<Argon2Params>> = Some(|params, typed| {
         let code = RecoveryCode::read(typed).map_err(Wrong::Malformed)?;
         params.secret(code.as_bytes()).map_err(Wrong::Fault)

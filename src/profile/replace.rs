@@ -66,7 +66,7 @@ impl Store {
             Err(Error::new(Class::Profile, tried.clone(), found, advice))
         };
         let old = self.load(from)?;
-        if from == profile.name() || old.is_none_or(|old| old.profile.id() != profile.id()) {
+        if from == profile.name() || old.is_none_or(|old| !old.profile.is_of_same_key(profile)) {
             let found = format!("{} is not there, or holds another key", self.file(from).display());
             return refuse(found, "Name the key that is to get another name.");
         }
@@ -98,7 +98,7 @@ impl Store {
     /// disk; that name. None where it is of version 1 and of the same key as `profile`.
     fn keep(&self, file: &str, new: &str, profile: &Profile) -> io::Result<Option<String>> {
         let held = self.held(file);
-        if held.is_some_and(|old| old.version() == Version::V1 && old.id() == profile.id()) {
+        if held.is_some_and(|old| old.version() == Version::V1 && old.is_of_same_key(profile)) {
             return Ok(None);
         }
         match self.dir() {
@@ -112,7 +112,7 @@ impl Store {
         let is_older = |name: &str| {
             name.strip_prefix(file).is_some_and(is_date)
                 && Some(name) != kept
-                && self.held(name).is_some_and(|held| held.id() == profile.id())
+                && self.held(name).is_some_and(|held| held.is_of_same_key(profile))
         };
         for name in self.names().unwrap_or_default().iter().filter(|name| is_older(name)) {
             if let Err(error) = self.remove(name) {

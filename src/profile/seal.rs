@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 pub use super::open::{OpenError, Opened, ProviderSecret, open};
 use super::{
-    Profile, Provider, ProviderKind, Version, format,
+    Profile, Provider, ProviderKind, Recipient, Version, format,
     open::{cipher, integrity, open_shares, opened_by},
     shamir::{self, Share},
 };
@@ -81,6 +81,7 @@ fn seal_with(
         name: name.into(),
         threshold,
         output_salt,
+        fields: format::Params::new(),
         integrity: [0; 32],
         providers: Vec::with_capacity(providers.len()),
     };
@@ -185,7 +186,7 @@ impl Task {
         Ok((provider, secret))
     }
 
-    /// Writes the integrity of a profile that is about to be written, and proves that it will be read
+    /// Writes the recipient and the integrity of a profile that is about to be written, and proves that it will be read
     /// and opened: by all the secrets that are known, and with each new one, by as few as it takes.
     ///
     /// `kept` and `new` are the secrets of providers, with their places in the profile. Where they are
@@ -198,6 +199,8 @@ impl Task {
         new: &[(usize, &ProviderSecret)],
         mut spare: Vec<Share>,
     ) -> error::Result<(Profile, Opened)> {
+        let recipient = Recipient::of(master, &profile.output_salt);
+        profile.fields.insert(format::RECIPIENT.into(), recipient.to_string());
         profile.integrity = integrity(&profile, master);
         // Every rule of the format is in the parser, and only there.
         match Profile::parse(&profile.to_toml()) {
@@ -305,7 +308,8 @@ mod tests {
             name = "vault"
             threshold = 2
             output_salt = "2122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f40"
-            integrity = "27e94cf18ccfb2c9f3d258918b8f6d41add80652a2418d8b60037506a58b6311"
+            recipient = "age1ff2swlqe6v4jsr8wfwvjuu7vn3tpl0jydugccvdt82yy93r4v3jqt0gg4g"
+            integrity = "b035a81a8fbef347e260a95646c6b912e5b4ba86b9d55c52d1f63e8c4d79a90d"
 
             [[providers]]
               type = "piv"
@@ -339,6 +343,26 @@ mod tests {
                 salt = "0909090909090909090909090909090909090909090909090909090909090909"
                 share_index = "2"
         "#]].assert_eq(&profile.to_toml());
+    }
+
+    /// The recipient is no claim: it is opened with the key, or it does not open.
+    #[test]
+    fn no_key_is_sealed_under_the_recipient_of_another() {
+        let (own, _) = seal("vault", 1, vec![card(1)]).unwrap();
+        let theirs = card(2);
+        let secret = ProviderSecret::new(theirs.secret.as_bytes());
+        let (mut forged, opened) = seal("vault", 1, vec![theirs]).unwrap();
+        forged.output_salt = own.output_salt;
+        forged.fields = own.fields.clone();
+        forged.integrity = integrity(&forged, opened.master.as_bytes());
+        assert_eq!((forged.id(), forged.salt_id()), (own.id(), own.salt_id()));
+        assert_eq!(open(&forged, &[(0, &secret)]).map(drop), Err(OpenError::Integrity));
+        // Without it it opens, and shows that it is another key.
+        forged.fields.clear();
+        forged.integrity = integrity(&forged, opened.master.as_bytes());
+        assert_eq!(forged.id(), own.salt_id());
+        let opened = open(&forged, &[(0, &secret)]).unwrap();
+        assert_ne!(opened.recipient().id(), own.id());
     }
 
     #[test]

@@ -72,9 +72,6 @@ impl Argon2Params {
         Ok(ProviderSecret::new(&secret))
     }
 
-    /// The params' names in the file.
-    pub(super) const KNOWN: &[&str] = &["salt", "argon_time", "argon_memory", "argon_threads"];
-
     /// Reads the params of a provider's file.
     pub(super) fn parse(raw: &RawParams) -> std::result::Result<Self, String> {
         let number = |key: &str, default: u32, floor: u32| match raw.get(key) {

@@ -37,7 +37,7 @@ pub(super) fn write(dir: &OwnedFd, generation: &str, secrets: &[String]) -> nix:
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     let mut file = File::from(fcntl::openat(dir, &*file_of(generation), flags, mode)?);
-    let lines: String = secrets.iter().map(|secret| format!("{secret}\n")).collect();
+    let lines = secrets.join("\n") + "\n";
     file.write_all(lines.as_bytes()).map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::{self, ErrorKind, Read},
     os::fd::AsFd,
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -63,9 +64,10 @@ fn ask_through(
         })?;
     let deadline = Deadline::after(Duration::from_secs(seconds) + GRACE);
     let heard = listen(&mut child, deadline);
-    // Unless it is late it is ending already, and the kernel lets no signal change its status.
-    drop(child.kill());
-    let status = child.wait();
+    if heard.is_err() {
+        drop(child.kill());
+    }
+    let status = end(&mut child, deadline);
     let (answer, complaint) = heard.map_err(|error| {
         let advice = "Run again; if it happens again, report it.";
         Error::new(Class::Internal, &*tried, error.to_string(), advice)
@@ -86,6 +88,18 @@ fn ask_through(
              file or a credential for the PIN.",
         )),
     }
+}
+
+/// How the program ended. It may have closed its outputs a moment before, so only who is late is killed.
+fn end(child: &mut Child, deadline: Deadline) -> io::Result<ExitStatus> {
+    while !deadline.passed() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill()?;
+    child.wait()
 }
 
 /// What the program says on its standard output, and the start of its complaints, until it closes
@@ -210,6 +224,15 @@ mod tests {
         assert_eq!(error.class, Class::Internal);
         let error = through("head -c 1000000 /dev/zero; exit 0", PATIENCE).unwrap_err();
         assert_eq!(error.found, "an answer of more than 1024 bytes");
+    }
+
+    #[test]
+    fn an_answer_counts_once_the_program_has_ended() {
+        let answer = through("printf 123456; exec >&- 2>&-; sleep 0.1", PATIENCE).unwrap();
+        assert_eq!(*answer, b"123456");
+        let error =
+            through("printf 123456; exec >&- 2>&-; sleep 0.1; exit 1", PATIENCE).unwrap_err();
+        assert_eq!(error.class, Class::NoAnswer);
     }
 
     #[test]

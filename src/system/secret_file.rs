@@ -55,6 +55,7 @@ pub fn read_private(path: &Path, max: usize, class: Class) -> Result<Zeroizing<V
         );
     }
     let mut bytes = read_at_most(&mut file, max.saturating_add(3)).map_err(failed)?;
+    let is_nothing = bytes.is_empty();
     let content = without_line_end(&bytes);
     bytes.truncate(content);
     if content > max {
@@ -64,12 +65,19 @@ pub fn read_private(path: &Path, max: usize, class: Class) -> Result<Zeroizing<V
         ));
     }
     if content == 0 {
-        let advice = if is_credential(&real) {
+        let advice = match (is_credential(&real), is_nothing) {
+            (false, _) => "Put the secret into it.",
+            // In the NixOS module's units it comes from a socket, at which decrypting it has failed.
+            (true, true) => {
+                "If it is encrypted (pin.credential), systemd could not decrypt it, and \
+                 `journalctl -b -u 'cryptkey-*-pin*'` says why: encrypt it again. If not \
+                 (pin.file), the file is empty."
+            }
             // The units of the NixOS module say SetCredential= for this case.
-            "Is the file there that the unit loads it from? security.cryptkey names it \
-             (pin.file or pin.credential); `systemctl cat` shows LoadCredential=."
-        } else {
-            "Put the secret into it."
+            (true, false) => {
+                "Is the file there that the unit loads it from? security.cryptkey names it \
+                 (pin.file or pin.credential); `systemctl cat` shows LoadCredential=."
+            }
         };
         return Err(fault("it is empty".into(), advice));
     }

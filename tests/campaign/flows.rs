@@ -193,7 +193,6 @@ pub const OVERWRITE: Flow = Flow {
         bench.empty_disk();
         bench.enrolled(OLD);
         bench.empty_disk();
-        bench.empty_ram();
         bench.overwriting(false);
     },
     generates: 1,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Every path that the program writes, makes, links or removes; as in `docs/architecture.md`.
-const WRITTEN: [&str; 19] = [
+const WRITTEN: [&str; 20] = [
     "RULES/.05-nixos-cryptkey.UNIQUE.new",
     "RULES/05-nixos-cryptkey.rules",
     "RUNTIME",
@@ -32,6 +32,7 @@ const WRITTEN: [&str; 19] = [
     "RUNTIME/.generations/vault.UNIQUE.link",
     "RUNTIME/.generations/vault.UNIQUE.mark",
     "RUNTIME/.generations/vault.UNIQUE.mark.new",
+    "RUNTIME/.generations/vault.UNIQUE.pending",
     "RUNTIME/.generations/vault.UNIQUE/backup",
     "RUNTIME/.locks",
     "RUNTIME/.locks/card@READER",
@@ -269,6 +270,7 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
         runtime(&format!(".generations/{unique}.link")),
         runtime(&format!(".generations/{unique}.mark")),
         runtime(&format!(".generations/{unique}.mark.new")),
+        runtime(&format!(".generations/{unique}.pending")),
         runtime(&format!(".generations/{unique}/backup")),
     ];
     let (mut refused, mut replaced) = (0, 0);

@@ -22,7 +22,12 @@ fn stable(machine: &Machine, text: &str) -> String {
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let digits = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         let is_id = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-        out += &if is_id { word.replace(digits, "ID") } else { word.to_owned() };
+        let is_recipient = digits.len() == 62 && digits.starts_with("age1");
+        out += &match (is_id, is_recipient) {
+            (true, _) => word.replace(digits, "ID"),
+            (_, true) => word.replace(digits, "RECIPIENT"),
+            _ => word.to_owned(),
+        };
     }
     out
 }
@@ -287,15 +292,16 @@ fn status_before_and_after_enrollment() {
         &machine,
         &after,
         &expect![[r#"
-        exit code 0
-        vault:
-          profile: ID, version 2, opened by 1 of 1
-          provider card-1: piv, card 90210001, slot 9d, present
-          published: backup (root:root 0400, 64 bytes)
-        Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
-          9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
-        Yubico YubiKey CCID 0 00 01: empty
-    "#]],
+            exit code 0
+            vault:
+              profile: ID, version 2, opened by 1 of 1
+              recipient: RECIPIENT (not verified: no profileId declares it)
+              provider card-1: piv, card 90210001, slot 9d, present
+              published: backup (root:root 0400, 64 bytes)
+            Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
+              9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
+            Yubico YubiKey CCID 0 00 01: empty
+        "#]],
     );
     card.remove();
     let absent = machine.run(&["status"]).exits(0);
@@ -303,14 +309,15 @@ fn status_before_and_after_enrollment() {
         &machine,
         &absent,
         &expect![[r#"
-        exit code 0
-        vault:
-          profile: ID, version 2, opened by 1 of 1
-          provider card-1: piv, card 90210001, slot 9d, absent
-          published: backup (root:root 0400, 64 bytes)
-        Yubico YubiKey CCID 0 00 00: empty
-        Yubico YubiKey CCID 0 00 01: empty
-    "#]],
+            exit code 0
+            vault:
+              profile: ID, version 2, opened by 1 of 1
+              recipient: RECIPIENT (not verified: no profileId declares it)
+              provider card-1: piv, card 90210001, slot 9d, absent
+              published: backup (root:root 0400, 64 bytes)
+            Yubico YubiKey CCID 0 00 00: empty
+            Yubico YubiKey CCID 0 00 01: empty
+        "#]],
     );
     assert_eq!(card.presented(), 1);
 }

@@ -13,6 +13,7 @@ mod attestation;
 mod cli;
 mod derive;
 mod enroll;
+mod forged;
 mod guard;
 mod import;
 mod lost;

@@ -295,15 +295,16 @@ fn list_says_what_status_says_and_more() {
         &machine,
         &list,
         &expect![[r#"
-        exit code 0
-        vault:
-          profile: ID, version 2, opened by 1 of 3
-          threshold: the spec declares 2; `nixos-cryptkey reseal` changes the profile's
-          provider card-1: piv, card 90210001, slot 9d, GUID ID, PIN once, touch never, enrolled in "Yubico YubiKey CCID 0 00 00", share 1
-          provider recovery-1: recovery, share 2
-          provider card-2: piv, card 90210002, slot 9d, GUID ID, PIN once, touch never, enrolled in "Yubico YubiKey CCID 1 00 00", share 3; not used, as `cards` does not list it
-          not enrolled: card 90210003; the next start at which it is there enrolls it
-    "#]],
+            exit code 0
+            vault:
+              profile: ID, version 2, opened by 1 of 3
+              recipient: RECIPIENT (not verified: no profileId declares it)
+              threshold: the spec declares 2; `nixos-cryptkey reseal` changes the profile's
+              provider card-1: piv, card 90210001, slot 9d, GUID ID, PIN once, touch never, enrolled in "Yubico YubiKey CCID 0 00 00", share 1
+              provider recovery-1: recovery, share 2
+              provider card-2: piv, card 90210002, slot 9d, GUID ID, PIN once, touch never, enrolled in "Yubico YubiKey CCID 1 00 00", share 3; not used, as `cards` does not list it
+              not enrolled: card 90210003; the next start at which it is there enrolls it
+        "#]],
     );
     assert_eq!(card.log_since(log), []);
     let status = machine.run(&["status"]).exits(0);
@@ -311,21 +312,22 @@ fn list_says_what_status_says_and_more() {
         &machine,
         &status,
         &expect![[r#"
-        exit code 0
-        vault:
-          profile: ID, version 2, opened by 1 of 3
-          threshold: the spec declares 2; `nixos-cryptkey reseal` changes the profile's
-          provider card-1: piv, card 90210001, slot 9d, present
-          provider recovery-1: recovery
-          provider card-2: piv, card 90210002, slot 9d, absent; not used, as `cards` does not list it
-          not enrolled: card 90210003; the next start at which it is there enrolls it
-          published: backup (root:root 0400, 64 bytes)
-        Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
-          9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
-        Yubico YubiKey CCID 0 00 01: empty
-        Yubico YubiKey CCID 1 00 00: empty
-        Yubico YubiKey CCID 1 00 01: empty
-    "#]],
+            exit code 0
+            vault:
+              profile: ID, version 2, opened by 1 of 3
+              recipient: RECIPIENT (not verified: no profileId declares it)
+              threshold: the spec declares 2; `nixos-cryptkey reseal` changes the profile's
+              provider card-1: piv, card 90210001, slot 9d, present
+              provider recovery-1: recovery
+              provider card-2: piv, card 90210002, slot 9d, absent; not used, as `cards` does not list it
+              not enrolled: card 90210003; the next start at which it is there enrolls it
+              published: backup (root:root 0400, 64 bytes)
+            Yubico YubiKey CCID 0 00 00: card 90210001, GUID ID, 3 PIN tries left, the maker's management key
+              9d: P-256 key SHA256:Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ, PIN once, touch never
+            Yubico YubiKey CCID 0 00 01: empty
+            Yubico YubiKey CCID 1 00 00: empty
+            Yubico YubiKey CCID 1 00 01: empty
+        "#]],
     );
 
     let list = machine.run(&["provider", "list", "--key", name, "--json"]).exits(0).json();

@@ -1,6 +1,6 @@
 //! `reseal`, `rename`, `rotate`: what they change, what they keep, and what old copies open.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 
@@ -197,8 +197,9 @@ fn a_renamed_key_keeps_its_outputs() {
     assert_eq!(fs::read_to_string(machine.profile("new")).unwrap(), renamed);
     // Back again.
     machine.run(&["rename", "--key", "new", "--to", "old"]).exits(0);
-    assert_eq!(known.text().lines().count(), text.lines().count());
-    assert!(known.text().contains("name = \"old\""));
+    // The vector's profile names no recipient; every change writes it.
+    assert_eq!(known.text().lines().count(), text.lines().count() + 1);
+    assert!(known.text().contains("name = \"old\"") && known.text().contains("recipient = \"age1"));
 }
 
 /// Every output changes, the old ones are still to be had, and only who opens all that stays can do it.
@@ -245,6 +246,13 @@ fn a_rotated_key_has_other_outputs() {
     let new = known.text();
     assert!(new.contains("name = \"rotate-all\"\nthreshold = 1"));
     assert!(!new.contains("recovery") && new.contains("10000002"), "{new}");
+    // Whoever had a card's answers of before has none of now.
+    let salts = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter(|line| line.trim_start().starts_with("salt ="));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!((salts(&new).len(), salts(&text).len()), (2, 3));
+    assert!(salts(&new).is_disjoint(&salts(&text)));
     machine.apply().exits(17).says(&["declares"]);
     let line = done.stdout.split_once("profileId = \"").unwrap().1;
     let id = &line[..32];

@@ -17,6 +17,7 @@ let
   ];
   shipped =
     name: options: other (ask // options // { profile = ../vectors/profiles + "/${name}.toml"; });
+  written = text: other (ask // { profile = builtins.toFile "other.toml" text; });
 
   cases = {
     key-name.security.cryptkey.keys."my key" = ask;
@@ -274,8 +275,22 @@ let
         };
       }
     );
+    shipped-and-missing = shipped "missing" { };
+    shipped-directory = other (ask // { profile = ../vectors/profiles; });
+    shipped-and-empty = written "";
+    shipped-of-another-kind = written "[recipients]\nalice = \"age1\"\n";
+    # What is wrong with these, check says when the spec is built.
+    shipped-and-no-toml = written "= providers";
+    shipped-with-wrong-types = written "threshold = \"two\"\nproviders = 3\n";
+    shipped-in-another-style = written "threshold=0x2 # of 3\r\n  [[ providers ]]\r\n\ttype='passphrase'\r\n";
     attestation-without-roots = vault { attestation.policy = "required"; };
     attestation-if-available-without-roots = vault { attestation.policy = "if-available"; };
+    attestation-roots-missing = vault {
+      attestation = {
+        policy = "required";
+        roots = [ ./missing.pem ];
+      };
+    };
     attestation-roots-in-a-home = vault {
       attestation = {
         policy = "required";
@@ -298,12 +313,7 @@ let
     overwrite-without-mode = vault {
       overwrite.fingerprint = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
     };
-    shipped-with-passphrase = other (
-      ask
-      // {
-        profile = builtins.toFile "other.toml" "[[providers]]\ntype = \"passphrase\"\n";
-      }
-    );
+    shipped-with-passphrase = written "[[providers]]\ntype = \"passphrase\"\n";
   };
 
   yields =

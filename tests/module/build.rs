@@ -61,6 +61,7 @@ fn a_bad_spec_fails_the_build() {
     let dir = TempDir::new().unwrap();
     let good = path("minimal");
     let good = good.to_str().unwrap();
+    let shipped = |text| format!("keys.vault.profile = builtins.toFile \"vault.toml\" ''{text}'';");
     for (bad, message) in [
         (r#"keys.vault.secrets."a b" = { };"#, r#"keys.vault.secrets."a b": "#),
         (
@@ -72,6 +73,9 @@ fn a_bad_spec_fails_the_build() {
             r#"keys.vault.cards = map (serial: { inherit serial; id = "desk"; }) [ 1 2 ];"#,
             "keys.vault.cards[1].id: ",
         ),
+        (&shipped("= providers"), "keys.vault.profile: "),
+        (&shipped("providers = 3"), "keys.vault.profile: "),
+        (&shipped("providers = [ \\0 ]"), "keys.vault.profile: "),
     ] {
         let configuration = format!("{{ imports = [ {good} ]; security.cryptkey = {{ {bad} }}; }}");
         let said = build(dir.path(), &configuration).unwrap_err();

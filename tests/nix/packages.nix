@@ -5,8 +5,8 @@
 {
   # The directory of nixpkgs.
   nixpkgs,
-  # What `rustc -vV` says: another compiler builds anew.
-  rustc,
+  # What the sandbox has: what is built with something else is built anew.
+  machine,
 }:
 let
   lib = import (nixpkgs + "/lib");
@@ -32,7 +32,7 @@ let
     attributes:
     runCommand "${attributes.pname}-${attributes.version}"
       {
-        inherit rustc;
+        inherit machine;
         inherit (attributes) src;
         inputs = map (input: input.name) (
           attributes.nativeBuildInputs ++ attributes.nativeCheckInputs or [ ]

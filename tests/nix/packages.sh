@@ -34,7 +34,7 @@ nixpkgs=$(cargo metadata --quiet --locked --format-version=1 --manifest-path "$h
 # the crates, and a place for what is compiled. Nothing else of this machine.
 stdenv=$(dpkg --listfiles bash binutils coreutils findutils gcc grep sed | grep --extended-regexp '^(/usr)?/bin/.')
 sandbox=(
-    $stdenv /usr/bin/cc=/usr/bin/gcc
+    $stdenv /bin/sh=/bin/bash /usr/bin/cc=/usr/bin/gcc
     /inputs/openssl/openssl=/usr/bin/openssl /inputs/pkg-config/pkg-config=/usr/bin/pkg-config
     /lib /lib64 /usr/lib
     "/rust=$(rustc --print sysroot)" "/vendor=$dir/vendor" "/target=$dir/target" "/python=$python"
@@ -48,5 +48,5 @@ sandbox-paths = ${sandbox[*]}"
 (($#)) || set -- scripts program virtual-card
 for package in "$@"; do
     nix-build "$here/packages.nix" --attr "$package" --out-link "$dir/$package" \
-        --arg nixpkgs "$nixpkgs/tests/inputs/nixpkgs" --argstr rustc "$(rustc -vV)"
+        --arg nixpkgs "$nixpkgs/tests/inputs/nixpkgs" --argstr machine "$(rustc -vV) ${sandbox[*]}"
 done

@@ -141,7 +141,15 @@ impl Model {
         let (profile, _) = reshared(&old, threshold, providers, &given).unwrap();
         let outputs = vector.opens.outputs.iter();
         let outputs = outputs.map(|(label, hex)| (label.clone(), vectors::unhex::<32>(hex).into()));
-        Self { profile, ways, id: old.id(), outputs: outputs.collect(), removed, stale: Vec::new() }
+        assert!(profile.is_of_same_key(&old));
+        Self {
+            id: profile.id(),
+            profile,
+            ways,
+            outputs: outputs.collect(),
+            removed,
+            stale: Vec::new(),
+        }
     }
 
     fn is_opened_by(&self, opened: &Opened) -> bool {

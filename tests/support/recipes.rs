@@ -133,7 +133,11 @@ fn is_as_documented(documented: &str, seen: &str) -> bool {
     !is_all || seen.is_empty()
 }
 
-/// A line with a sign in the place of each word that a number is in, or that is hex or base64.
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A line with a sign in the place of each word that a number is in, or that is hex or base64, or a
+/// month.
 fn without_numbers(line: &str) -> String {
     let mut masked = String::new();
     let mut word = String::new();
@@ -149,9 +153,14 @@ fn without_numbers(line: &str) -> String {
         }
         let word = mem::take(&mut word);
         let is_hex = word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit());
-        let is_number = is_hex || word.len() >= 40 || word.contains(|c: char| c.is_ascii_digit());
+        let is_month = MONTHS.contains(&&*word);
+        let has_digit = word.contains(|c: char| c.is_ascii_digit());
+        let is_number = is_hex || is_month || word.len() >= 40 || has_digit;
         masked.push_str(if is_number { "#" } else { &word });
-        masked.push(c);
+        // Before a day of one digit there is another blank.
+        if c != ' ' || !masked.ends_with(' ') {
+            masked.push(c);
+        }
     }
     masked
 }
@@ -194,6 +203,7 @@ fn other_output_is_not_as_documented() {
     assert!(is_as_documented("snapshot 85462c78 saved\nFinished.\n", seen));
     assert!(is_as_documented("Finished.\nsnapshot 85462c78 saved\n", seen));
     assert!(is_as_documented("…\nFinished.\n", seen));
+    assert!(is_as_documented("root 27 Nov 21 10:58 x\n", "root 27 Dec  1 00:03 x\n"));
     for other in ["", "Finished.\n", "snapshot 85462c78 lost\nFinished.\n", "…\nStarted.\n"] {
         assert!(!is_as_documented(other, seen), "{other}");
     }

@@ -13,6 +13,7 @@ mod failing;
 mod hardening;
 mod machine;
 mod mounts;
+mod pins;
 mod recipes;
 mod recovery;
 mod reload;

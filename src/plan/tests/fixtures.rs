@@ -107,6 +107,8 @@ pub fn sealed(threshold: usize, serials: &[u32]) -> Sealed {
     let piv = serials.iter().enumerate();
     Sealed {
         id: DECLARED.into(),
+        salt_id: "of-old".into(),
+        names_recipient: true,
         threshold,
         unlisted: Vec::new(),
         is_version_1: false,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Known, Next, Refusal, Sealed, Sealing, Step, next},
-    fixtures::{self, DECLARED, KEYS, card, key, sealed, session, slot_key, verified},
+    fixtures::{self, DECLARED, KEYS, card, key, session, slot_key, verified},
 };
 use crate::{
     profile::generating::Generating,
@@ -52,15 +52,51 @@ fn each_thing_against_a_new_profile_is_enough() {
 }
 
 #[test]
-fn an_id_pins_no_profile_that_anybody_can_make() {
-    let known = |is_version_1| {
-        let profile = Sealed { is_version_1, ..sealed(1, &[1]) };
-        Known { profile: Some(profile), ..Known::default() }
+fn a_declared_id_pins_the_key_itself() {
+    const OTHER: &str = "another";
+    let sealed = |id: &str, salt_id: &str, names_recipient, is_version_1| Sealed {
+        id: id.into(),
+        salt_id: salt_id.into(),
+        names_recipient,
+        is_version_1,
+        ..fixtures::sealed(1, &[1])
     };
     let pinned = Key { profile_id: Some(declared()), ..key() };
-    assert_eq!(next(&pinned, &known(false), None), Next::Step(Step::FindCard));
-    assert_eq!(refused(&pinned, &known(true), None), Refusal::PinnedVersion1);
-    assert_eq!(next(&key(), &known(true), None), Next::Step(Step::FindCard));
+    let other = Refusal::OtherProfile { declared: DECLARED.into(), found: OTHER.into() };
+    // What the profile says, whether it is refused before it is opened, and the opened key's id.
+    for (profile, closed_is_refused, proven, open_is_refused) in [
+        (sealed(DECLARED, OTHER, true, false), false, DECLARED, false),
+        (sealed(OTHER, OTHER, true, false), true, OTHER, true),
+        // It names the recipient of another key, and another one opens.
+        (sealed(DECLARED, OTHER, true, false), false, OTHER, true),
+        // An id from before there were recipients: read as it was then.
+        (sealed(OTHER, DECLARED, true, false), false, OTHER, false),
+        (sealed(DECLARED, DECLARED, false, false), false, OTHER, false),
+        // A profile from before: the opened key tells.
+        (sealed(OTHER, OTHER, false, false), false, DECLARED, false),
+        (sealed(OTHER, OTHER, false, false), false, OTHER, true),
+        (sealed(OTHER, OTHER, false, true), false, DECLARED, false),
+        // Anybody who reads a version 1 profile can make another one with its salt.
+        (sealed(DECLARED, DECLARED, false, true), false, OTHER, true),
+    ] {
+        let closed = Known { profile: Some(profile), ..Known::default() };
+        let expected = |refused: bool, step| {
+            if refused { Next::Refuse(other.clone()) } else { Next::Step(step) }
+        };
+        assert_eq!(
+            next(&pinned, &closed, None),
+            expected(closed_is_refused, Step::FindCard),
+            "{closed:?}"
+        );
+        let proven_id = Some(proven.to_owned());
+        let open = Known { open: true, proven_id, ..closed };
+        assert_eq!(
+            next(&pinned, &open, None),
+            expected(open_is_refused, Step::Publish),
+            "{open:?}"
+        );
+        assert_eq!(next(&key(), &open, None), Next::Step(Step::Publish));
+    }
 }
 
 #[test]

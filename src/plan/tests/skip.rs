@@ -2,7 +2,7 @@
 
 use super::{
     super::{Findings, Known, Marked, Obstacle, PinInHand, Sealed, obstacle},
-    fixtures::{self, card},
+    fixtures::{self, DECLARED, card},
 };
 use crate::{
     profile::generating::Generating,
@@ -80,6 +80,13 @@ fn each_thing_against_it_is_enough() {
     }
     assert_eq!(with(|_, _, known, _| known.profile = None), Some(Obstacle::NoSealedProfile));
     assert_eq!(with(|_, s, _, _| s.is_version_1 = true), Some(Obstacle::NoSealedProfile));
+    assert_eq!(
+        with(|key, sealed, _, _| {
+            sealed.names_recipient = false;
+            key.profile_id = serde_json::from_value(DECLARED.into()).ok();
+        }),
+        Some(Obstacle::Unproven)
+    );
     let record = Generating { card: card(1), slot: Slot::KEY_MANAGEMENT, destroys: None };
     assert_eq!(with(|_, _, known, _| known.record = Some(record)), Some(Obstacle::Generating));
     let fingerprint = Some(fingerprint(&super::fixtures::KEYS[1]));

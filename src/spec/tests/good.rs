@@ -32,7 +32,8 @@ pub(super) const FULL: &str = r#"{
       "cardTimeoutSec": 30, "touchTimeoutSec": 20, "ask": true, "askTimeoutSec": 90,
       "secrets": {
         "restic": { "use": "backups", "format": "hex", "length": 32, "newline": false,
-                    "owner": "restic", "group": "restic", "mode": "0400" }
+                    "owner": "restic", "group": "restic", "mode": "0400",
+                    "restartUnits": [ "rest-server.service" ], "reloadUnits": [ "proxy@.service" ] }
       }
     }
   }
@@ -58,6 +59,8 @@ fn the_example_is_read() {
     assert_eq!(restic.usage, "backups");
     assert_eq!(restic.owner, Account::Name("restic".into()));
     assert_eq!(restic.mode, FileMode(0o400));
+    assert_eq!(restic.restart_units[0].to_string(), "rest-server.service");
+    assert_eq!(restic.reload_units[0].pattern(), "proxy@*.service");
 }
 
 #[test]

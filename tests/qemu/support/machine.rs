@@ -41,6 +41,9 @@ pub const PROGRAM: &str =
 const CONSOLE: &str = "console.log";
 /// With LA57, QEMU 7.2 shows the kernel addresses that it takes for wrong ones.
 const CPU: &str = "max,la57=off,svm=off";
+/// At its start the kernel counts ticks of the timer while it computes. On a busy host QEMU owes it some,
+/// and it would panic, before there is a console.
+const TIMER: &str = "no_timer_check";
 /// Devices that cost time at a boot and serve nobody.
 const UNUSED: &str = "module_blacklist=ata_piix,ata_generic,floppy,psmouse,pcspkr,i2c_piix4,\
                       qemu_fw_cfg,kvm_amd,evdev,serio_raw,button,efi_pstore,drm";
@@ -227,7 +230,7 @@ impl Machine {
         qemu.arg("-kernel").arg(image().join("kernel")).arg("-initrd").arg(self.initrd());
         let plymouth = u8::from(self.plymouth);
         let options = format!(
-            "console=hvc0 quiet panic=-1 mitigations=off nokaslr plymouth.enable={plymouth} {UNUSED}"
+            "console=hvc0 quiet panic=-1 mitigations=off nokaslr plymouth.enable={plymouth} {TIMER} {UNUSED}"
         );
         qemu.args(["-append", &options]);
         let drive = format!("if=virtio,format=raw,cache=unsafe,file={}", file("drive"));

@@ -143,6 +143,7 @@ fn whoever_lost_something_finds_the_way() {
     person.type_in(&machine, &page.recipe("The PIN can't be decrypted").session());
     machine.expect(UNIT, "active");
     encrypt_pin(&machine);
+    machine.systemctl(&["reload", UNIT]).exits(0);
 
     assert_eq!(profile_id(&machine), id);
     machine.power_off();

@@ -70,7 +70,8 @@ impl Consumer {
     #[track_caller]
     pub fn starts(&self, container: &Container) -> usize {
         let unit = self.unit();
-        if container.state(&unit) != "inactive" {
+        // In the middle of a restart it is inactive, too, and has a job.
+        if container.state(&unit) != "inactive" || !container.show(&unit, "Job").is_empty() {
             container.systemctl(&["start", &unit]).exits(0);
         }
         container.journal(&unit).matches(&format!("Starting {unit}")).count()
