@@ -19,6 +19,7 @@ let
     sourcesOf
     ;
 
+  pinPolicyOf = key: card: if card.pinPolicy or null == null then key.pinPolicy else card.pinPolicy;
   count = flags: builtins.length (builtins.filter (flag: flag) flags);
   missing = at: path: ''
     ${at}: ${builtins.unsafeDiscardStringContext (toString path)} is not there. Correct the path; in a
@@ -261,10 +262,9 @@ in
       ++
         on
           (
-            key.pinPolicy != "never"
-            && key.pin == null
-            && builtins.any (card: card.pin == null) (
-              key.cards ++ (if key.cards == [ ] then [ { pin = null; } ] else [ ])
+            key.pin == null
+            && builtins.any (card: card.pin or null == null && pinPolicyOf key card != "never") (
+              key.cards ++ (if key.cards == [ ] then [ { } ] else [ ])
             )
           )
           ''
@@ -298,7 +298,7 @@ in
       ++
         on
           (
-            key.touchPolicy != "never"
+            builtins.any (found: found.source != "never") (sourcesOf "touchPolicy" name key)
             && !key.softFail
             && !builtins.any (found: found.source.ask) (sourcesOf "pin" name key)
           )

@@ -6,6 +6,26 @@ let
   sources = import ./sources.nix { inherit lib; };
   names = import ./types.nix { inherit lib; };
 
+  slot = types.enum (
+    [
+      "9a"
+      "9d"
+      "9e"
+    ]
+    ++ map (n: "8" + n) (lib.stringToCharacters "23456789abcdef")
+    ++ map (n: "9" + n) (lib.stringToCharacters "012345")
+  );
+  touchPolicy = types.enum [
+    "never"
+    "always"
+    "cached"
+  ];
+  pinPolicy = types.enum [
+    "never"
+    "once"
+    "always"
+  ];
+
   card = {
     options = {
       serial = mkOption {
@@ -30,6 +50,26 @@ let
           The id that its provider in the profile gets when the card is enrolled, as
           `nixos-cryptkey provider list` shows it. By default `card-1`, or the next number.
         '';
+      };
+      slot = mkOption {
+        type = types.nullOr slot;
+        default = null;
+        example = "82";
+        description = ''
+          The slot of this card's key, if not `slot` of the key: cards of two makers can share a key.
+        '';
+      };
+      touchPolicy = mkOption {
+        type = types.nullOr touchPolicy;
+        default = null;
+        example = "never";
+        description = "When this card wants a touch, if not as `touchPolicy` of the key says.";
+      };
+      pinPolicy = mkOption {
+        type = types.nullOr pinPolicy;
+        default = null;
+        example = "never";
+        description = "When this card wants the PIN, if not as `pinPolicy` of the key says.";
       };
       pin = sources.pin "this card, if not that of the key,";
       managementKey = sources.managementKey "this card, if not that of the key,";
@@ -81,15 +121,7 @@ in
     slot = mkOption {
 
       example = "9a";
-      type = types.enum (
-        [
-          "9a"
-          "9d"
-          "9e"
-        ]
-        ++ map (n: "8" + n) (lib.stringToCharacters "23456789abcdef")
-        ++ map (n: "9" + n) (lib.stringToCharacters "012345")
-      );
+      type = slot;
       default = "9d";
       description = "The slot of the card's key. 9c is not among them: its keys only sign.";
     };
@@ -97,11 +129,7 @@ in
     touchPolicy = mkOption {
 
       example = "cached";
-      type = types.enum [
-        "never"
-        "always"
-        "cached"
-      ];
+      type = touchPolicy;
       default = "never";
       description = ''
         When the card wants a touch; `cached` lets one touch hold for 15 seconds. It is part of the
@@ -112,11 +140,7 @@ in
     pinPolicy = mkOption {
 
       example = "never";
-      type = types.enum [
-        "never"
-        "once"
-        "always"
-      ];
+      type = pinPolicy;
       default = "once";
       description = ''
         When the card wants the PIN, as for `touchPolicy`. With `never`, whoever reaches the card can

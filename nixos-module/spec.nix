@@ -40,10 +40,20 @@ let
   card =
     card:
     set {
-      inherit (card) serial guid id;
+      inherit (card)
+        serial
+        guid
+        id
+        slot
+        touchPolicy
+        pinPolicy
+        ;
       pin = pin card card.pin;
       managementKey = managementKey card.managementKey;
     };
+
+  # The slots that a key uses, of whatever card.
+  slots = key: [ key.slot ] ++ given (map (card: card.slot) key.cards);
 
   # A path literal becomes a file of the Nix store.
   profile = key: if key.profile == null then null else "${key.profile}";
@@ -128,7 +138,7 @@ rec {
   # The spec of the whole machine, for people.
   machine = cfg: spec cfg (keys cfg) // pcsc cfg;
 
-  # The spec of one key, for its unit. It names the other keys in the same slot: what is sealed to it
+  # The spec of one key, for its unit. It names the other keys in the same slots: what is sealed to it
   # for them is no orphan. Where it may destroy a key, it names the profiles that are shipped for the
   # others, too. It names no more, as a unit whose spec changed is reloaded: so it does not have the
   # units that restart, which are in the machine's.
@@ -137,7 +147,7 @@ rec {
     let
       own = cfg.keys.${name};
       others = removeAttrs (keys cfg) [ name ];
-      isSibling = other: others.${other}.slot == own.slot;
+      isSibling = other: builtins.any (slot: builtins.elem slot (slots own)) (slots others.${other});
       shipped = if own.mode == "overwrite" then builtins.attrValues others else [ ];
     in
     spec cfg { ${name} = published own; }

@@ -25,10 +25,11 @@ let
       }) names
     );
 
-  # A source of the key and of each of its cards: "pin" or "managementKey".
+  # What the key and each of its cards say of a field: "pin", "managementKey" or "touchPolicy".
   sources =
     field: key:
     builtins.filter (source: source != null) (map (owner: owner.${field}) ([ key ] ++ key.cards));
+  touches = key: builtins.any (policy: policy != "never") (sources "touchPolicy" key);
   asksForPin = key: builtins.any (source: source.ask) (sources "pin" key);
 
   # How long a run for a key may take: each card is waited for, and enrolling it takes three touches
@@ -45,7 +46,7 @@ let
     cards
     * (
       key.cardTimeoutSec
-      + (if key.touchPolicy == "never" then 0 else 3 * key.touchTimeoutSec)
+      + (if touches key then 3 * key.touchTimeoutSec else 0)
       + (if asksForPin key then key.askTimeoutSec else 0)
     )
     + (if key.ask then 3 * key.askTimeoutSec else 0)

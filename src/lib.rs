@@ -5,13 +5,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod apply;
-pub mod card;
 #[cfg(test)]
 #[path = "../tests/support/chance.rs"]
 mod chance;
 pub mod cli;
 pub mod error;
-pub mod guard;
 pub mod kdf;
 pub mod observe;
 pub mod plan;
@@ -20,3 +18,4 @@ pub mod profile;
 pub mod publish;
 pub mod spec;
 pub mod system;
+pub mod token;

@@ -77,3 +77,69 @@ fn links_lead_to_files() {
     }
     assert!(links >= 5, "there are links");
 }
+
+/// What a source file uses of the crate: the rooms after `crate::`.
+fn rooms_of(source: &str) -> BTreeSet<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let mut rooms = BTreeSet::new();
+    for (at, found) in source.match_indices("crate::") {
+        let rest = &source[at + found.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            rooms.insert(word(rest));
+            continue;
+        };
+        let (mut depth, mut is_first) = (1, true);
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => is_first = true,
+                _ if depth == 1 && is_first && c.is_alphabetic() => {
+                    rooms.insert(word(&list[at..]));
+                    is_first = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    rooms
+}
+
+/// The sources of a room, without its tests.
+fn sources(path: &Path) -> Vec<String> {
+    if path.is_file() {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        return vec![code.into()];
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_code = |path: &std::path::PathBuf| path.file_stem().is_some_and(|stem| stem != "tests");
+    entries.filter(is_code).flat_map(|path| sources(&path)).collect()
+}
+
+/// The arrows of the architecture are those of the code, no more and no less.
+#[test]
+fn each_room_knows_of_what_the_architecture_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = include_str!("../docs/architecture.md");
+    let mut told = BTreeSet::new();
+    for line in table.lines().filter(|line| line.starts_with("| `src/")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let name = cells[1].trim_matches('`');
+        let may: BTreeSet<_> = cells[3].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let own = name.trim_start_matches("src/").trim_end_matches(['/']).trim_end_matches(".rs");
+        let mut does: BTreeSet<_> =
+            sources(&root.join(name)).iter().flat_map(|source| rooms_of(source)).collect();
+        does.remove(own);
+        // Only tests know of chance.
+        does.remove("chance");
+        assert_eq!(does, may, "{name}");
+        told.insert(own.to_owned());
+    }
+    let library = include_str!("../src/lib.rs");
+    let rooms = library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    assert_eq!(told, rooms.map(str::to_owned).collect());
+}

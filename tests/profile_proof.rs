@@ -10,11 +10,11 @@ mod chance;
 use cards::Card;
 use chance::cases;
 use cryptkey::{
-    card::{base_point, even_key},
     profile::{
-        piv::{Peer, SharedX, same_key},
+        piv::{Peer, SharedX},
         proof::Proof,
     },
+    token::{base_point, even_key, same_key},
 };
 use p256::{
     PublicKey,

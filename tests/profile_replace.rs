@@ -13,7 +13,6 @@ mod vectors;
 use std::fs;
 
 use cryptkey::{
-    card::{CardName, Fingerprint, Guid, Serial},
     error::Class,
     profile::{
         Argon2Params, Profile, ProviderKind, change,
@@ -21,6 +20,7 @@ use cryptkey::{
         seal::{self, NewProvider, ProviderSecret},
         store::Store,
     },
+    token::{CardName, Fingerprint, Guid, Serial},
 };
 use expect_test::expect;
 use state::{State, mode, set_mode};

@@ -8,12 +8,12 @@ mod attack;
 mod vectors;
 
 use cryptkey::{
-    card::{Serial, TouchPolicy},
     profile::{
         Profile, ProviderKind, Version,
         piv::{Params, Peer, Scheme, from_uncompressed, uncompressed},
         seal::{self, OpenError},
     },
+    token::{Serial, TouchPolicy},
 };
 use serde::Deserialize;
 use vectors::{agree, by_reference, unhex};

@@ -2,7 +2,7 @@
 //! chain says.
 #![no_main]
 
-use cryptkey::card::{Attestation, Roots};
+use cryptkey::token::{Attestation, Roots};
 use cryptkey_fuzz::{
     script::{card, element},
     steps::{settled, slot},

@@ -1,7 +1,7 @@
 //! Attestations and certificates, as a card gives them: DER, and objects around it.
 #![no_main]
 
-use cryptkey::card::{KeySource, SlotState};
+use cryptkey::token::{KeySource, SlotState};
 use cryptkey_fuzz::{
     script::{element, saying},
     steps::{settled, slot},

@@ -9,10 +9,12 @@ use std::{
 };
 
 use cryptkey::{
-    card::{CardName, Pin, Serial},
     error::Class,
-    guard::{History, PinGuard, forget, rejections},
-    profile::store::Store,
+    system::state_dir::StateDir,
+    token::{
+        CardName, Pin, Serial,
+        guard::{History, PinGuard, forget, rejections},
+    },
 };
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
@@ -32,8 +34,8 @@ fuzz_target!(|bytes: &[u8]| {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.unwrap().write_all(text).unwrap();
-        let open = |tries| PinGuard::open(&Store::open(dir.path()).unwrap(), card, tries);
-        let mut store = Store::open(dir.path()).unwrap();
+        let open = |tries| PinGuard::open(&StateDir::open(dir.path()).unwrap(), card, tries);
+        let mut store = StateDir::open(dir.path()).unwrap();
         let told = rejections(&store);
         let mut guard = match open(tries) {
             Ok(guard) => guard,

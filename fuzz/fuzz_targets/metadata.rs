@@ -1,7 +1,7 @@
 //! What a card says of a slot and of its management key in metadata: tags, lengths, points.
 #![no_main]
 
-use cryptkey::card::{KeySource, SlotState};
+use cryptkey::token::{KeySource, SlotState};
 use cryptkey_fuzz::{
     script::saying,
     steps::{settled, slot},

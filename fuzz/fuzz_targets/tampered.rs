@@ -4,7 +4,8 @@
 
 use std::{cell::RefCell, os::unix::fs::symlink, rc::Rc};
 
-use cryptkey::profile::piv::{Peer, Scheme, same_key};
+use cryptkey::profile::piv::{Peer, Scheme};
+use cryptkey::token::same_key;
 use cryptkey_fuzz::{
     script::card,
     steps::{PIN, SALT, enroll, is_careful},

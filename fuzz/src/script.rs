@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use cryptkey::card::{Fault, Piv, Transport};
+use cryptkey::token::{Fault, Piv, Transport};
 use zeroize::Zeroizing;
 
 /// The commands that a card was sent.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use cryptkey::{
-    card::{
-        Fault, KeySource, ManagementKey, Pin, PinPolicy, Piv, Slot, SlotState, TouchPolicy,
-        base_point,
-    },
     profile::{
         piv::{Peer, Scheme, SharedX},
         proof::Proof,
+    },
+    token::{
+        Fault, KeySource, ManagementKey, Pin, PinPolicy, Piv, Slot, SlotState, TouchPolicy,
+        base_point,
     },
 };
 use p256::PublicKey;

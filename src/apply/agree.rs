@@ -4,23 +4,21 @@ use std::time::Duration;
 
 use super::{Attempt, Failure, Work};
 use crate::{
-    card::{Fault, PinPolicy, SlotState, StatusWord, TouchPolicy},
     error::{Class, Error},
     profile::piv::SharedX,
     system::notify,
+    token::{Fault, PinPolicy, SlotState, StatusWord, TouchPolicy},
 };
 
 impl Work<'_> {
     /// A key agreement on the open session, with whatever PIN and touch the key's policies want.
     pub(super) fn key_agreement(&mut self, peer: &p256::PublicKey) -> Attempt<SharedX> {
-        if self.key.pin_policy == PinPolicy::Always && !self.pin_is_fresh {
+        let facts = &self.session()?.facts;
+        if facts.place.pin_policy == PinPolicy::Always && !facts.pin.is_fresh {
             self.present_pin()?;
         }
-        let (tried, limit) = self.expect_touch("agreeing on a key");
-        let slot = self.key.slot;
-        let (piv, _) = self.session()?;
-        let answer = piv.key_agreement(slot, peer, limit);
-        self.pin_is_fresh = false;
+        let (tried, limit) = self.expect_touch("agreeing on a key")?;
+        let answer = self.session()?.agree(peer, limit);
         answer.map(|x| SharedX::new(&x)).map_err(|fault| self.agreement_failure(fault, tried))
     }
 
@@ -28,11 +26,11 @@ impl Work<'_> {
     /// touch and a missing PIN.
     pub(super) fn agreement_failure(&mut self, fault: Fault, tried: String) -> Failure {
         let limit = self.key.touch_timeout.as_secs();
-        let wants_touch = self.key.touch_policy != TouchPolicy::Never;
-        let session = self.known.session.as_ref();
-        let pin_is_settled = session.is_some_and(|session| {
-            let told = matches!(&session.slot, Some(SlotState::Key(key)) if key.policies.is_some());
-            session.verified || told
+        let facts = self.session.as_ref().map(|session| &session.facts);
+        let wants_touch = facts.is_some_and(|facts| facts.place.touch_policy != TouchPolicy::Never);
+        let pin_is_settled = facts.is_some_and(|facts| {
+            let told = matches!(&facts.slot, Some(SlotState::Key(key)) if key.policies.is_some());
+            facts.pin.verified || told
         });
         match fault {
             Fault::TimedOut if wants_touch => {
@@ -56,18 +54,18 @@ impl Work<'_> {
     }
 
     /// Says that a touch is wanted, if it is; and how long what comes next may take.
-    pub(super) fn expect_touch(&self, what: &str) -> (String, Duration) {
-        let session = self.known.session.as_ref();
-        let card = session.map(|s| s.card.to_string()).unwrap_or_default();
+    pub(super) fn expect_touch(&mut self, what: &str) -> Attempt<(String, Duration)> {
+        let facts = &self.session()?.facts;
+        let (card, policy) = (facts.card, facts.place.touch_policy);
         let tried = format!("key {}: {what} with {card}", self.name);
-        if self.key.touch_policy == TouchPolicy::Never {
-            return (tried, crate::card::ANSWER_LIMIT);
+        if policy == TouchPolicy::Never {
+            return Ok((tried, crate::token::ANSWER_LIMIT));
         }
         let limit = self.key.touch_timeout;
         notify::status("touch the card now");
         notify::extend_timeout(limit * 2);
         tracing::info!("key {}: touch {card} now (within {} s)", self.name, limit.as_secs());
-        (tried, limit)
+        Ok((tried, limit))
     }
 }
 

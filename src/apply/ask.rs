@@ -8,7 +8,7 @@ use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     error::{Class, Error},
     profile::{Provider, ProviderKind, Wrong, seal::NewProvider},
-    system::{Deadline, ask, notify},
+    system::{Deadline, notify},
 };
 
 /// How often a person may try a passphrase or a recovery code.
@@ -45,7 +45,7 @@ impl Work<'_> {
                 Ok(secret) => match profile.check_share(index, &secret) {
                     Ok(()) => {
                         // What it took to type is not taken from the time for the next card.
-                        self.deadline = Deadline::after(self.key.card_timeout);
+                        self.deadline = Deadline::after(self.patience());
                         if self.known.goal.renews(index) {
                             self.renew_typed(provider, &typed)?;
                         }
@@ -82,7 +82,7 @@ impl Work<'_> {
         notify::status(&format!("waiting for {what}"));
         notify::extend_timeout(limit * 2);
         tracing::info!("key {name}: asking for {what}, for {} s", limit.as_secs());
-        ask::ask(prompt, &format!("cryptkey:{name}"), limit).map_err(|error| {
+        (self.run.person)(prompt, &format!("cryptkey:{name}"), limit).map_err(|error| {
             // Who is not there for one question is not there for the next.
             self.known.unanswered |= error.class == Class::NoAnswer;
             error.into()

@@ -8,9 +8,9 @@ use std::{
 
 use super::{Attempt, Work};
 use crate::{
-    card::Roots,
     error::{Class, Error, Result},
     spec::AttestationPolicy,
+    token::Roots,
 };
 
 /// The makers' files are of some 20 KB.
@@ -49,13 +49,12 @@ impl Work<'_> {
 
     /// Asks what the card attests of the slot, and who vouches for it.
     pub(super) fn attest(&mut self) -> Attempt {
-        let (roots, slot) = (self.roots()?, self.key.slot);
-        let what = "asking for its attestation";
-        let told = self.with_card(what, |piv| piv.attestation(slot, &roots))?;
-        tracing::debug!("key {}: attestation: {told}", self.name);
-        // With PIN policy "always", the question took what the PIN had allowed.
-        self.pin_is_fresh = false;
-        self.session()?.1.attestation = Some(told);
+        let roots = self.roots()?;
+        self.with_card("asking for its attestation", |session| session.attest(&roots))?;
+        let name = self.name;
+        if let Some(told) = &self.session()?.facts.attestation {
+            tracing::debug!("key {name}: attestation: {told}");
+        }
         Ok(())
     }
 }

@@ -2,17 +2,17 @@
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Attestation, KeySource, Piv, SlotKey, SlotState},
     error::{Class, Error},
     observe,
     plan::{Goal, Sealing},
     profile::{
-        Profile, Provider, ProviderKind, Version, change, piv, plain_text,
+        Profile, Provider, ProviderKind, Version, change, piv,
         proof::Proof,
         seal::{NewProvider, ProviderSecret, seal},
         unused_id,
     },
     system::Deadline,
+    token::{Attestation, KeySource, Session, SlotKey, SlotState, plain_text, same_key},
 };
 
 impl Work<'_> {
@@ -20,17 +20,18 @@ impl Work<'_> {
     pub(super) fn prepare(&mut self) -> Attempt {
         let provider = self.new_provider()?;
         self.check_distinct(&provider)?;
-        let listed = self.session()?.1.listed;
+        let listed = self.session()?.facts.listed;
         self.prepared.push(provider);
         self.known.settled.extend(listed);
-        self.end_session();
-        self.deadline = Deadline::after(self.key.card_timeout);
+        self.session = None;
+        self.deadline = Deadline::after(self.patience());
         Ok(())
     }
 
     /// Seals a master key to the card, and writes the profile.
     pub(super) fn enroll(&mut self, sealing: Sealing) -> Attempt {
-        let (place, listed) = (self.session()?.1.provider, self.session()?.1.listed);
+        let facts = &self.session()?.facts;
+        let (place, listed) = (facts.provider, facts.listed);
         let provider = self.new_provider()?;
         if sealing != Sealing::Same {
             self.check_distinct(&provider)?;
@@ -57,7 +58,7 @@ impl Work<'_> {
         match sealing {
             Sealing::New => self.store.save(&profile)?,
             // The command that asked for it writes it.
-            Sealing::Added if self.known.goal == Goal::Join => {}
+            Sealing::Added if matches!(self.known.goal, Goal::Join(_)) => {}
             Sealing::Added | Sealing::Same => drop(self.store.replace(self.name, &profile)?),
             Sealing::Renewed => {
                 if let Some(kept) = self.store.replace(self.name, &profile)? {
@@ -67,7 +68,7 @@ impl Work<'_> {
             }
         }
         if sealing == Sealing::Added {
-            let card = self.session()?.1.card;
+            let card = self.session()?.facts.card;
             tracing::info!("key {}: sealed to {card} too, as {id}; no secret changes", self.name);
         }
         if matches!(sealing, Sealing::New | Sealing::Renewed) {
@@ -92,7 +93,7 @@ impl Work<'_> {
             self.known.enrolled = true;
         }
         self.forget_shares();
-        self.end_session();
+        self.session = None;
         Ok(())
     }
 
@@ -114,17 +115,12 @@ impl Work<'_> {
             return Ok(());
         }
         // A file of version 1 need not say which card it is.
-        let card = self.with_card("asking for its name", Piv::name)?;
-        let (_, session) = self.session()?;
-        session.card = card;
-        let told = matches!(&session.slot, Some(SlotState::Key(found)) if found.public.is_ok());
-        if !told {
-            session.slot = Some(SlotState::Key(SlotKey {
-                public: Ok(params.public_key),
-                policies: None,
-                source: KeySource::KeyAgreement,
-                is_generated: false,
-            }));
+        let card = self.with_card("asking for its name", Session::identify)?;
+        let session = self.session()?;
+        session.facts.card = card;
+        let slot = &session.facts.slot;
+        if !matches!(slot, Some(SlotState::Key(found)) if found.public.is_ok()) {
+            session.assume_key(params.public_key, false);
         }
         let provider = self.new_provider()?;
         self.prepared.push(NewProvider { id, ..provider });
@@ -137,7 +133,7 @@ impl Work<'_> {
         public_key: &p256::PublicKey,
         source: KeySource,
     ) -> Attempt<(piv::Peer, piv::SharedX)> {
-        let card = self.session()?.1.card;
+        let card = self.session()?.facts.card;
         let peer = piv::Peer::random()?;
         let proof = Proof::new(peer.point(), self.key_agreement(peer.point())?)?;
         let answer = self.key_agreement(proof.challenge())?;
@@ -155,9 +151,9 @@ impl Work<'_> {
 
     /// Has the session's card prove its key, for a provider of a profile.
     fn new_provider(&mut self) -> Attempt<NewProvider> {
-        let (_, session) = self.session()?;
+        let session = &self.session()?.facts;
         let (card, reader) = (session.card, plain_text(&session.reader));
-        let listed = session.listed;
+        let (listed, place) = (session.listed, session.place);
         let attestation = match &session.attestation {
             Some(Attestation::Made(trust, _)) => Some(*trust),
             _ => None,
@@ -172,16 +168,16 @@ impl Work<'_> {
         let params = piv::Params {
             peer,
             public_key,
-            slot: self.key.slot,
+            slot: place.slot,
             serial: card.serial,
             guid: card.guid,
             card_name: reader,
-            touch_policy: self.key.touch_policy,
-            pin_policy: Some(self.key.pin_policy),
+            touch_policy: place.touch_policy,
+            pin_policy: Some(place.pin_policy),
             key_source: Some(source),
             attestation,
         };
-        let declared = listed.and_then(|place| self.key.cards.get(place)?.id.as_ref());
+        let declared = self.known.card(self.key, listed).and_then(|card| card.id.as_ref());
         Ok(NewProvider {
             id: declared.map_or_else(|| self.unused_id(), ToString::to_string),
             secret: params.secret(&x),
@@ -203,7 +199,7 @@ impl Work<'_> {
         });
         let sealed = self.profile.iter().flat_map(Profile::piv_providers).map(|(_, params)| params);
         let mut others = prepared.chain(sealed);
-        let twin = others.find(|other| piv::same_key(&other.public_key, &own.public_key));
+        let twin = others.find(|other| same_key(&other.public_key, &own.public_key));
         let Some(twin) = twin.filter(|_| threshold > 1) else { return Ok(()) };
         Err(Failure::Final(Error::new(
             Class::Spec,
@@ -211,7 +207,7 @@ impl Work<'_> {
             format!(
                 "it takes {threshold} providers to open it, and this card has the same key in slot {} as {}: \
                  together they would be one",
-                self.key.slot,
+                own.slot,
                 twin.card()
             ),
             format!(
@@ -224,7 +220,8 @@ impl Work<'_> {
 
     /// An id for a card that the spec gives none.
     fn unused_id(&self) -> String {
-        let declared = self.key.cards.iter().filter_map(|card| card.id.as_deref());
+        let joins = if let Goal::Join(card) = &self.known.goal { Some(&**card) } else { None };
+        let declared = self.key.cards.iter().chain(joins).filter_map(|card| card.id.as_deref());
         let prepared = self.prepared.iter().map(|provider| provider.id.as_str());
         let sealed = self.profile.iter().flat_map(Profile::providers).map(Provider::id);
         let used: Vec<_> = declared.chain(prepared).chain(sealed).collect();

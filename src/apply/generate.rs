@@ -5,12 +5,15 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::{Fingerprint, KeySource, ManagementKey, Piv, SlotKey, SlotState, is_named_by},
     error::{Class, Error},
     observe,
-    profile::{generating::Generating, piv},
-    spec::{ManagementKeySource, Mode},
+    profile::generating::Generating,
+    spec::ManagementKeySource,
     system::{notify, secret_file::read_private},
+    token::{
+        Fingerprint, KeySource, ManagementKey, Session, SlotKey, SlotState, fingerprint,
+        is_named_by, same_key,
+    },
 };
 
 /// 32 bytes in hex, and a line ending.
@@ -19,49 +22,42 @@ const LONGEST_FILE: usize = 80;
 impl Work<'_> {
     /// Asks what is in the slot, without the PIN.
     pub(super) fn inspect_slot(&mut self) -> Attempt {
-        let slot = self.key.slot;
-        let state = self.with_card("looking at the slot", |piv| piv.inspect(slot))?;
+        let state = self.with_card("looking at the slot", Session::inspect)?;
         self.learn_slot(state)
     }
 
     /// Finds out by key agreements what is in the slot.
     pub(super) fn probe_slot(&mut self) -> Attempt {
-        let slot = self.key.slot;
-        let (tried, limit) = self.expect_touch("finding out what is in the slot");
-        let (piv, _) = self.session()?;
-        let state = piv.probe(slot, limit);
+        let (tried, limit) = self.expect_touch("finding out what is in the slot")?;
+        let state = self.session()?.probe(limit);
         let state = state.map_err(|fault| self.agreement_failure(fault, tried))?;
-        // With PIN policy "always", the probe took what the PIN had allowed.
-        self.pin_is_fresh = false;
-        self.session()?.1.probed = true;
         self.learn_slot(state)
     }
 
     /// Notes what is in the slot, and what the planner has to know besides.
     pub(super) fn learn_slot(&mut self, state: SlotState) -> Attempt {
-        let generates = state == SlotState::Empty || self.key.mode == Mode::Overwrite;
-        if generates && self.session()?.1.management_key.is_none() {
-            let what = "asking for the management key";
-            let told = self.with_card(what, Piv::management_metadata)?;
-            self.session()?.1.factory_management_key = told.map(|told| told.factory_default);
+        let listed = self.session()?.facts.listed;
+        let overwrites = self.known.leave.overwrites(self.key);
+        let generates = state == SlotState::Empty || overwrites;
+        if generates && self.known.management_key(self.key, listed).is_none() {
+            self.with_card("asking for the management key", Session::learn_management_key)?;
         }
         if self.gets_a_key() {
             // One may be sealed to the key that was found, whatever name its card had then.
-            let card = self.session()?.1.card;
-            let others =
-                observe::others(&self.store, self.spec, self.name, self.key, card, &state)?;
-            let (_, session) = self.session()?;
-            (session.orphan, session.dependent) = (others.orphan, others.dependent);
+            let facts = &self.session()?.facts;
+            let (card, slot) = (facts.card, facts.place.slot);
+            let named = (self.name, overwrites);
+            let others = observe::others(&self.store, self.spec, named, slot, card, &state)?;
+            let facts = &mut self.session()?.facts;
+            (facts.orphan, facts.dependent) = (others.orphan, others.dependent);
         }
-        let (_, session) = self.session()?;
-        session.slot = Some(state);
-        session.attestation = None;
+        self.session()?.learn(state);
         Ok(())
     }
 
     /// Whether the card is one that a profile is to be written for.
     pub(super) fn gets_a_key(&self) -> bool {
-        let provider = self.known.session.as_ref().and_then(|session| session.provider);
+        let provider = self.session.as_ref().and_then(|session| session.facts.provider);
         provider.is_none() || provider == self.known.doomed(self.key)
     }
 
@@ -89,8 +85,8 @@ impl Work<'_> {
     pub(super) fn generate(&mut self, destroys: Option<Fingerprint>) -> Attempt {
         let management_key = self.management_key()?;
         let what = "authenticating with the management key";
-        if !self.with_card(what, |piv| piv.authenticate(&management_key))? {
-            let card = self.session()?.1.card;
+        if !self.with_card(what, |session| session.authenticate(&management_key))? {
+            let card = self.session()?.facts.card;
             return Err(Failure::Final(Error::new(
                 Class::Spec,
                 format!("key {}: {what} of {card}", self.name),
@@ -105,22 +101,17 @@ impl Work<'_> {
         if !self.slot_is_as_it_was()? {
             return Ok(());
         }
-        let (slot, pin, touch) = (self.key.slot, self.key.pin_policy, self.key.touch_policy);
+        let slot = self.session()?.facts.place.slot;
         if let Some(key) = destroys {
             tracing::warn!("key {}: destroying {key} in slot {slot}", self.name);
         }
         notify::status("generating a key on the card");
-        let public = self.with_card("generating a key", |piv| piv.generate(slot, pin, touch))?;
-        self.pin_is_fresh = false;
-        tracing::info!(
-            "key {}: generated {} in slot {slot}",
-            self.name,
-            crate::card::fingerprint(&public)
-        );
+        let public = self.with_card("generating a key", Session::generate)?;
+        tracing::info!("key {}: generated {} in slot {slot}", self.name, fingerprint(&public));
         // What the card itself says of the new key counts, its policies above all. Where it can't
         // tell, or shows an old certificate, the answer to the generation stands.
-        let told = self.with_card("looking at the new key", |piv| piv.inspect(slot))?;
-        let state = match told {
+        let told = self.with_card("looking at the new key", Session::inspect)?;
+        match told {
             SlotState::Key(SlotKey { public: Ok(found), source, .. })
                 if source != KeySource::Certificate
                     && destroys.is_some_and(|old| is_named_by(&found, old)) =>
@@ -133,34 +124,25 @@ impl Work<'_> {
                 )));
             }
             SlotState::Key(SlotKey { public: Ok(found), source, .. })
-                if source != KeySource::Certificate || piv::same_key(&found, &public) =>
+                if source != KeySource::Certificate || same_key(&found, &public) =>
             {
-                told
+                self.session()?.learn(told);
             }
-            _ => SlotState::Key(SlotKey {
-                public: Ok(public),
-                policies: None,
-                source: KeySource::KeyAgreement,
-                is_generated: true,
-            }),
-        };
-        let (_, session) = self.session()?;
-        session.slot = Some(state);
-        // What was attested was not about this key.
-        session.attestation = None;
+            _ => self.session()?.assume_key(public, true),
+        }
         Ok(())
     }
 
     /// Whether the card says of the slot what it said before. What is generated over is gone, so one
     /// answer is not enough; if this one differs, the planner decides again.
     fn slot_is_as_it_was(&mut self) -> Attempt<bool> {
-        let slot = self.key.slot;
-        let again = self.with_card("looking at the slot again", |piv| piv.inspect(slot))?;
-        let (_, session) = self.session()?;
-        let was_probed = session.probed && again == SlotState::Unknown;
-        if was_probed || session.slot.as_ref() == Some(&again) {
+        let again = self.with_card("looking at the slot again", Session::inspect)?;
+        let facts = &self.session()?.facts;
+        let was_probed = facts.probed && again == SlotState::Unknown;
+        if was_probed || facts.slot.as_ref() == Some(&again) {
             return Ok(true);
         }
+        let slot = facts.place.slot;
         tracing::warn!("key {}: of slot {slot} the card now says: {again}", self.name);
         self.learn_slot(again)?;
         Ok(false)
@@ -168,8 +150,8 @@ impl Work<'_> {
 
     /// That the card, asked again, gives the name that it gave before.
     pub(super) fn check_name(&mut self, doing: &str) -> Attempt {
-        let card = self.session()?.1.card;
-        let again = self.with_card("asking for its name again", Piv::name)?;
+        let card = self.session()?.facts.card;
+        let again = self.with_card("asking for its name again", Session::identify)?;
         if again == card {
             return Ok(());
         }
@@ -190,7 +172,8 @@ impl Work<'_> {
         let wrong = |tried: String, found: &str, advice: &str| {
             Failure::Final(Error::new(Class::Spec, tried, found, advice))
         };
-        let source = self.session()?.1.management_key.clone();
+        let listed = self.session()?.facts.listed;
+        let source = self.known.management_key(self.key, listed).cloned();
         match source {
             Some(ManagementKeySource::File(path)) => {
                 let text = read_private(&path, LONGEST_FILE, Class::Spec)?;
@@ -209,7 +192,7 @@ impl Work<'_> {
             }
             Some(ManagementKeySource::Protected) => {
                 let what = "reading the management key behind the PIN";
-                let key = self.with_card(what, Piv::protected_management_key)?;
+                let key = self.with_card(what, Session::protected_management_key)?;
                 key.ok_or_else(|| {
                     wrong(
                         format!("key {}: {what}", self.name),

@@ -7,10 +7,12 @@ mod attest;
 mod enroll;
 mod generate;
 mod open;
+mod pin;
 mod preview;
 mod report;
 mod skip;
-mod unlock;
+#[cfg(test)]
+mod tests;
 mod unseal;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
@@ -22,19 +24,18 @@ pub use report::{Done, Report};
 pub use unseal::{Unsealed, unseal};
 
 use crate::{
-    card::{CardName, Fault, Pin, Piv},
     error::{Class, Error, Result},
-    guard::PinGuard,
-    observe::{self, Turn, Turns},
-    plan::{self, Goal, Known, Next, Presented, Session, Step},
+    observe,
+    plan::{self, Goal, Known, Leave, Next, Runner, Step},
     profile::{
         Profile,
         seal::{NewProvider, Opened, ProviderSecret},
         store::Store,
     },
     publish::Outcome,
-    spec::{Key, Mode, Spec},
-    system::{Deadline, lock, runtime_dir::RuntimeDir},
+    spec::{Key, Spec},
+    system::{self, Deadline, lock, runtime_dir::RuntimeDir},
+    token::{self, Fault, Hunt, Pcsc, Pins, Readers, Session, Turns},
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.
@@ -45,24 +46,34 @@ pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
 /// for a touch that does not come (the most that `touchTimeoutSec` allows), which ends its turn.
 const TURN_LIMIT: Duration = Duration::from_secs(600);
 
-/// What a run of the program has learned about PINs, over all of its keys.
-#[derive(Default)]
+/// Asks a person: shows a prompt, and waits for the answer so long.
+type Person = Box<dyn FnMut(&str, &str, Duration) -> Result<Zeroizing<Vec<u8>>>>;
+
+/// A run of the program, over all of its keys: the readers, whoever is asked, and what was learned of
+/// PINs.
 pub struct Run {
+    readers: Box<dyn Readers>,
+    person: Person,
     /// Whether nobody can have read what is published first: it is the start of the key's unit.
     pub boots: bool,
-    pins: Vec<Presented>,
-    accepted: Vec<(CardName, Pin)>,
+    /// Whether the card is asked also where nothing would come of it.
+    pub always: bool,
+    pins: Pins,
     /// Whether a touch did not come in time, so that a card may still be waiting for it.
     awaits_touch: bool,
-    /// Whether the card is asked also where nothing would come of it.
-    always: bool,
 }
 
 impl Run {
-    /// A run of `apply`; `always`: the card is asked also where nothing would come of it.
-    #[must_use]
-    pub fn new(always: bool) -> Self {
-        Self { always, ..Self::default() }
+    /// A run with these readers, in which `person` gives what is asked for.
+    pub fn new(readers: Box<dyn Readers>, person: Person) -> Self {
+        let (boots, always, awaits_touch) = (false, false, false);
+        Self { readers, person, boots, always, pins: Pins::default(), awaits_touch }
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::new(Box::new(Pcsc::default()), Box::new(system::ask::ask))
     }
 }
 
@@ -80,14 +91,16 @@ pub fn apply(run: &mut Run, spec: &Spec, name: &str, key: &Key) -> Result<Report
     let _sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
     let keys = u32::try_from(spec.keys.len() + spec.other_keys.len()).unwrap_or(u32::MAX);
     let turns = Turns::among(&spec.runtime_dir, TURN_LIMIT.saturating_mul(keys));
-    let mut work = Work::new(run, spec, name, key, turns, None)?;
+    let mut work = Work::new(run, spec, name, key, turns, Runner::Unit, None)?;
     work.report();
-    if work.is_to_be_skipped() {
-        return Ok(work.done(Done::Skipped));
-    }
-    let result = work.carry_out();
-    work.leave_mark(result.as_ref().err().map(|error| error.class));
-    work.run.pins.clone_from(&work.known.pins);
+    let result = if work.is_to_be_skipped() {
+        Ok(work.done(Done::Skipped))
+    } else {
+        let result = work.carry_out();
+        work.leave_mark(result.as_ref().err().map(|error| error.class));
+        result
+    };
+    work.run.pins = std::mem::take(&mut work.known.pins);
     result
 }
 
@@ -102,18 +115,8 @@ struct Work<'a> {
     profile: Option<Profile>,
     /// Its file.
     file: PathBuf,
-    /// The card of `known.session`.
-    piv: Option<Piv>,
-    /// What is remembered of its PINs.
-    guard: Option<PinGuard>,
-    /// The PIN that is to be presented to it, and where it came from.
-    pin: Option<(Pin, String)>,
-    /// The turn at it, which ends after the session.
-    turn: Option<Turn>,
-    /// Whether the PIN was the last thing that the card was told, as PIN policy "always" wants it.
-    pin_is_fresh: bool,
-    /// What a person typed, and for which card.
-    answers: Vec<(CardName, Zeroizing<Vec<u8>>)>,
+    /// The session with a card, while there is one.
+    session: Option<Session>,
     /// The secrets of the providers that opened their share.
     shares: Vec<(usize, ProviderSecret)>,
     /// The cards that a new key is to be sealed to.
@@ -162,11 +165,12 @@ impl<'a> Work<'a> {
         name: &'a str,
         key: &'a Key,
         turns: Turns<'a>,
+        runner: Runner,
         elsewhere: Option<(PathBuf, Profile)>,
     ) -> Result<Self> {
         let store = Store::open(&spec.state_dir)?;
         // What is under way, and what is in the state directory, is about the key's own profile.
-        let is_own = elsewhere.is_none();
+        let leave = Leave { runner, elsewhere: elsewhere.is_some() };
         let (file, profile) = match elsewhere {
             Some((file, profile)) => (file, Some(profile)),
             None => (
@@ -177,12 +181,10 @@ impl<'a> Work<'a> {
         let known = Known {
             profile: profile.as_ref().map(|profile| observe::sealed(profile, key)),
             stands: profile.is_none() && observe::stands(spec, name)?,
-            state_is_in_ram: (profile.is_none() || key.mode == Mode::Overwrite)
-                && store.is_in_ram(),
-            record: if is_own { store.generating(name)? } else { None },
-            pins: run.pins.clone(),
-            // What was typed for another key need not be asked for again.
-            answered: run.accepted.iter().map(|(card, _)| *card).collect(),
+            leave,
+            state_is_in_ram: (profile.is_none() || leave.overwrites(key)) && store.is_in_ram(),
+            record: if leave.elsewhere { None } else { store.generating(name)? },
+            pins: std::mem::take(&mut run.pins),
             ..Known::default()
         };
         Ok(Self {
@@ -194,19 +196,14 @@ impl<'a> Work<'a> {
             known,
             profile,
             file,
-            piv: None,
-            guard: None,
-            pin: None,
-            turn: None,
-            pin_is_fresh: false,
-            answers: Vec::new(),
+            session: None,
             shares: Vec::new(),
             prepared: Vec::new(),
             failures: Vec::new(),
             opened: None,
             outcome: None,
             digests: None,
-            deadline: Deadline::after(key.card_timeout),
+            deadline: Deadline::after(leave.patience(key)),
             turns,
         })
     }
@@ -220,12 +217,20 @@ impl Work<'_> {
         }
     }
 
+    /// How long a card is waited for.
+    fn patience(&self) -> Duration {
+        self.known.leave.patience(self.key)
+    }
+
     fn carry_out(&mut self) -> Result<Report> {
+        // What was typed for one key is not used for the next one.
+        self.known.pins.forget_typed();
         let mut restarts = 0;
         loop {
-            let next = plan::next(self.key, &self.known);
+            let facts = self.session.as_ref().map(|session| &session.facts);
+            let next = plan::next(self.key, &self.known, facts);
             let step = if let Next::Step(step) = next { Some(step) } else { None };
-            let way = self.known.at_stake(self.key, step);
+            let way = self.known.at_stake(self.key, facts, step);
             let failure = match next {
                 Next::Done => break,
                 Next::Refuse(refusal) => refusal.error(self.name),
@@ -240,14 +245,14 @@ impl Work<'_> {
                         )) if restarts < MOST_RESTARTS => {
                             restarts += 1;
                             tracing::debug!("{tried}: {fault}; starting over");
-                            self.end_session();
+                            self.session = None;
                             continue;
                         }
                         Err(failure) => failure.error(),
                     }
                 }
             };
-            self.end_session();
+            self.session = None;
             if !self.known.give_up(self.key, way) {
                 return Err(self.failed(failure));
             }
@@ -319,7 +324,7 @@ impl Work<'_> {
             // Cards that are to open the key some day are no reason to wait now, but for other keys
             // that are sealed to them.
             self.deadline = Deadline::after(Duration::ZERO);
-            turns = turns.within(self.key.card_timeout);
+            turns = turns.within(self.patience());
         }
         if self.profile.is_none() || joins || self.known.doomed(self.key).is_some() {
             if writes {
@@ -328,10 +333,17 @@ impl Work<'_> {
             self.roots()?;
         }
         // Whoever waits for a turn has none.
-        self.end_session();
-        let (key, known) = (self.key, &self.known);
-        let held = observe::find(self.name, key, known, turns, &mut self.deadline);
-        let held = held.map_err(|error| match error.class {
+        self.session = None;
+        let hunt = Hunt {
+            key: self.name,
+            wanted: &self.known.wanted(self.key),
+            limit: self.patience(),
+            deadline: &mut self.deadline,
+            turns,
+            attended: !writes,
+        };
+        let found = token::find(&mut *self.run.readers, hunt);
+        let mut session = found.map_err(|error| match error.class {
             // It is not another program that holds the card: the thread that waits for the touch is
             // still there.
             Class::Busy if self.run.awaits_touch => Error::new(
@@ -342,46 +354,39 @@ impl Work<'_> {
             ),
             _ => error,
         })?;
-        tracing::debug!("key {}: {} in {:?}", self.name, held.facts.card, held.facts.reader);
-        self.piv = Some(held.piv);
-        self.turn = Some(held.turn);
+        let facts = &mut session.facts;
+        tracing::debug!("key {}: {} in {:?}", self.name, facts.card, facts.reader);
+        let named = || self.key.cards.iter().position(|listed| facts.card.is(&listed.name()));
+        facts.listed = facts.listed.or_else(named);
+        let slot = facts.slot.clone();
+        self.session = Some(session);
         if !self.store.exists() {
             // The run that had the turn before may have made it.
             self.store = Store::open(&self.spec.state_dir)?;
         }
-        self.known.session = Some(held.facts);
         // The slot of an enrolled card is known by now.
-        let slot = if self.gets_a_key() { self.session()?.1.slot.take() } else { None };
-        slot.map_or(Ok(()), |slot| self.learn_slot(slot))
-    }
-
-    /// Ends the session; the card is reset where it learned anything.
-    fn end_session(&mut self) {
-        self.piv = None;
-        self.guard = None;
-        self.pin = None;
-        self.turn = None;
-        self.known.session = None;
-        self.pin_is_fresh = false;
+        match slot {
+            Some(slot) if self.gets_a_key() => self.learn_slot(slot),
+            _ => Ok(()),
+        }
     }
 
     /// The open session. That there is one is the planner's doing.
-    fn session(&mut self) -> Attempt<(&mut Piv, &mut Session)> {
-        match (&mut self.piv, &mut self.known.session) {
-            (Some(piv), Some(session)) => Ok((piv, session)),
-            _ => Err(out_of_order(self.name)),
-        }
+    fn session(&mut self) -> Attempt<&mut Session> {
+        self.session.as_mut().ok_or_else(|| out_of_order(self.name))
     }
 
     /// Runs `ask` on the open session; a fault is one of `what`.
     fn with_card<T>(
         &mut self,
         what: &str,
-        ask: impl FnOnce(&mut Piv) -> std::result::Result<T, Fault>,
+        ask: impl FnOnce(&mut Session) -> std::result::Result<T, Fault>,
     ) -> Attempt<T> {
         let name = self.name;
-        let (piv, session) = self.session()?;
-        ask(piv).map_err(|f| Failure::Card(f, format!("key {name}: {what} with {}", session.card)))
+        let session = self.session()?;
+        let card = session.facts.card;
+        ask(session)
+            .map_err(|fault| Failure::Card(fault, format!("key {name}: {what} with {card}")))
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
-    card::SlotState,
     error::{Error, Result},
     plan::Goal,
     profile::seal::{self, ProviderSecret},
     publish::{self, Entry},
     spec::Secret,
     system::{Deadline, memory, users},
+    token::SlotState,
 };
 
 impl Work<'_> {
@@ -17,14 +17,14 @@ impl Work<'_> {
         let sealed = self.known.profile.as_ref().and_then(|sealed| sealed.piv.get(&index));
         let params = sealed.ok_or_else(|| out_of_order(self.name))?.clone();
         // The planner saw to it that a key that the card tells is the enrolled one.
-        let is_told = matches!(self.session()?.1.slot, Some(SlotState::Key(_)));
+        let is_told = matches!(self.session()?.facts.slot, Some(SlotState::Key(_)));
         let x = self.key_agreement(params.peer_point())?;
         if self.known.goal.renews(index) {
             self.renew_card(index, &params)?;
         }
-        self.end_session();
+        self.session = None;
         // The next card has as much time.
-        self.deadline = Deadline::after(self.key.card_timeout);
+        self.deadline = Deadline::after(self.patience());
         self.add_share(index, params.secret(&x), is_told)
     }
 
@@ -90,13 +90,13 @@ impl Work<'_> {
 
     /// Derives the declared secrets and publishes them. The card's session is over by now.
     pub(super) fn publish(&mut self) -> Result<()> {
-        self.end_session();
+        self.session = None;
         let Some(set) = self.derive()? else {
             return Ok(());
         };
         memory::wipe_stack();
         // A run that was killed before it could sync may have left the profile (rule 2).
-        let is_synced = self.known.enrolled || self.key.profile.is_some();
+        let is_synced = self.known.enrolled || self.known.leave.shipped(self.key).is_some();
         let sync = || if is_synced { Ok(()) } else { self.store.sync(self.name) };
         self.digests = Some(publish::digests(&set));
         let (dir, may_be_missed) = (&self.spec.runtime_dir, !self.run.boots);

@@ -4,12 +4,11 @@ use serde::Serialize;
 
 use super::{Attempt, Failure, Run, Work};
 use crate::{
-    card::{PinTries, Piv},
     error::{Class, Error, Result},
-    observe::Turns,
-    plan::{self, Next, Step, Way},
+    plan::{self, Next, Runner, Step, Way},
     spec::{Key, Spec},
     system::runtime_dir::RuntimeDir,
+    token::{Facts, PinTries, Session, Turns},
 };
 
 /// A plan, as far as it is certain.
@@ -32,8 +31,7 @@ pub struct Preview {
 #[must_use]
 pub fn preview(spec: &Spec, name: &str, key: &Key) -> Preview {
     let mut preview = Preview::default();
-    let key = Key { card_timeout: std::time::Duration::ZERO, ..key.clone() };
-    if let Err(error) = preview.run(spec, name, &key) {
+    if let Err(error) = preview.run(spec, name, key) {
         preview.refused = Some(error);
     }
     preview
@@ -45,20 +43,22 @@ impl Preview {
             self.facts.push(warning);
         }
         let mut run = Run::default();
-        let mut work = Work::new(&mut run, spec, name, key, Turns::none(), None)?;
+        let mut work = Work::new(&mut run, spec, name, key, Turns::none(), Runner::Onlooker, None)?;
         work.report();
         self.facts.push(match &work.profile {
             Some(profile) => format!("profile {}", profile.id()),
             None => "no profile".into(),
         });
+        // What is known of the card in hand, as far as steps went well that were not carried out.
+        let mut hand = None;
         loop {
-            let step = match plan::next(key, &work.known) {
+            let step = match plan::next(key, &work.known, hand.as_ref()) {
                 Next::Step(step) => step,
                 Next::Done => return Ok(()),
                 Next::Refuse(refusal) => {
                     // What `apply` does without: other providers, or a card that only joins.
-                    let way = work.known.at_stake(key, None);
-                    work.end_session();
+                    let way = work.known.at_stake(key, hand.as_ref(), None);
+                    (work.session, hand) = (None, None);
                     let error = refusal.error(name);
                     if !work.known.give_up(key, way) {
                         return Err(error);
@@ -67,7 +67,7 @@ impl Preview {
                     continue;
                 }
             };
-            let way = work.known.at_stake(key, Some(step));
+            let way = work.known.at_stake(key, hand.as_ref(), Some(step));
             let asked = match step {
                 Step::FindCard | Step::InspectSlot => work.step(step),
                 // Of a key that is yet to be made the card can't say anything.
@@ -75,10 +75,10 @@ impl Preview {
                 Step::CountTries => self.count_tries(&mut work),
                 _ => {
                     self.steps.push(step.to_string());
-                    let is_certain = step.assume(&mut work.known);
-                    if work.known.session.is_none() {
+                    let is_certain = step.assume(&mut work.known, &mut hand);
+                    if hand.is_none() {
                         // What comes next is another card, or the same one again.
-                        work.end_session();
+                        work.session = None;
                     }
                     if is_certain {
                         continue;
@@ -88,10 +88,13 @@ impl Preview {
                 }
             };
             match asked {
-                Ok(()) => self.note(step, &work),
+                Ok(()) => {
+                    hand = work.session.as_ref().map(|session| session.facts.clone());
+                    self.note(step, hand.as_ref());
+                }
                 // The key is open by then, and a card that it could be sealed to is not there.
                 Err(_) if matches!(way, Way::Listed(_)) => {
-                    work.end_session();
+                    (work.session, hand) = (None, None);
                     if !work.known.give_up(key, way) {
                         return Ok(());
                     }
@@ -100,7 +103,7 @@ impl Preview {
                     self.facts.push(error.found);
                     self.steps.push(step.to_string());
                     let goes_on = work.known.give_up(key, way);
-                    self.hangs_on = Some(match plan::next(key, &work.known) {
+                    self.hangs_on = Some(match plan::next(key, &work.known, None) {
                         Next::Step(step) if goes_on => {
                             format!("the card; if it stays away: {step}")
                         }
@@ -116,7 +119,7 @@ impl Preview {
 
     /// Counts the tries without the reset that `apply` allows itself.
     fn count_tries(&mut self, work: &mut Work) -> Attempt {
-        let tries = work.with_card("asking for the PIN's tries", Piv::pin_tries)?;
+        let tries = work.with_card("asking for the PIN's tries", Session::tries)?;
         let tries = match tries {
             PinTries::Left(left) => left,
             PinTries::Verified => {
@@ -124,25 +127,26 @@ impl Preview {
                 work.key.min_tries
             }
         };
-        work.session()?.1.tries = Some(tries);
+        work.session()?.facts.pin.tries = Some(tries);
         Ok(())
     }
 
-    fn note(&mut self, step: Step, work: &Work) {
-        let Some(session) = &work.known.session else {
-            return;
-        };
+    fn note(&mut self, step: Step, session: Option<&Facts>) {
+        let Some(session) = session else { return };
         if let (Step::Attest, Some(attestation)) = (step, &session.attestation) {
             self.facts.push(format!("attestation: {attestation}"));
             return;
         }
-        self.facts.push(match (step, &session.slot, session.tries) {
+        self.facts.push(match (step, &session.slot, session.pin.tries) {
             (Step::FindCard, Some(slot), _) => {
-                format!("{} in {:?}; slot {}: {slot}", session.card, session.reader, work.key.slot)
+                format!(
+                    "{} in {:?}; slot {}: {slot}",
+                    session.card, session.reader, session.place.slot
+                )
             }
             (Step::FindCard, None, _) => format!("{} in {:?}", session.card, session.reader),
             (_, _, Some(tries)) => format!("{tries} PIN tries left"),
-            (_, Some(slot), None) => format!("slot {}: {slot}", work.key.slot),
+            (_, Some(slot), None) => format!("slot {}: {slot}", session.place.slot),
             (_, None, None) => return,
         });
     }

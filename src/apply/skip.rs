@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Work, unlock::kept_pin};
+use super::{Work, pin::kept_pin};
 use crate::{
-    card::{KeySource, PinPolicy},
     error::{Class, Result},
-    guard::{self, Memory},
-    plan::{self, Facts, Goal, Marked, Obstacle, PinInHand},
+    plan::{self, Findings, Goal, Marked, Obstacle, PinInHand},
     profile::{Version, piv},
     publish::{self, Holder, Mark, Standing},
     spec::{Key, PinSource, Secret},
     system::memory,
+    token::{
+        KeySource, PinPolicy,
+        guard::{self, Memory},
+    },
 };
 
 impl Work<'_> {
@@ -42,9 +44,9 @@ impl Work<'_> {
     }
 
     #[inline(never)]
-    fn facts(&self) -> Result<Facts> {
+    fn facts(&self) -> Result<Findings> {
         let mut facts =
-            Facts { mark: None, unknown_account: None, deviates: None, pins: Vec::new() };
+            Findings { mark: None, unknown_account: None, deviates: None, pins: Vec::new() };
         let found = match publish::standing(&self.spec.runtime_dir, self.name)? {
             Standing::Nothing => return Ok(facts),
             Standing::Unmarked => None,
@@ -77,7 +79,7 @@ impl Work<'_> {
 
     /// What is known of the PIN that a provider's card would be presented.
     fn pin_in_hand(&self, params: &piv::Params) -> PinInHand {
-        if self.key.pin_policy == PinPolicy::Never {
+        if self.key.place_of(&params.card()).pin_policy == PinPolicy::Never {
             return PinInHand::NotNeeded;
         }
         let card = params.card();

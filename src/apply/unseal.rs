@@ -1,57 +1,29 @@
 //! Opening a key for an admin's command: the same steps, with another goal.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 use super::{Run, SIBLING_LIMIT, Work};
 use crate::{
     error::{Class, Error, Result},
-    observe::{self, Turns},
-    plan::Goal,
+    observe,
+    plan::{Goal, Runner},
     profile::{
         Profile,
         seal::{NewProvider, ProviderSecret},
         store::Store,
     },
-    spec::{Key, Mode, PinSource, Spec},
+    spec::{Key, ProfileId, Spec},
     system::lock::{self, Guard},
+    token::Turns,
 };
-
-/// How long a person may take at least to put another card in.
-const SWAP: Duration = Duration::from_secs(60);
 
 /// A key that is open, with the secrets of the providers that opened it. No other run for the key
 /// begins while there is one.
 pub struct Unsealed<'a> {
     work: Work<'a>,
     _sibling: Guard,
-}
-
-impl Key {
-    /// The key as a command at a terminal wants it: nothing is destroyed, nothing is forgiven, and a
-    /// person is asked for what only a unit has.
-    #[must_use]
-    pub fn for_admin(&self) -> Self {
-        let asked = |source: &PinSource| match source {
-            PinSource::Credential(_) => PinSource::Ask,
-            other => other.clone(),
-        };
-        let mut key = self.clone();
-        key.pin = self.pin.as_ref().map(asked);
-        for card in &mut key.cards {
-            card.pin = card.pin.as_ref().map(asked);
-        }
-        let card_timeout = key.card_timeout.max(SWAP);
-        Self {
-            mode: Mode::UseExisting,
-            overwrite: None,
-            ask: true,
-            soft_fail: false,
-            card_timeout,
-            ..key
-        }
-    }
 }
 
 /// Opens a key for what `goal` makes of its profile: its own, or one from elsewhere, with its file.
@@ -69,7 +41,7 @@ pub fn unseal<'a>(
 ) -> Result<Unsealed<'a>> {
     let sibling = lock::lock(&spec.runtime_dir, name, SIBLING_LIMIT)?;
     let turns = Turns::among(&spec.runtime_dir, super::TURN_LIMIT);
-    let mut work = Work::new(run, spec, name, key, turns, elsewhere)?;
+    let mut work = Work::new(run, spec, name, key, turns, Runner::Admin, elsewhere)?;
     let profile = work.profile.as_ref().ok_or_else(|| observe::no_profile(name))?;
     work.known.goal = goal(profile)?;
     work.carry_out().map_err(|error| work.name_unopened(error))?;
@@ -121,6 +93,14 @@ impl Unsealed<'_> {
     /// With goal [`Goal::Renew`], the providers to be sealed to anew, by their ids.
     pub fn renewed(&mut self) -> Vec<NewProvider> {
         std::mem::take(&mut self.work.prepared)
+    }
+
+    /// That the key is the declared one, of a profile from elsewhere.
+    ///
+    /// # Errors
+    /// `profile` where it is another one.
+    pub fn check_declared(&self, declared: &ProfileId) -> Result<()> {
+        self.work.known.check_proven(declared).map_err(|refusal| refusal.error(self.work.name))
     }
 
     /// Derives an output: `length` bytes.

@@ -38,7 +38,7 @@ pub(super) struct ChangeArgs {
 }
 
 impl KeyArgs {
-    /// The spec, and the key in it as a command at a terminal wants it.
+    /// The spec, and the key in it.
     pub fn load(&self) -> Result<(Spec, Key)> {
         self.load_as(&[&self.key])
     }
@@ -46,7 +46,7 @@ impl KeyArgs {
     /// The same, by the first of these names that the spec has.
     pub fn load_as(&self, names: &[&str]) -> Result<(Spec, Key)> {
         let spec = spec::load(&self.file.spec)?;
-        let key = names.iter().find_map(|name| spec.keys.get(*name)).map(Key::for_admin);
+        let key = names.iter().find_map(|name| spec.keys.get(*name)).cloned();
         let key = key.ok_or_else(|| super::unknown_key(&self.key, &spec))?;
         Ok((spec, key))
     }

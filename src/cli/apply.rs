@@ -75,8 +75,8 @@ struct Published {
 pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
     let ApplyArgs { spec: args, always, restart: when } = args;
     let spec = args.load()?;
-    let mut run = Run::new(*always);
-    run.boots = *when == When::Boot;
+    let mut run = Run::default();
+    (run.always, run.boots) = (*always, *when == When::Boot);
     let mut failed = None;
     let mut keys = BTreeMap::new();
     for (name, key) in args.select(&spec) {

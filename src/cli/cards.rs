@@ -6,9 +6,8 @@ use serde::Serialize;
 
 use super::{Ended, print};
 use crate::{
-    card::Slot,
     error::Result,
-    observe::{ReaderView, scan},
+    token::{ReaderView, Slot, scan},
 };
 
 #[derive(Serialize)]

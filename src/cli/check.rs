@@ -52,11 +52,16 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
                 format!("found {declared}; the shipped profile has {}", shipped.id()),
             );
         }
-        for (_, provider) in shipped.piv_providers().filter(|(_, p)| p.slot != key.slot) {
-            let sealed = provider.slot;
-            fault("slot", format!("found {}; the shipped profile is sealed to {sealed}", key.slot));
+        for (_, provider) in shipped.piv_providers() {
+            let (card, sealed) = (provider.card(), provider.slot);
+            let declared = key.place_of(&card).slot;
+            if declared != sealed {
+                let found = format!("found {declared}; the shipped profile is sealed to {sealed}");
+                fault("slot", format!("{found} of {card}"));
+            }
         }
-        let (usable, wanted) = (observe::sealed(&shipped, key).usable(key), shipped.threshold());
+        let (usable, wanted) =
+            (observe::sealed(&shipped, key).usable(key.ask), shipped.threshold());
         if usable < wanted.into() {
             fault(
                 "profile",

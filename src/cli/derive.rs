@@ -21,7 +21,6 @@ use crate::{
     plan::Goal,
     profile::store::load_file,
     publish::{self, Format},
-    spec::Key,
     system::memory,
 };
 
@@ -76,16 +75,15 @@ impl DeriveArgs {
     /// The output, as it is printed. Card, lock and key are let go of.
     #[inline(never)]
     fn derive(&self) -> Result<Zeroizing<Vec<u8>>> {
-        let (spec, mut key) = self.key.load()?;
+        let (spec, key) = self.key.load()?;
         let mut elsewhere = None;
         if let Some(file) = &self.profile {
             let loaded = load_file(file)?;
             if let Some(warning) = loaded.warning {
                 tracing::warn!("{warning}");
             }
+            // An old one may be of another master key, and of other cards.
             elsewhere = Some((file.clone(), loaded.profile));
-            // An old profile may be of another master key, and of other cards.
-            key = Key { profile: None, profile_id: None, ..key };
         }
         let mut run = Run::default();
         let name = &*self.key.key;

@@ -21,7 +21,7 @@ use crate::{
         Profile, Version, change,
         store::{Store, load_file},
     },
-    spec::{Key, Spec},
+    spec::Spec,
 };
 
 #[derive(Args)]
@@ -48,18 +48,17 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
     }
     let (profile, version) = (loaded.profile.clone(), loaded.profile.version());
     args.check(&spec, &profile)?;
-    // What the spec says of a profile's place is not about this one.
-    let key = Key { profile: None, ..declared.clone() };
     let (mut run, mut kept) = (Run::default(), None);
     let from = Some((args.file.clone(), loaded.profile));
-    let mut unsealed = unseal(&mut run, &spec, name, &key, from, |profile| {
+    let mut unsealed = unseal(&mut run, &spec, name, &declared, from, |profile| {
         if version == Version::V2 {
             return Ok(Goal::Open([].into()));
         }
         let threshold = args.threshold.unwrap_or(profile.threshold());
-        let kept = kept.insert(args.keep.of(name, &key, profile, threshold)?);
+        let kept = kept.insert(args.keep.of(name, &declared, profile, threshold)?);
         Ok(Goal::Renew(kept.places.clone()))
     })?;
+    declared.profile_id.as_ref().map_or(Ok(()), |id| unsealed.check_declared(id))?;
     let changed = match &kept {
         Some(kept) => args.resealed(&mut unsealed, kept)?,
         None if profile.name() == name => profile,

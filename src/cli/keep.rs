@@ -13,6 +13,7 @@ use crate::{
         seal::{NewProvider, ProviderSecret},
     },
     spec::{Key, Spec},
+    token::same_key,
 };
 
 /// The providers that stay.
@@ -114,7 +115,7 @@ fn twins<'a>(profile: &'a Profile, places: &BTreeSet<usize>) -> Option<(&'a str,
     let id = |place: usize| profile.providers()[place].id();
     kept.iter().enumerate().find_map(|(at, (one, own))| {
         let same =
-            |(_, other): &&(usize, &piv::Params)| piv::same_key(&own.public_key, &other.public_key);
+            |(_, other): &&(usize, &piv::Params)| same_key(&own.public_key, &other.public_key);
         kept[at + 1..].iter().find(same).map(|(other, _)| (id(*one), id(*other)))
     })
 }
@@ -164,7 +165,7 @@ pub(super) fn misfits(name: &str, spec: &Spec, profile: &Profile) -> String {
             "  Set in configuration.nix: security.cryptkey.keys.{name}.threshold = {threshold};"
         );
     }
-    let usable = observe::sealed(profile, key).usable(key);
+    let usable = observe::sealed(profile, key).usable(key.ask);
     if usable < threshold.into() {
         let _ = writeln!(
             lines,

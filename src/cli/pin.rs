@@ -6,7 +6,12 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{Ended, SpecFile, print};
-use crate::{card::CardName, error::Result, guard, profile::store::Store, spec};
+use crate::{
+    error::Result,
+    spec,
+    system::state_dir::StateDir,
+    token::{CardName, guard},
+};
 
 #[derive(Subcommand)]
 pub(super) enum PinCommand {
@@ -33,7 +38,7 @@ struct Outcome {
 
 pub(super) fn run(PinCommand::Forget { card, file }: &PinCommand, json: bool) -> Result<Ended> {
     let spec = spec::load(&file.spec)?;
-    let (forgotten, remembered) = guard::forget(&mut Store::open(&spec.state_dir)?, card)?;
+    let (forgotten, remembered) = guard::forget(&mut StateDir::open(&spec.state_dir)?, card)?;
     let remembered = remembered.iter().map(CardName::to_string).collect();
     print(json, &Outcome { card: *card, forgotten, remembered })?;
     Ok(None)

@@ -7,12 +7,13 @@ use serde::Serialize;
 use super::{Ended, SpecArgs, print, view::ProfileView};
 use crate::{
     error::{Error, Result},
-    guard::{self, Rejection},
-    observe::{self, ReaderView, scan},
+    observe,
     profile::store::Store,
     publish::{self, PublishedFile},
     spec::{Key, Spec},
     system::users,
+    token::guard::{self, Rejection},
+    token::{ReaderView, scan},
 };
 
 #[derive(Serialize)]
@@ -53,7 +54,7 @@ struct FileStatus {
 
 pub(super) fn run(args: &SpecArgs, json: bool) -> Result<Ended> {
     let spec = args.load()?;
-    let mut slots: Vec<_> = args.select(&spec).map(|(_, key)| key.slot).collect();
+    let mut slots: Vec<_> = args.select(&spec).flat_map(|(_, key)| key.slots()).collect();
     slots.sort_unstable();
     slots.dedup();
     let (readers, readers_error) = apart(scan(&slots));

@@ -5,10 +5,10 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    card::{CardName, PinPolicy, Slot, TouchPolicy},
-    observe::{self, ReaderView},
+    observe,
     profile::{Profile, Provider, ProviderKind, Version, piv},
     spec::Key,
+    token::{CardName, PinPolicy, ReaderView, Slot, TouchPolicy},
 };
 
 /// A profile, and in what the spec declares something else.

@@ -5,7 +5,10 @@ use super::{
     remembered::{other_card_parts, policies_parts},
     ways::out_of_reach_parts,
 };
-use crate::{card::CardName, error::Class, guard::Rejection};
+use crate::{
+    error::Class,
+    token::{CardName, guard::Rejection},
+};
 
 impl Refusal {
     #[expect(clippy::too_many_lines, reason = "a table: one text for each refusal")]
@@ -112,11 +115,17 @@ impl Refusal {
                 "the card has neither a serial nor a GUID, by which it could be known again".into(),
                 "Write a CHUID to it (`ykman piv objects generate chuid`), and start over.".into(),
             ),
-            Self::OtherSlot { declared, sealed } => (
+            Self::OtherSlot { card, declared, sealed } => (
                 Class::Spec,
                 "opening its profile",
-                format!("the spec declares slot {declared}, and the profile is sealed to {sealed}"),
-                format!("Set {} to \"{sealed}\".", option("slot")),
+                format!(
+                    "the spec declares slot {declared} of {card}, and the profile is sealed to {sealed}"
+                ),
+                format!(
+                    "Set {} to \"{sealed}\"; or, where the cards differ, the slot of this card in {}.",
+                    option("slot"),
+                    option("cards")
+                ),
             ),
             Self::Orphan { profile, slot } => (
                 Class::Profile,

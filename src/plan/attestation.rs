@@ -1,12 +1,11 @@
 //! What a card's attestation has to be for its key to be enrolled. Asked for where the spec wants
 //! it, before a PIN is spent and before a key is generated.
 
-use super::{Session, Step};
+use super::Step;
 use crate::{
-    card::{Attestation, CardName, KeySource, Slot, SlotState, Statement},
     error::Class,
-    profile::piv,
     spec::{AttestationPolicy, Key},
+    token::{Attestation, CardName, Facts, KeySource, Slot, SlotState, Statement, same_key},
 };
 
 /// Why a card is not enrolled.
@@ -26,7 +25,7 @@ pub enum Mistrust {
 /// be generated, whatever is in the slot now, the card has to be one whose word will count.
 pub(super) fn step(
     key: &Key,
-    session: &Session,
+    session: &Facts,
     slot: &SlotState,
     generate: bool,
 ) -> Result<Option<Step>, Mistrust> {
@@ -52,7 +51,7 @@ pub(super) fn step(
             "the card attests the key in the slot, and says elsewhere that there is none".into(),
         )),
         Attestation::Made(_, statement) if !generate => {
-            disagreement(key, session, slot, statement).map(Mistrust::Bad)
+            disagreement(session, slot, statement).map(Mistrust::Bad)
         }
         _ => None,
     };
@@ -60,18 +59,13 @@ pub(super) fn step(
 }
 
 /// In what the statement differs from what the card says otherwise, or from the declaration.
-fn disagreement(
-    key: &Key,
-    session: &Session,
-    slot: &SlotState,
-    statement: &Statement,
-) -> Option<String> {
-    let (declared, serial) = ((key.pin_policy, key.touch_policy), session.card.serial);
+fn disagreement(session: &Facts, slot: &SlotState, statement: &Statement) -> Option<String> {
+    let (declared, serial) = (session.place.policies(), session.card.serial);
     let about = |serial| CardName { serial, guid: None };
     // A key that is not known yet is compared when it is.
     if let SlotState::Key(found) = slot {
         let is_same = match (&found.public, &statement.public) {
-            (Ok(found), Ok(attested)) => piv::same_key(found, attested),
+            (Ok(found), Ok(attested)) => same_key(found, attested),
             _ => false,
         };
         if !is_same {

@@ -1,8 +1,8 @@
 //! What speaks against destroying a key, each with what to do next.
 
 use crate::{
-    card::{Fingerprint, Slot},
     error::Class,
+    token::{Fingerprint, Slot},
 };
 
 /// Why a key is not destroyed.

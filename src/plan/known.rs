@@ -1,15 +1,22 @@
 //! What is known of a key, of the machine and of the card in hand.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use crate::{
-    card::{Attestation, CardName, Fingerprint, SlotState},
-    guard::History,
-    profile::{generating::Generating, piv},
-    spec::{ManagementKeySource, PinSource},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
 };
 
-/// All that is known of a key, of the machine and of the card in hand.
+use crate::{
+    profile::{generating::Generating, piv},
+    spec::{Card, Key, ManagementKeySource, Mode, PinSource, ProfileId},
+    token::{CardName, Fingerprint, Pins},
+};
+
+/// How long a person may take at least to put another card in.
+const SWAP: Duration = Duration::from_secs(60);
+
+/// What is known of a key and of the machine. What is known of the card in hand is in its session's
+/// [`crate::token::Facts`].
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, each of which is so or not")]
 pub struct Known {
@@ -22,6 +29,8 @@ pub struct Known {
     pub state_is_in_ram: bool,
     /// What the run is for.
     pub goal: Goal,
+    /// What it may do.
+    pub leave: Leave,
     /// The profile's providers that opened their share in this run.
     pub opened: BTreeSet<usize>,
     /// Those that are not tried any more in this run: they are not there, or something failed.
@@ -31,12 +40,8 @@ pub struct Known {
     /// The cards of the spec's list, by their places there, with which no session is begun any more
     /// to seal the key to them: what was to be done was done, or failed.
     pub settled: BTreeSet<usize>,
-    /// The session with a card, while there is one.
-    pub session: Option<Session>,
-    /// The PINs of this run that were presented and not accepted.
-    pub pins: Vec<Presented>,
-    /// The cards whose PIN a person gave.
-    pub answered: Vec<CardName>,
+    /// What the run learned of PINs.
+    pub pins: Pins,
     /// Whether the key is open: outputs can be derived.
     pub open: bool,
     /// The id of the opened key, which nobody can copy.
@@ -61,8 +66,8 @@ pub enum Goal {
     /// The same; and each of these is to be sealed to anew, under a fresh salt: nothing that was computed
     /// from the old profile opens a share then.
     Renew(BTreeSet<usize>),
-    /// To open the key, and to seal it to the cards that the spec lists and the profile does not know.
-    Join,
+    /// To open the key, and to seal it to this card.
+    Join(Box<Card>),
 }
 
 impl Goal {
@@ -71,7 +76,7 @@ impl Goal {
     pub fn wanted(&self) -> Option<&BTreeSet<usize>> {
         match self {
             Self::Open(wanted) | Self::Renew(wanted) => Some(wanted),
-            Self::Publish | Self::Join => None,
+            Self::Publish | Self::Join(_) => None,
         }
     }
 
@@ -107,71 +112,69 @@ pub struct Sealed {
     pub is_version_1: bool,
 }
 
-/// A session with a card.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// The card, as far as it is known.
-    pub card: CardName,
-    /// The reader that it is in.
-    pub reader: String,
-    /// The provider that it opens; none to enroll.
-    pub provider: Option<usize>,
-    /// Its place in the spec's list of cards, if it is there.
-    pub listed: Option<usize>,
-    /// Where its PIN comes from.
-    pub pin: Option<PinSource>,
-    /// Where its management key comes from.
-    pub management_key: Option<ManagementKeySource>,
-    /// What is in the slot; none before it was asked for.
-    pub slot: Option<SlotState>,
-    /// What the card attests of the slot; none before it was asked for.
-    pub attestation: Option<Attestation>,
-    /// Who the card says it is; asked for only where its slot does not hold the key that it was
-    /// enrolled with.
-    pub identity: Option<Identity>,
-    /// Whether key agreements were tried to tell what is in the slot.
-    pub probed: bool,
-    /// Whether the card says that its management key is the maker's.
-    pub factory_management_key: Option<bool>,
-    /// A profile that the spec does not name, and that is sealed to this slot of this card.
-    pub orphan: Option<String>,
-    /// A profile of another key that is sealed to the very key that is in the slot.
-    pub dependent: Option<String>,
-    /// The tries that the PIN has left; none before they were asked for.
-    pub tries: Option<u8>,
-    /// What is known of the PIN; none before it was looked up.
-    pub history: Option<History>,
-    /// Whether the card accepted the PIN in this session.
-    pub verified: bool,
+/// Who runs it, which says what a run may do with a key besides what the spec declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runner {
+    /// The key's unit.
+    #[default]
+    Unit,
+    /// A person who wants to know what the unit would do, and waits for nothing.
+    Onlooker,
+    /// A person at a terminal, who is asked for what only a unit has, and may put another card in.
+    /// Nothing is destroyed.
+    Admin,
 }
 
-/// Who a card says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its serial and its GUID.
-    pub name: CardName,
-    /// The fingerprint of its attestation key; none where it has none, or nobody wanted to know.
-    pub attestation_key: Option<Fingerprint>,
+/// What a run may do with a key: what the spec declares, as far as that is about this run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Who runs it.
+    pub runner: Runner,
+    /// Whether the profile comes from elsewhere: what the spec says of its place and its id is not
+    /// about that one.
+    pub elsewhere: bool,
 }
 
-/// A PIN that was presented, and that the card was not seen to accept: in this run, it gets no other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Presented {
-    /// What the card is known by. A card that holds an enrolled key goes by its provider's name.
-    pub card: CardName,
-    /// The reader that it was in: a card with a copy of another's key may go by both names.
-    pub reader: String,
-    /// What became of the PIN.
-    pub state: PinState,
-}
+impl Leave {
+    /// Whether a key may be destroyed, if the spec names it.
+    #[must_use]
+    pub fn overwrites(self, key: &Key) -> bool {
+        key.mode == Mode::Overwrite && self.runner != Runner::Admin
+    }
 
-/// What became of a PIN that was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PinState {
-    /// The card did not say what it made of it.
-    Unresolved,
-    /// The card rejected it, and so many tries are left.
-    Rejected(u8),
+    /// The key that the spec has destroyed.
+    pub(super) fn named(self, key: &Key) -> Option<Fingerprint> {
+        let overwrite = key.overwrite.as_ref().filter(|_| self.overwrites(key));
+        overwrite.and_then(|overwrite| overwrite.fingerprint)
+    }
+
+    /// Whether a person is asked for what opens a share without a card.
+    #[must_use]
+    pub fn asks(self, key: &Key) -> bool {
+        key.ask || self.runner == Runner::Admin
+    }
+
+    /// How long a card is waited for.
+    #[must_use]
+    pub fn patience(self, key: &Key) -> Duration {
+        match self.runner {
+            Runner::Unit => key.card_timeout,
+            Runner::Onlooker => Duration::ZERO,
+            Runner::Admin => key.card_timeout.max(SWAP),
+        }
+    }
+
+    /// The id that the profile has to have.
+    #[must_use]
+    pub fn profile_id(self, key: &Key) -> Option<&ProfileId> {
+        key.profile_id.as_ref().filter(|_| !self.elsewhere)
+    }
+
+    /// Where the profile is, if the configuration ships it.
+    #[must_use]
+    pub fn shipped(self, key: &Key) -> Option<&Path> {
+        key.profile.as_deref().filter(|_| !self.elsewhere)
+    }
 }
 
 impl Known {
@@ -182,34 +185,31 @@ impl Known {
         self.open |= self.opened.len() >= threshold;
     }
 
-    /// What became of a PIN that the session's card did not accept in this run, if there was one.
-    /// What is not surely another card counts as this one.
+    /// The entry of a card: one of the spec's list, or behind these the one that is to join.
     #[must_use]
-    pub fn pin_state(&self, session: &Session) -> Option<PinState> {
-        let mut pins = self.pins.iter().rev();
-        pins.find(|pin| pin.reader == session.reader || pin.card.may_be(&session.card))
-            .map(|pin| pin.state)
+    pub fn card<'a>(&'a self, key: &'a Key, listed: Option<usize>) -> Option<&'a Card> {
+        match (&self.goal, listed?) {
+            (Goal::Join(card), place) if place == key.cards.len() => Some(card),
+            (_, place) => key.cards.get(place),
+        }
     }
 
-    /// Notes that a PIN is about to be presented in the session: should the card vanish before it
-    /// answers, this is what is known.
-    pub fn pin_goes_out(&mut self) {
-        self.pins.extend(self.session.as_ref().map(|session| Presented {
-            card: session.card,
-            reader: session.reader.clone(),
-            state: PinState::Unresolved,
-        }));
+    /// Where the PIN of a card comes from.
+    #[must_use]
+    pub fn pin_source(&self, key: &Key, listed: Option<usize>) -> Option<PinSource> {
+        match (self.leave.runner, key.pin_for(self.card(key, listed))?) {
+            (Runner::Admin, PinSource::Credential(_)) => Some(PinSource::Ask),
+            (_, source) => Some(source.clone()),
+        }
     }
 
-    /// Notes what the card said of the PIN that just went out: so many tries left, or nothing where
-    /// it accepted it.
-    pub fn pin_came_back(&mut self, rejected: Option<u8>) {
-        match (rejected, self.pins.last_mut()) {
-            (Some(left), Some(last)) => last.state = PinState::Rejected(left),
-            _ => drop(self.pins.pop()),
-        }
-        if let Some(session) = &mut self.session {
-            session.verified = rejected.is_none();
-        }
+    /// Where the management key of a card comes from.
+    #[must_use]
+    pub fn management_key<'a>(
+        &'a self,
+        key: &'a Key,
+        listed: Option<usize>,
+    ) -> Option<&'a ManagementKeySource> {
+        key.management_key_for(self.card(key, listed))
     }
 }

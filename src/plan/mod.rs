@@ -19,16 +19,15 @@ mod ways;
 
 pub use attestation::Mistrust;
 pub use hazard::Hazard;
-pub use known::{Goal, Identity, Known, PinState, Presented, Sealed, Session};
+pub use known::{Goal, Known, Leave, Runner, Sealed};
 pub use refusal::Refusal;
-pub use skip::{Facts, Marked, Obstacle, PinInHand, obstacle};
+pub use skip::{Findings, Marked, Obstacle, PinInHand, obstacle};
 pub use step::{Sealing, Step};
-pub use ways::{Wanted, Way};
+pub use ways::Way;
 
 use crate::{
-    card::{PinPolicy, SlotKey, SlotState},
-    guard::History,
-    spec::{Enroll, Key, ManagementKeySource, Mode, PinSource, ProfileId},
+    spec::{Enroll, Key, ManagementKeySource, PinSource, ProfileId},
+    token::{Facts, PinPolicy, PinState, Place, SlotKey, SlotState, guard::History},
 };
 
 use overwrite::{Fate, check_replacement, fate};
@@ -44,16 +43,16 @@ pub enum Next {
     Refuse(Refusal),
 }
 
-/// The next step for a key.
+/// The next step for a key, with the card in hand.
 #[must_use]
-pub fn next(key: &Key, known: &Known) -> Next {
-    decide(key, known).unwrap_or_else(Next::Refuse)
+pub fn next(key: &Key, known: &Known, session: Option<&Facts>) -> Next {
+    decide(key, known, session).unwrap_or_else(Next::Refuse)
 }
 
 /// As [`next`], with refusals as errors.
-fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
+fn decide(key: &Key, known: &Known, session: Option<&Facts>) -> Result<Next, Refusal> {
     let doomed = known.doomed(key);
-    check_proven(key, known)?;
+    known.leave.profile_id(key).map_or(Ok(()), |declared| known.check_proven(declared))?;
     if known.is_as_open_as_wanted(key) {
         // What a command opens the key for says nothing of what a run has begun.
         if known.goal == Goal::Publish {
@@ -73,7 +72,7 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
         (Some(sealed), None) => check_profile(key, known, sealed)?,
         (None, _) => check_enrollment(key, known)?,
     }
-    let Some(session) = &known.session else {
+    let Some(session) = session else {
         return known.next_way(key).map(Next::Step);
     };
     let Some(slot) = &session.slot else {
@@ -84,12 +83,12 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
         known.candidates(key).find(|(place, _)| session.provider == Some(*place)).map(|(_, p)| p);
     let fate = match (&known.profile, session.provider, provider) {
         (None, None, _) => {
-            check_orphan(key, session)?;
+            check_orphan(session)?;
             Some(fate(key, known, session, slot, None)?)
         }
         // It gets a share of an open key: no profile of another one is in danger.
         (Some(sealed), None, _) if known.joins(key, session.listed) => {
-            ways::check_id(key, sealed, session)?;
+            ways::check_id(key, known, sealed, session)?;
             Some(fate(key, known, session, slot, None)?)
         }
         (Some(_), place, Some(provider)) if place == doomed => {
@@ -99,7 +98,7 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
             remembered::check_key(provider, session, slot)?;
             remembered::check_policies(provider, slot)?;
             if let SlotState::Key(found) = slot {
-                check_policies(key, found)?;
+                check_policies(session.place, found)?;
             }
             None
         }
@@ -110,7 +109,7 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
         // What is still to be found out is not known, whatever a certificate says.
         let slot = if fate == Fate::Probe { &SlotState::Unknown } else { slot };
         let wants = attestation::step(key, session, slot, generates);
-        let wants = wants.map_err(|why| Refusal::Attestation { slot: key.slot, why })?;
+        let wants = wants.map_err(|why| Refusal::Attestation { slot: session.place.slot, why })?;
         if let Some(step) = wants {
             return Ok(Next::Step(step));
         }
@@ -135,20 +134,22 @@ fn decide(key: &Key, known: &Known) -> Result<Next, Refusal> {
 }
 
 /// That a profile is the one that the spec declares, if it does.
-fn check_declared(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
-    match &key.profile_id {
+fn check_declared(key: &Key, known: &Known, sealed: &Sealed) -> Result<(), Refusal> {
+    match known.leave.profile_id(key) {
         // Without a recipient the opened key tells.
         Some(declared) if sealed.names_recipient => check_id(declared, &sealed.id, sealed),
         _ => Ok(()),
     }
 }
 
-/// That the key that was opened is the declared one, whatever its profile says of itself: before
-/// anything of it is published, or sealed to anybody.
-fn check_proven(key: &Key, known: &Known) -> Result<(), Refusal> {
-    match (&key.profile_id, &known.proven_id, &known.profile) {
-        (Some(declared), Some(proven), Some(sealed)) => check_id(declared, proven, sealed),
-        _ => Ok(()),
+impl Known {
+    /// That the key is the declared one if it is open, whatever its profile says of itself: before
+    /// anything of it is published, or sealed to anybody.
+    pub(crate) fn check_proven(&self, declared: &ProfileId) -> Result<(), Refusal> {
+        match (&self.proven_id, &self.profile) {
+            (Some(proven), Some(sealed)) => check_id(declared, proven, sealed),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -165,19 +166,28 @@ fn check_id(declared: &ProfileId, id: &str, sealed: &Sealed) -> Result<(), Refus
 
 /// What has to hold of a profile before a card is looked for.
 fn check_profile(key: &Key, known: &Known, sealed: &Sealed) -> Result<(), Refusal> {
-    check_declared(key, sealed)?;
+    check_declared(key, known, sealed)?;
     if known.reach(key) < sealed.threshold {
         return Err(known.out_of_reach(key));
     }
-    match sealed.piv.values().find(|provider| provider.slot != key.slot) {
-        Some(provider) => Err(Refusal::OtherSlot { declared: key.slot, sealed: provider.slot }),
-        None => Ok(()),
-    }
+    check_slots(key, sealed)
+}
+
+/// Each card's slot is the declared one.
+fn check_slots(key: &Key, sealed: &Sealed) -> Result<(), Refusal> {
+    let mut providers = sealed.piv.values();
+    let other = providers.find_map(|provider| {
+        let declared = key.place_of(&provider.card()).slot;
+        (declared != provider.slot).then_some((declared, provider))
+    });
+    other.map_or(Ok(()), |(declared, provider)| {
+        Err(Refusal::OtherSlot { card: provider.card(), declared, sealed: provider.slot })
+    })
 }
 
 /// What has to hold before a card is looked for to enroll (rule 3).
 fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
-    if let Some(id) = &key.profile_id {
+    if let Some(id) = known.leave.profile_id(key) {
         return Err(Refusal::ProfileLost { id: id.as_str().to_owned() });
     }
     if known.stands {
@@ -195,7 +205,7 @@ fn check_enrollment(key: &Key, known: &Known) -> Result<(), Refusal> {
     }
     // There is one record of a generation: what was made on the card before the last one would be a
     // key that nobody knows, after a kill.
-    if threshold > 1 && key.mode == Mode::Overwrite {
+    if threshold > 1 && known.leave.overwrites(key) {
         return Err(Refusal::OneAtATime { threshold });
     }
     Ok(())
@@ -207,16 +217,18 @@ fn new_threshold(key: &Key) -> usize {
 }
 
 /// Nothing is enrolled where the profile of a key that was renamed may be (rule 3).
-fn check_orphan(key: &Key, session: &Session) -> Result<(), Refusal> {
+fn check_orphan(session: &Facts) -> Result<(), Refusal> {
     match &session.orphan {
-        Some(profile) => Err(Refusal::Orphan { profile: profile.clone(), slot: key.slot }),
+        Some(profile) => {
+            Err(Refusal::Orphan { profile: profile.clone(), slot: session.place.slot })
+        }
         None => Ok(()),
     }
 }
 
 /// Known policies are the declared ones.
-fn check_policies(key: &Key, found: &SlotKey) -> Result<(), Refusal> {
-    let declared = (key.pin_policy, key.touch_policy);
+fn check_policies(place: Place, found: &SlotKey) -> Result<(), Refusal> {
+    let declared = place.policies();
     match found.policies {
         Some(found) if found != declared => Err(Refusal::OtherPolicies { declared, found }),
         _ => Ok(()),
@@ -227,30 +239,33 @@ fn check_policies(key: &Key, found: &SlotKey) -> Result<(), Refusal> {
 fn pin_step(
     key: &Key,
     known: &Known,
-    session: &Session,
+    session: &Facts,
     generate: bool,
 ) -> Result<Option<Step>, Refusal> {
-    let protected = session.management_key == Some(ManagementKeySource::Protected);
-    if session.verified || (key.pin_policy == PinPolicy::Never && !(generate && protected)) {
+    let management_key = known.management_key(key, session.listed);
+    let is_protected = management_key == Some(&ManagementKeySource::Protected);
+    let pin = &session.pin;
+    let takes_none = session.place.pin_policy == PinPolicy::Never && !(generate && is_protected);
+    if pin.verified || takes_none {
         return Ok(None);
     }
-    let source = session.pin.as_ref().ok_or(Refusal::NoPin)?;
-    match known.pin_state(session) {
+    let source = known.pin_source(key, session.listed).ok_or(Refusal::NoPin)?;
+    match known.pins.state(session) {
         Some(PinState::Rejected(left)) => return Err(Refusal::PinRejected { left }),
         Some(PinState::Unresolved) => return Err(Refusal::PinUnresolved),
         None => {}
     }
-    match session.tries {
+    match pin.tries {
         None => return Ok(Some(Step::CountTries)),
         Some(left) if left < key.min_tries => {
             return Err(Refusal::TooFewTries { left, wanted: key.min_tries });
         }
         Some(_) => {}
     }
-    if *source == PinSource::Ask && !known.answered.contains(&session.card) {
+    if source == PinSource::Ask && !known.pins.has(&session.card) {
         return if known.unanswered { Err(Refusal::Unanswered) } else { Ok(Some(Step::AskPin)) };
     }
-    Ok(Some(match &session.history {
+    Ok(Some(match &pin.history {
         None => Step::RecallPin,
         Some(History::Unproven) => Step::RecordPin,
         Some(History::Proven | History::Recorded) => Step::PresentPin,

@@ -5,11 +5,15 @@
 //! nothing any more. In between, a record on the disk says which slot has a key of ours that no
 //! profile knows yet.
 
-use super::{Hazard, Known, Refusal, Sealed, Session, check_declared, check_policies, remembered};
+use super::{
+    Hazard, Known, Refusal, Sealed, check_declared, check_policies, check_slots, remembered,
+};
 use crate::{
-    card::{CardName, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by},
     profile::{generating::Generating, piv},
-    spec::{Enroll, Key, Mode},
+    spec::{Enroll, Key},
+    token::{
+        CardName, Facts, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by,
+    },
 };
 
 /// What is to be done with the slot that is to hold the key of a new profile or provider.
@@ -23,22 +27,15 @@ pub(super) enum Fate {
     Use,
 }
 
-impl Key {
-    /// The key that the spec has destroyed.
-    fn named(&self) -> Option<Fingerprint> {
-        let overwrite = self.overwrite.as_ref().filter(|_| self.mode == Mode::Overwrite);
-        overwrite.and_then(|overwrite| overwrite.fingerprint)
-    }
-}
-
 impl Known {
     /// The provider whose card key the spec has destroyed, and another one put in its place.
     #[must_use]
     pub fn doomed(&self, key: &Key) -> Option<usize> {
-        let named = key.named()?;
+        let named = self.leave.named(key)?;
         let sealed = self.profile.as_ref().filter(|_| !self.enrolled)?;
         let doomed = |provider: &piv::Params| {
-            provider.slot == key.slot && is_named_by(&provider.public_key, named)
+            provider.slot == key.place_of(&provider.card()).slot
+                && is_named_by(&provider.public_key, named)
         };
         sealed.piv.iter().find(|(_, provider)| doomed(provider)).map(|(&place, _)| place)
     }
@@ -58,35 +55,35 @@ impl Known {
     }
 
     /// What was about to be generated in the session's slot.
-    fn recorded(&self, key: &Key, session: &Session) -> Option<Generating> {
-        self.record.filter(|record| record.is_about(&session.card, key.slot))
+    fn recorded(&self, session: &Facts) -> Option<Generating> {
+        self.record.filter(|record| record.is_about(&session.card, session.place.slot))
     }
 
     /// The record that has to be on the disk before a key is generated that destroys this one.
     pub(super) fn record_for(
         &self,
         key: &Key,
-        session: &Session,
+        session: &Facts,
         destroys: Option<Fingerprint>,
     ) -> Option<Generating> {
-        let wanted = Generating { card: session.card, slot: key.slot, destroys };
-        let there = self.recorded(key, session);
+        let wanted = Generating { card: session.card, slot: session.place.slot, destroys };
+        let there = self.recorded(session);
         // Of an empty slot, a record of what was in it before says as much.
         let is_there = there.is_some_and(|there| destroys.is_none() || there == wanted);
-        (key.mode == Mode::Overwrite && !is_there).then_some(wanted)
+        (self.leave.overwrites(key) && !is_there).then_some(wanted)
     }
 }
 
 impl Sealed {
     /// Whether the other providers open it without the one at `place`, so that it can be sealed again.
     /// A version 1 profile can't be.
-    pub(super) fn opens_without(&self, key: &Key, place: usize) -> bool {
-        self.others(key, place) >= self.threshold && !self.is_version_1
+    pub(super) fn opens_without(&self, asks: bool, place: usize) -> bool {
+        self.others(asks, place) >= self.threshold && !self.is_version_1
     }
 
     /// How many other providers than the one at `place` may open it.
-    fn others(&self, key: &Key, place: usize) -> usize {
-        self.usable(key) - usize::from(self.piv.contains_key(&place))
+    fn others(&self, asks: bool, place: usize) -> usize {
+        self.usable(asks) - usize::from(self.piv.contains_key(&place))
     }
 }
 
@@ -97,26 +94,25 @@ pub(super) fn check_replacement(
     sealed: &Sealed,
     place: usize,
 ) -> Result<(), Refusal> {
-    check_declared(key, sealed)?;
-    if let Some(path) = &key.profile {
+    check_declared(key, known, sealed)?;
+    let asks = known.leave.asks(key);
+    if let Some(path) = known.leave.shipped(key) {
         let profile = path.display().to_string();
         return Err(Refusal::Overwrite(Hazard::ShippedDoomed { profile }));
     }
     if known.state_is_in_ram {
         return Err(Refusal::StateInRam);
     }
-    if let Some(other) = sealed.piv.values().find(|provider| provider.slot != key.slot) {
-        return Err(Refusal::OtherSlot { declared: key.slot, sealed: other.slot });
-    }
-    if sealed.opens_without(key, place) {
+    check_slots(key, sealed)?;
+    if sealed.opens_without(asks, place) {
         return Ok(());
     }
     if !key.overwrite.as_ref().is_some_and(|overwrite| overwrite.abandon_profile) {
-        let others = if sealed.is_version_1 { 0 } else { sealed.others(key, place) };
+        let others = if sealed.is_version_1 { 0 } else { sealed.others(asks, place) };
         return Err(Refusal::Overwrite(Hazard::LastOpener { threshold: sealed.threshold, others }));
     }
     // What is made in its place is another key (rule 3).
-    if key.profile_id.is_some() {
+    if known.leave.profile_id(key).is_some() {
         return Err(Refusal::Overwrite(Hazard::AbandonForbidden { option: "profileId" }));
     }
     if key.enroll == Enroll::Never {
@@ -133,7 +129,7 @@ pub(super) fn check_replacement(
 pub(super) fn fate(
     key: &Key,
     known: &Known,
-    session: &Session,
+    session: &Facts,
     slot: &SlotState,
     doomed: Option<&piv::Params>,
 ) -> Result<Fate, Refusal> {
@@ -150,7 +146,8 @@ pub(super) fn fate(
     if let Some(sealed) = sealed.filter(|sealed| remembered::is_other(sealed, &session.card)) {
         return Err(Refusal::OtherCard { sealed, found: session.card, keys: None });
     }
-    let generate = |destroys: Option<Fingerprint>| match session.management_key {
+    let overwrites = known.leave.overwrites(key);
+    let generate = |destroys: Option<Fingerprint>| match known.management_key(key, session.listed) {
         Some(_) => Ok(Fate::Generate(destroys)),
         None => Err(Refusal::NoManagementKey {
             factory_default: session.factory_management_key,
@@ -163,7 +160,7 @@ pub(super) fn fate(
         SlotState::Unknown => return Ok(Fate::Probe),
         // A certificate may be an old one. What is destroyed is what the card itself tells.
         SlotState::Key(SlotKey { source: KeySource::Certificate, .. })
-            if key.mode == Mode::Overwrite && !session.probed =>
+            if overwrites && !session.probed =>
         {
             return Ok(Fate::Probe);
         }
@@ -173,11 +170,11 @@ pub(super) fn fate(
         (Ok(public), _) => public,
         (Err(kind), doomed) => {
             doomed.map_or(Ok(()), |doomed| remembered::check_key(doomed, session, slot))?;
-            return Err(Refusal::OtherKind { slot: key.slot, kind: kind.clone() });
+            return Err(Refusal::OtherKind { slot: session.place.slot, kind: kind.clone() });
         }
     };
     let own = fingerprint(public);
-    if key.named().is_some_and(|named| is_named_by(public, named)) {
+    if known.leave.named(key).is_some_and(|named| is_named_by(public, named)) {
         if let Some(profile) = &session.dependent {
             let profile = profile.clone();
             return Err(Refusal::Overwrite(Hazard::Dependent { profile, key: own }));
@@ -185,13 +182,13 @@ pub(super) fn fate(
         return generate(Some(own));
     }
     // A key of ours that no profile knows yet.
-    let recorded = known.recorded(key, session);
+    let recorded = known.recorded(session);
     let is_ours = recorded.is_some_and(|r| !r.destroys.is_some_and(|old| is_named_by(public, old)));
-    if key.mode == Mode::Overwrite && !is_ours {
+    if overwrites && !is_ours {
         doomed.map_or(Ok(()), |doomed| remembered::check_key(doomed, session, slot))?;
-        let (slot, declared) = (key.slot, key.named());
+        let (slot, declared) = (session.place.slot, known.leave.named(key));
         return Err(Refusal::Overwrite(Hazard::NotNamed { slot, found: own, declared }));
     }
-    check_policies(key, found)?;
+    check_policies(session.place, found)?;
     Ok(Fate::Use)
 }

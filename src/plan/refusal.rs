@@ -2,9 +2,9 @@
 
 use super::{Hazard, Mistrust};
 use crate::{
-    card::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
     error::Error,
-    guard::Rejection,
+    token::guard::Rejection,
+    token::{CardName, Fingerprint, PinPolicy, Slot, TouchPolicy},
 };
 
 /// A named reason to go no further.
@@ -65,8 +65,10 @@ pub enum Refusal {
     },
     /// The card has neither a serial nor a GUID.
     Nameless,
-    /// The profile is sealed to another slot than the declared one.
+    /// The profile is sealed to another slot of a card than the declared one.
     OtherSlot {
+        /// The card.
+        card: CardName,
         /// The spec's.
         declared: Slot,
         /// The profile's.

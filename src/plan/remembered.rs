@@ -1,23 +1,26 @@
 //! What a profile remembers of the card that it is sealed to, and how another one is told apart.
 //! An unchanged card is asked for nothing but its slot's key.
 
-use super::{Refusal, Session};
+use super::Refusal;
 use crate::{
-    card::{CardName, Fingerprint, PinPolicy, Slot, SlotKey, SlotState, TouchPolicy, fingerprint},
     error::Class,
     profile::piv,
+    token::{
+        CardName, Facts, Fingerprint, PinPolicy, Slot, SlotKey, SlotState, TouchPolicy,
+        fingerprint, same_key,
+    },
 };
 
 /// The slot holds the key that the profile is sealed to, or does not tell.
 pub(super) fn check_key(
     provider: &piv::Params,
-    session: &Session,
+    session: &Facts,
     slot: &SlotState,
 ) -> Result<(), Refusal> {
     let sealed = &provider.public_key;
     let refusal = match slot {
         SlotState::Unknown => return Ok(()),
-        SlotState::Key(SlotKey { public: Ok(public), .. }) if piv::same_key(public, sealed) => {
+        SlotState::Key(SlotKey { public: Ok(public), .. }) if same_key(public, sealed) => {
             return Ok(());
         }
         SlotState::Key(found) => Refusal::KeyChanged {
@@ -32,7 +35,7 @@ pub(super) fn check_key(
 
 /// The refusal of a card that goes by the name of the enrolled one, and is another one: that its
 /// slot holds another key is no wonder then.
-pub(super) fn other_card(provider: &piv::Params, session: &Session) -> Option<Refusal> {
+pub(super) fn other_card(provider: &piv::Params, session: &Facts) -> Option<Refusal> {
     let (sealed, found) = (provider.card(), session.identity?);
     let attested = provider.attestation.map(|trust| trust.card_key);
     let is_other = match attested {

@@ -5,14 +5,13 @@ use std::fmt;
 
 use super::{Known, Next, next};
 use crate::{
-    card::CardName,
-    guard::Memory,
     spec::{Key, ProfileId},
+    token::{CardName, guard::Memory},
 };
 
 /// What is known, without a card, of what stands and of what a run would go by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct Findings {
     /// How the mark of what is published compares; none where nothing is published, as at each boot.
     pub mark: Option<Marked>,
     /// A user or group that is not known now.
@@ -86,7 +85,7 @@ pub enum Obstacle {
 
 /// What keeps the run from being left out; none where its result is sure to be what stands.
 #[must_use]
-pub fn obstacle(key: &Key, known: &Known, facts: &Facts) -> Option<Obstacle> {
+pub fn obstacle(key: &Key, known: &Known, facts: &Findings) -> Option<Obstacle> {
     match facts.mark {
         None => return Some(Obstacle::NothingPublished),
         Some(Marked::Missing) => return Some(Obstacle::Unmarked),
@@ -105,7 +104,7 @@ pub fn obstacle(key: &Key, known: &Known, facts: &Facts) -> Option<Obstacle> {
     if known.record.is_some() || known.doomed(key).is_some() {
         return Some(Obstacle::Generating);
     }
-    if matches!(next(key, known), Next::Refuse(_)) {
+    if matches!(next(key, known, None), Next::Refuse(_)) {
         return Some(Obstacle::Refused);
     }
     if let Some(card) = key.cards.iter().find(|card| !sealed.knows(key, card)) {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::Known;
 use crate::{
-    card::{Fingerprint, KeySource, SlotKey, SlotState, base_point},
-    guard::History,
     profile::generating::Generating,
+    token::{Facts, Fingerprint, KeySource, SlotKey, SlotState, base_point, guard::History},
 };
 
 /// One step. Each is safe to be killed in and to be run again.
@@ -109,8 +110,8 @@ impl Step {
     /// Adds to what is known what the step leads to where all goes well. Returns false where what
     /// follows can't be told before the step was carried out.
     #[must_use]
-    pub fn assume(self, known: &mut Known) -> bool {
-        let Some(session) = &mut known.session else {
+    pub fn assume(self, known: &mut Known, hand: &mut Option<Facts>) -> bool {
+        let Some(session) = hand else {
             match self {
                 Self::Publish => known.published = true,
                 Self::EndRecord => known.record = None,
@@ -127,10 +128,10 @@ impl Step {
             | Self::ProbeSlot => {
                 return false;
             }
-            Self::AskPin => known.answered.push(session.card),
-            Self::RecallPin => session.history = Some(History::Proven),
-            Self::RecordPin => session.history = Some(History::Recorded),
-            Self::PresentPin => session.verified = true,
+            Self::AskPin => known.pins.answer(session.card, Zeroizing::default()),
+            Self::RecallPin => session.pin.history = Some(History::Proven),
+            Self::RecordPin => session.pin.history = Some(History::Recorded),
+            Self::PresentPin => session.pin.verified = true,
             Self::BeginRecord(record) => known.record = Some(record),
             Self::EndRecord => known.record = None,
             // No step depends on which key it will be: the base point stands for it.
@@ -147,7 +148,7 @@ impl Step {
             }
             Self::Prepare => {
                 known.settled.extend(session.listed);
-                known.session = None;
+                *hand = None;
             }
             Self::Enroll(sealing) => {
                 known.open = true;
@@ -159,7 +160,7 @@ impl Step {
                 }
             }
             Self::OpenShare(index) => {
-                known.session = None;
+                *hand = None;
                 known.share_opened(index);
             }
             Self::AskShare(index) => known.share_opened(index),

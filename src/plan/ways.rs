@@ -5,33 +5,13 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{Goal, Known, Refusal, Sealed, Session, Step};
+use super::{Goal, Known, Refusal, Sealed, Step};
 use crate::{
-    card::CardName,
     error::Class,
     profile::piv,
     spec::{Card, Key},
+    token::{CardName, Enrolled, Facts, Wanted},
 };
-
-/// The cards that are looked for.
-#[derive(Clone, Debug)]
-pub enum Wanted<'a> {
-    /// Those of these providers, by their places in the profile.
-    Providers(Vec<(usize, &'a piv::Params)>),
-    /// These of the spec's list, by their places there, to seal the key to.
-    Listed(Vec<(usize, &'a Card)>),
-    /// The only one that is there, whichever it is, to seal the key to.
-    Any,
-}
-
-impl Wanted<'_> {
-    /// The place in the spec's list of the entry that is wanted and that names this card.
-    #[must_use]
-    pub fn place_of(&self, card: &CardName) -> Option<usize> {
-        let Self::Listed(cards) = self else { return None };
-        cards.iter().find(|(_, listed)| card.is(&listed.name())).map(|(place, _)| *place)
-    }
-}
 
 /// What a step is about, and what is done without if it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,20 +27,39 @@ pub enum Way {
 impl Known {
     /// The cards that are looked for next.
     #[must_use]
-    pub fn wanted<'a>(&'a self, key: &'a Key) -> Wanted<'a> {
-        let unsettled = |(place, _): &(usize, &Card)| !self.settled.contains(place);
+    pub fn wanted(&self, key: &Key) -> Wanted {
+        let named = |cards: Vec<(usize, &Card)>| {
+            let named = |(at, card): (usize, &Card)| (at, card.name(), key.place(Some(card)));
+            Wanted::Named(cards.into_iter().map(named).collect())
+        };
         if self.profile.is_none() {
-            let listed = key.cards.iter().enumerate().filter(unsettled).collect();
-            return if key.cards.is_empty() { Wanted::Any } else { Wanted::Listed(listed) };
+            let cards = key.cards.iter().enumerate();
+            let left = cards.filter(|(place, _)| !self.settled.contains(place)).collect();
+            return if key.cards.is_empty() { Wanted::Any(key.place(None)) } else { named(left) };
         }
         if self.is_as_open_as_wanted(key) {
-            return Wanted::Listed(self.to_join(key));
+            return named(self.to_join(key));
         }
-        let mut candidates: Vec<_> = self.candidates(key).collect();
+        let doomed = self.doomed(key);
+        let pins = |place| key.pin_for(self.card(key, Some(place)));
+        let minds_copies = (1..key.cards.len()).any(|place| pins(place) != pins(0));
+        let mut enrolled: Vec<_> = self
+            .candidates(key)
+            .map(|(place, params)| Enrolled {
+                provider: place,
+                card: params.card(),
+                public_key: params.public_key,
+                place: key.place_of(&params.card()),
+                source: params.key_source,
+                card_key: params.attestation.map(|trust| trust.card_key),
+                reader: params.card_name.clone(),
+                asks_name: doomed == Some(place),
+                minds_copies,
+            })
+            .collect();
         // Whoever was asked for a PIN is not asked for that of another card before it was presented.
-        let is_answered = |card: CardName| self.answered.iter().any(|other| other.may_be(&card));
-        candidates.sort_by_key(|(_, provider)| !is_answered(provider.card()));
-        Wanted::Providers(candidates)
+        enrolled.sort_by_key(|enrolled| !self.pins.may_have(&enrolled.card));
+        Wanted::Enrolled(enrolled)
     }
 
     /// The providers whose card may be next.
@@ -68,7 +67,9 @@ impl Known {
         let doomed = self.doomed(key);
         let sealed = self.profile.as_ref();
         // Before a key is destroyed, the others have to open the profile, if they can.
-        let its_turn = |place| self.open || sealed.is_some_and(|s| !s.opens_without(key, place));
+        let its_turn = |place| {
+            self.open || sealed.is_some_and(|s| !s.opens_without(self.leave.asks(key), place))
+        };
         let only = doomed.filter(|&place| its_turn(place));
         let providers = sealed.into_iter().flat_map(|sealed| &sealed.piv);
         providers.map(|(&place, provider)| (place, provider)).filter(
@@ -110,16 +111,18 @@ impl Known {
     /// The cards of the spec's list to which the open key is still to be sealed. A profile of version 1
     /// never is, nor, at boot, a shipped one.
     #[must_use]
-    pub fn to_join<'a>(&self, key: &'a Key) -> Vec<(usize, &'a Card)> {
-        let may_be_sealed = match self.goal {
-            Goal::Publish => key.profile.is_none(),
-            Goal::Open(_) | Goal::Renew(_) => false,
-            Goal::Join => true,
-        };
-        let sealed = self.profile.as_ref().filter(|sealed| may_be_sealed && !sealed.is_version_1);
+    pub fn to_join<'a>(&'a self, key: &'a Key) -> Vec<(usize, &'a Card)> {
+        let sealed = self.profile.as_ref().filter(|sealed| !sealed.is_version_1);
         let Some(sealed) = sealed else { return Vec::new() };
-        let cards = key.cards.iter().enumerate();
-        cards.filter(|(at, c)| !self.settled.contains(at) && !sealed.knows(key, c)).collect()
+        let left = |(at, _): &(usize, &Card)| !self.settled.contains(at);
+        match &self.goal {
+            Goal::Publish if self.leave.shipped(key).is_none() => {
+                let cards = key.cards.iter().enumerate().filter(left);
+                cards.filter(|(_, card)| !sealed.knows(key, card)).collect()
+            }
+            Goal::Join(card) => Some((key.cards.len(), &**card)).into_iter().filter(left).collect(),
+            Goal::Publish | Goal::Open(_) | Goal::Renew(_) => Vec::new(),
+        }
     }
 
     /// Whether the session is with one of those.
@@ -131,7 +134,7 @@ impl Known {
     /// What comes next while there is no session.
     pub(super) fn next_way(&self, key: &Key) -> Result<Step, Refusal> {
         match self.wanted(key) {
-            Wanted::Providers(providers) if providers.is_empty() => {
+            Wanted::Enrolled(enrolled) if enrolled.is_empty() => {
                 self.to_ask().map(Step::AskShare).ok_or_else(|| self.out_of_reach(key))
             }
             _ => Ok(Step::FindCard),
@@ -141,7 +144,7 @@ impl Known {
     /// How many providers have opened their share, or may still do so in this run.
     pub(super) fn reach(&self, key: &Key) -> usize {
         let Some(sealed) = &self.profile else { return 0 };
-        let may_ask = key.ask && !self.unanswered;
+        let may_ask = self.leave.asks(key) && !self.unanswered;
         let doomed = self.doomed(key);
         let cards = sealed.piv.keys().filter(|place| doomed != Some(**place));
         let typed = sealed.typed.iter().filter(|_| may_ask);
@@ -160,26 +163,25 @@ impl Known {
             cards: sealed.piv.len(),
             typed: sealed.typed.len(),
             others: sealed.others.clone(),
-            asks: key.ask,
+            asks: self.leave.asks(key),
         }
     }
 
     /// What is given up if `step` fails, or if the planner refuses to go on with the session.
     #[must_use]
-    pub fn at_stake(&self, key: &Key, step: Option<Step>) -> Way {
+    pub fn at_stake(&self, key: &Key, session: Option<&Facts>, step: Option<Step>) -> Way {
         if self.profile.is_none() {
             return Way::Run;
         }
         if self.is_as_open_as_wanted(key) {
             let is_joining = self.goal == Goal::Publish && self.published;
-            let session = self.session.as_ref();
             return match session.and_then(|session| session.listed) {
                 Some(listed) if is_joining => Way::Listed(vec![listed]),
                 None if is_joining => Way::Listed((0..key.cards.len()).collect()),
                 _ => Way::Run,
             };
         }
-        let places = match (self.session.as_ref().map(|session| session.provider), step) {
+        let places = match (session.map(|session| session.provider), step) {
             (Some(Some(place)), _) | (None, Some(Step::AskShare(place))) => vec![place],
             (None, Some(Step::FindCard)) => self.candidates(key).map(|(place, _)| place).collect(),
             _ => return Way::Run,
@@ -193,7 +195,6 @@ impl Known {
     /// Goes on without what failed. Returns false where the run can't get any further then.
     #[must_use]
     pub fn give_up(&mut self, key: &Key, way: Way) -> bool {
-        self.session = None;
         match way {
             Way::Run => return false,
             Way::Listed(places) => {
@@ -209,11 +210,11 @@ impl Known {
 }
 
 impl Sealed {
-    /// How many of its providers the spec lets open it: the cards that it lists, and with `ask` what
-    /// people type.
+    /// How many of its providers the spec lets open it: the cards that it lists, and what people type if
+    /// they are asked.
     #[must_use]
-    pub fn usable(&self, key: &Key) -> usize {
-        self.piv.len() + if key.ask { self.typed.len() } else { 0 }
+    pub fn usable(&self, asks: bool) -> usize {
+        self.piv.len() + if asks { self.typed.len() } else { 0 }
     }
 
     /// Whether it is sealed to this card of the spec's list, or may be. A provider whose card is another
@@ -229,8 +230,13 @@ impl Sealed {
 
 /// The id that the spec gives a card is none that the profile has already: found out before a PIN is
 /// spent, and a key made, for a card that could not be added then.
-pub(super) fn check_id(key: &Key, sealed: &Sealed, session: &Session) -> Result<(), Refusal> {
-    let declared = session.listed.and_then(|at| key.cards.get(at)?.id.as_deref());
+pub(super) fn check_id(
+    key: &Key,
+    known: &Known,
+    sealed: &Sealed,
+    session: &Facts,
+) -> Result<(), Refusal> {
+    let declared = known.card(key, session.listed).and_then(|card| card.id.as_deref());
     match declared.filter(|id| sealed.ids.iter().any(|used| used == id)) {
         Some(id) => Err(Refusal::IdInUse { id: id.into() }),
         None => Ok(()),

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::store::{Store, check_name};
 use crate::{
-    card::{CardName, Fingerprint, Guid, Serial, Slot},
     error::{Class, Error, Result},
     system::durable,
+    token::{CardName, Fingerprint, Guid, Serial, Slot},
 };
 
 /// A record is no longer than this many bytes; real ones have about 150.

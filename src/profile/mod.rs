@@ -18,10 +18,8 @@
 
 use std::fmt;
 
-use crate::{
-    error::{self, Class, Error},
-    kdf,
-};
+use crate::kdf;
+pub(crate) use crate::system::{no_random, random};
 
 pub mod change;
 mod format;
@@ -214,25 +212,4 @@ pub fn unused_id(prefix: &str, used: &[&str]) -> String {
         }
         number += 1;
     }
-}
-
-/// The text without what no field of a profile may hold: control characters become blanks.
-#[must_use]
-pub fn plain_text(text: &str) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.collect::<String>().trim().to_owned()
-}
-
-/// Fills `bytes` from the operating system.
-pub(crate) fn random(bytes: &mut [u8]) -> error::Result<()> {
-    getrandom::fill(bytes).map_err(no_random)
-}
-
-fn no_random(error: getrandom::Error) -> Error {
-    Error::new(
-        Class::Internal,
-        "asking the operating system for random bytes",
-        error.to_string(),
-        "Nothing was written. Look into the kernel's log, and try again.",
-    )
 }

@@ -12,7 +12,6 @@ use p256::{
         Curve as _,
         bigint::{NonZero, U512},
         ops::Reduce as _,
-        point::AffineCoordinates as _,
         sec1::ToSec1Point as _,
     },
     hash2curve::{ExpandMsgXmd, hash_from_bytes},
@@ -30,8 +29,8 @@ use super::{
     seal::ProviderSecret,
 };
 use crate::{
-    card::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy, Trust},
     error, kdf,
+    token::{CardName, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, TouchPolicy, Trust},
 };
 
 kdf::secret_bytes! {
@@ -121,7 +120,7 @@ fn salt_derived_scalar(salt: &[u8; 32]) -> NonZeroScalar {
 pub struct Params {
     /// The salt and its peer point P.
     pub peer: Peer,
-    /// The slot's public key Q. Compare it with [`same_key`] only.
+    /// The slot's public key Q. Compare it with [`crate::token::same_key`] only.
     pub public_key: PublicKey,
     /// The slot.
     pub slot: Slot,
@@ -130,7 +129,7 @@ pub struct Params {
     pub serial: Option<Serial>,
     /// The card's GUID, where it is known by that.
     pub guid: Option<Guid>,
-    /// The reader's or the card's name, for people. [`super::plain_text`] makes any text fit.
+    /// The reader's or the card's name, for people. [`crate::token::plain_text`] makes any text fit.
     pub card_name: String,
     /// The slot key's touch policy when it was enrolled.
     pub touch_policy: TouchPolicy,
@@ -300,11 +299,4 @@ pub fn uncompressed(point: &PublicKey) -> [u8; 65] {
 #[must_use]
 pub fn from_uncompressed(bytes: &[u8; 65]) -> Option<PublicKey> {
     PublicKey::from_sec1_bytes(bytes).ok()
-}
-
-/// Whether two public keys are the same as far as a key agreement can tell: by x, as the sign of
-/// a point changes no answer.
-#[must_use]
-pub fn same_key(a: &PublicKey, b: &PublicKey) -> bool {
-    a.as_affine().x() == b.as_affine().x()
 }

@@ -12,15 +12,15 @@ use nix::{
 
 use super::{
     MAX_SIZE, Profile, Version,
-    save::lock,
-    store::{Store, check_name, failed, names},
+    store::{Store, check_name},
 };
 use crate::{
     error::{Class, Error, Result},
-    system::{clock, durable},
+    system::{
+        clock, durable,
+        state_dir::{WRITABLE, failed, lock, names},
+    },
 };
-
-const WRITABLE: &str = "Make the state directory writable, with room.";
 
 impl Store {
     /// Writes a profile in the place of that of key `name`, which is kept as `<key>.toml.<date>Z`, a name
@@ -101,7 +101,7 @@ impl Store {
         if held.is_some_and(|old| old.version() == Version::V1 && old.is_of_same_key(profile)) {
             return Ok(None);
         }
-        match &self.dir {
+        match self.dir() {
             Some(dir) => keep(dir, file, &format!("{new}.")).map(Some),
             None => Err(Errno::ENOENT.into()),
         }

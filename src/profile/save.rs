@@ -1,12 +1,6 @@
 //! Writing a profile: whole or not at all, once, and on the disk before anything is published.
 
-use std::{
-    fs::{self, DirBuilder, File},
-    io,
-    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
-    path::Path,
-    time::Duration,
-};
+use std::{io, os::unix::ffi::OsStrExt as _};
 
 use nix::{
     fcntl::{AT_FDCWD, AtFlags},
@@ -15,19 +9,15 @@ use nix::{
 
 use super::{
     Profile, Version,
-    store::{Store, check_name, failed, names},
+    store::{Store, check_name},
 };
 use crate::{
     error::{Class, Error, Result},
     system::{
-        Deadline, durable,
-        lock::{Locked, exclusive, tell},
+        durable,
+        state_dir::{WRITABLE, failed, lock, names},
     },
 };
-
-/// How long [`Store::save`] waits for another run that is writing. Writing takes milliseconds.
-const LOCK_DEADLINE: Duration = Duration::from_secs(5);
-const WRITABLE: &str = "Nothing was enrolled. Make the state directory writable, with room.";
 
 impl Store {
     /// Writes a new profile, whole or not at all, and returns when it is on the disk. Creates the
@@ -37,7 +27,7 @@ impl Store {
     /// There is a profile of that name already, or the operating system refuses something.
     pub fn save(&mut self, profile: &Profile) -> Result<()> {
         let (name, tried) = (profile.name(), self.check_new(profile.name(), profile)?);
-        self.create()?;
+        self.writable()?;
         let dir = self.directory()?;
         let refused = |error: io::Error| failed(tried.clone(), error, WRITABLE);
         let _lock = lock(dir, &tried)?;
@@ -94,46 +84,6 @@ impl Store {
         ))
     }
 
-    /// The directory, to write to; created where it is absent.
-    ///
-    /// # Errors
-    /// It can't be created, or is not ours alone.
-    pub fn writable(&mut self) -> Result<&File> {
-        self.create()?;
-        self.directory()
-    }
-
-    /// The lock on the directory, under which its files are written; the directory is created where it
-    /// is absent. `tried` is for the error.
-    ///
-    /// # Errors
-    /// As [`Self::writable`]; or another run holds it for too long.
-    pub fn lock(&mut self, tried: &str) -> Result<Locked> {
-        lock(self.writable()?, tried)
-    }
-
-    pub(super) fn directory(&self) -> Result<&File> {
-        self.dir.as_ref().ok_or_else(|| {
-            Error::new(
-                Class::Permission,
-                format!("writing to state directory {}", self.path.display()),
-                "it went away while it was created",
-                "End what removes it.",
-            )
-        })
-    }
-
-    /// Removes a file for good.
-    ///
-    /// # Errors
-    /// The operating system refuses.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        let Some(dir) = &self.dir else { return Ok(()) };
-        let tried = || format!("removing {}", self.path.join(name).display());
-        let advice = "Make the state directory writable.";
-        durable::remove(dir, name).map_err(|error| failed(tried(), error, advice))
-    }
-
     /// Asks whether a profile of this name could be written, before a PIN is spent and a key made
     /// for it. Where it is not there yet, its parent counts.
     ///
@@ -142,11 +92,11 @@ impl Store {
     pub fn check_writable(&self, name: &str) -> Result<()> {
         let tried = || format!("writing profile {}", self.file(name).display());
         let mode = AccessFlags::W_OK;
-        let checked = if let Some(dir) = &self.dir {
+        let checked = if let Some(dir) = self.dir() {
             faccessat(dir, ".", mode, AtFlags::AT_EACCESS)
         } else {
             // It is created below its parent, once there is something to write.
-            let parent = self.path.parent().unwrap_or(&self.path);
+            let parent = self.path().parent().unwrap_or(self.path());
             faccessat(AT_FDCWD, parent, mode, AtFlags::AT_EACCESS)
         };
         checked.map_err(|errno| failed(tried(), io::Error::from(errno), WRITABLE))
@@ -159,68 +109,18 @@ impl Store {
     /// # Errors
     /// The disk does not take it.
     pub fn sync(&self, name: &str) -> Result<()> {
-        let Some(dir) = &self.dir else {
+        let Some(dir) = self.dir() else {
             return Ok(());
         };
         // No obstacle where it stays, on a disk that is read-only, say.
         let _ = unlinkat(dir, temporary(name).as_str(), UnlinkatFlags::NoRemoveDir);
-        let tried = || format!("syncing state directory {}", self.path.display());
+        let tried = || format!("syncing state directory {}", self.path().display());
         let advice = "Nothing was published. See what the kernel says of the disk (journalctl -k).";
         self.sync_names(dir).map_err(|error| failed(tried(), error, advice))
-    }
-
-    /// Syncs the directory, and its name in the one above: whoever made it need not have, or was
-    /// killed before.
-    pub(super) fn sync_names(&self, dir: &File) -> io::Result<()> {
-        dir.sync_all()?;
-        let resolved = fs::canonicalize(&self.path)?;
-        File::open(resolved.parent().unwrap_or(Path::new("/")))?.sync_all()
-    }
-
-    /// Creates the directory if it is absent, and opens it.
-    fn create(&mut self) -> Result<()> {
-        if self.dir.is_some() {
-            return Ok(());
-        }
-        let mut is_new = false;
-        match DirBuilder::new().mode(0o700).create(&self.path) {
-            Ok(()) => is_new = true,
-            // Somebody else was quicker: what is there is checked as always.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(failed(
-                    format!("creating state directory {}", self.path.display()),
-                    error,
-                    "Nothing was written. Mount the directory above it, writable.",
-                ));
-            }
-        }
-        self.dir = Self::open(&self.path)?.dir;
-        if is_new {
-            let dir = self.directory()?;
-            let tried = || format!("syncing state directory {}", self.path.display());
-            self.sync_names(dir).map_err(|error| failed(tried(), error, WRITABLE))?;
-        }
-        Ok(())
     }
 }
 
 /// The name under which the profile of key `name` is written, until it is whole.
 fn temporary(name: &str) -> String {
     format!(".{name}.toml.new")
-}
-
-/// The lock on the directory under which its files are written, until it is dropped.
-pub(super) fn lock(dir: &File, tried: &str) -> Result<Locked> {
-    let failed = |error| failed(tried.to_owned(), error, "Nothing was written.");
-    let dir = dir.try_clone().map_err(failed)?;
-    exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
-        Some(error) => failed(error),
-        None => Error::new(
-            Class::Busy,
-            tried,
-            "another program holds the lock on the state directory",
-            "Wait until the other run of nixos-cryptkey has ended, and try again.",
-        ),
-    })
 }

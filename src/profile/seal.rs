@@ -252,11 +252,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        card::{Guid, KeySource, PinPolicy, Serial, TouchPolicy, base_point},
         profile::{
             Argon2Params,
             piv::{Params, Peer, Scheme, SharedX},
         },
+        token::{Guid, KeySource, PinPolicy, Serial, TouchPolicy, base_point},
     };
 
     /// A card whose private key is `d`, and what it would be enrolled as.

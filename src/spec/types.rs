@@ -11,8 +11,8 @@ use super::{
     source::{ManagementKeySource, PinSource},
 };
 use crate::{
-    card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
     publish::Format,
+    token::{CardName, Fingerprint, Guid, PinPolicy, Place, Serial, Slot, TouchPolicy},
 };
 
 /// What the machine should have: keys that only a smart card opens, and the secrets made of them.
@@ -203,6 +203,32 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The slot and the policies of a card: its own or, for want of one, the key's.
+    #[must_use]
+    pub fn place(&self, card: Option<&Card>) -> Place {
+        Place {
+            slot: card.and_then(|card| card.slot).unwrap_or(self.slot),
+            pin_policy: card.and_then(|card| card.pin_policy).unwrap_or(self.pin_policy),
+            touch_policy: card.and_then(|card| card.touch_policy).unwrap_or(self.touch_policy),
+        }
+    }
+
+    /// The same of a card by its name, as far as that tells which entry of the list is meant.
+    #[must_use]
+    pub fn place_of(&self, name: &CardName) -> Place {
+        let find =
+            |fits: &dyn Fn(&CardName) -> bool| self.cards.iter().find(|card| fits(&card.name()));
+        self.place(find(&|listed| name.is(listed)).or_else(|| find(&|listed| name.may_be(listed))))
+    }
+
+    /// The slots that it uses, of whatever card.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        let any = self.cards.is_empty().then_some(self.slot);
+        self.cards.iter().map(|card| self.place(Some(card)).slot).chain(any)
+    }
+}
+
 impl Default for Key {
     fn default() -> Self {
         Self {
@@ -241,6 +267,12 @@ pub struct Card {
     /// The id that its provider in the profile gets when the card is enrolled. None: "card-1" or the
     /// next number.
     pub id: Option<Name>,
+    /// The slot of this card's key, if not the key's `slot`.
+    pub slot: Option<Slot>,
+    /// When this card wants a touch, if not as the key's `touchPolicy` says.
+    pub touch_policy: Option<TouchPolicy>,
+    /// When this card wants the PIN, if not as the key's `pinPolicy` says.
+    pub pin_policy: Option<PinPolicy>,
     /// Where this card's PIN comes from, if not from where the key's does.
     pub pin: Option<PinSource>,
     /// Where this card's management key comes from, if not from where the key's does.

@@ -8,7 +8,7 @@ use super::{
     source::{ManagementKeySource, PinSource},
     types::{AttestationPolicy, Card, Key, Spec},
 };
-use crate::card::PinPolicy;
+use crate::token::{PinPolicy, Place};
 
 /// Directories that other programs use. Ours is made private, and holds nothing else.
 const SHARED: [&str; 19] = [
@@ -168,12 +168,12 @@ fn pins(key: &Key, at: &Path, faults: &mut Faults) {
 /// the key's.
 fn pin(key: &Key, card: Option<&Card>, own: &Path, at: &Path, faults: &mut Faults) {
     let fields = [at.field("pinPolicy"), at.field("pin"), at.field("managementKey")];
-    let own_fields = [own.field("pin"), own.field("managementKey")];
+    let own_fields = [own.field("pinPolicy"), own.field("pin"), own.field("managementKey")];
     if fields.iter().chain(&own_fields).any(|path| faults.touch(path)) {
         return;
     }
     let (pin, management_key) = (key.pin_for(card), key.management_key_for(card));
-    let needed = match (key.pin_policy, management_key) {
+    let needed = match (key.place(card).pin_policy, management_key) {
         (PinPolicy::Never, Some(ManagementKeySource::Protected)) => {
             Some(("the PIN protects the management key".into(), ""))
         }
@@ -224,25 +224,29 @@ fn policies(spec: &Spec, at: &Path, faults: &mut Faults) {
     let entries: Vec<(&Name, &Key)> = spec.keys.iter().collect();
     for (index, (name, key)) in entries.iter().enumerate() {
         for (other_name, other) in &entries[..index] {
-            let shared = key.slot == other.slot && share_a_card(key, other);
-            let fields = [
-                ("pinPolicy", key.pin_policy.to_string(), other.pin_policy.to_string()),
-                ("touchPolicy", key.touch_policy.to_string(), other.touch_policy.to_string()),
-            ];
-            for (field, found, declared) in fields {
-                let both = [at.field(name), at.field(other_name)];
+            let places = shared(key, other);
+            let both = [at.field(name), at.field(other_name)];
+            for (field, told) in
+                [("pinPolicy", pin_policy as fn(Place) -> String), ("touchPolicy", touch_policy)]
+            {
                 let judged = |faults: &Faults| {
                     both.iter().all(|key| {
                         ["cards", "slot", field].iter().all(|part| !faults.touch(&key.field(part)))
                     })
                 };
-                if shared && found != declared && judged(faults) {
+                let differ = places.iter().find(|(one, twin)| told(*one) != told(*twin));
+                if let Some((one, twin)) = differ
+                    && judged(faults)
+                {
                     faults.add(
                         both[0].field(field),
                         format!(
-                            "found {found}, while {} has {declared} for the same slot {} of the \
-                             same card; allowed is one for both, or another slot",
-                            both[1], key.slot
+                            "found {}, while {} has {} for the same slot {} of the same card; allowed \
+                             is one for both, or another slot",
+                            told(*one),
+                            both[1],
+                            told(*twin),
+                            one.slot
                         ),
                     );
                 }
@@ -251,8 +255,24 @@ fn policies(spec: &Spec, at: &Path, faults: &mut Faults) {
     }
 }
 
-/// Whether two keys surely use the same card.
-fn share_a_card(one: &Key, other: &Key) -> bool {
-    let unnamed = one.cards.is_empty() && other.cards.is_empty();
-    unnamed || one.cards.iter().any(|card| other.cards.iter().any(|twin| same_card(card, twin)))
+fn pin_policy(place: Place) -> String {
+    place.pin_policy.to_string()
+}
+
+fn touch_policy(place: Place) -> String {
+    place.touch_policy.to_string()
+}
+
+/// What two keys use of the same slots of surely the same cards.
+fn shared(one: &Key, other: &Key) -> Vec<(Place, Place)> {
+    let mut places = Vec::new();
+    if one.cards.is_empty() && other.cards.is_empty() {
+        places.push((one.place(None), other.place(None)));
+    }
+    for card in &one.cards {
+        let twins = other.cards.iter().filter(|twin| same_card(card, twin));
+        places.extend(twins.map(|twin| (one.place(Some(card)), other.place(Some(twin)))));
+    }
+    places.retain(|(one, other)| one.slot == other.slot);
+    places
 }

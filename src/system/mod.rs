@@ -11,9 +11,26 @@ pub mod memory;
 pub mod notify;
 pub mod runtime_dir;
 pub mod secret_file;
+pub mod state_dir;
 pub mod swap;
 pub mod systemctl;
 pub mod terminal;
 pub mod users;
 
 pub use bounded::{Deadline, bounded, start};
+
+use crate::error::{Class, Error, Result};
+
+/// Fills `bytes` from the operating system.
+pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
+    getrandom::fill(bytes).map_err(no_random)
+}
+
+pub(crate) fn no_random(error: getrandom::Error) -> Error {
+    Error::new(
+        Class::Internal,
+        "asking the operating system for random bytes",
+        error.to_string(),
+        "Nothing was written. Look into the kernel's log, and try again.",
+    )
+}

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cryptkey::card::{Fault, Pcsc};
+use cryptkey::token::{Fault, Pcsc, Readers};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 

@@ -1,12 +1,12 @@
 //! Cards as numbers: a private key, and how it is enrolled.
 
 use cryptkey::{
-    card::{PinPolicy, Serial, TouchPolicy},
     profile::{
         ProviderKind,
         piv::{Params, Peer, SharedX},
         seal::NewProvider,
     },
+    token::{PinPolicy, Serial, TouchPolicy},
 };
 use p256::{
     NonZeroScalar, ProjectivePoint, PublicKey, U256,

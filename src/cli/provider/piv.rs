@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use super::{AddArgs, Changed, finish_added, read};
+use super::{AddArgs, Changed, finish_added};
 use crate::{
     apply::{Run, unseal},
-    card::CardName,
     error::{Class, Error, Result},
     observe::is_listed,
     plan::Goal,
     profile::{Profile, change},
-    spec::{Card, Key},
+    spec::{Card, Key, Name},
+    token::CardName,
 };
 
 #[derive(Args)]
@@ -37,7 +37,7 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
     }
     let (spec, declared) = change.key.load()?;
     change.check(&spec, &declared)?;
-    let key = only_with(&declared, &read(&spec, name, &declared)?, add, card);
+    let joins = declared_card(&declared, add.id.as_ref(), card);
     let goal = |profile: &Profile| {
         let unused = profile.unused_id("card");
         change::check_added(profile, &unused)?;
@@ -50,12 +50,11 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
                  its GUID.",
             ));
         }
-        let id = key.cards.last().and_then(|card| card.id.as_deref());
-        change::check_added(profile, id.unwrap_or(&unused))?;
-        Ok(Goal::Join)
+        change::check_added(profile, joins.id.as_deref().unwrap_or(&unused))?;
+        Ok(Goal::Join(Box::new(joins)))
     };
     let mut run = Run::default();
-    let mut unsealed = unseal(&mut run, &spec, name, &key, None, goal)?;
+    let mut unsealed = unseal(&mut run, &spec, name, &declared, None, goal)?;
     let changed = unsealed.profile()?.clone();
     let id = changed.providers().last().map(|new| new.id().to_owned()).unwrap_or_default();
     let mut told = finish_added(change, &declared, &mut unsealed, &changed, id)?;
@@ -70,20 +69,12 @@ pub(super) fn add(args: &PivArgs) -> Result<Changed> {
     Ok(told)
 }
 
-/// The key with the cards that open it, and of the others only this one: nobody waits for the rest.
-fn only_with(declared: &Key, profile: &Profile, args: &AddArgs, card: &CardName) -> Key {
-    let as_declared = |name: &CardName| {
-        let cards = || declared.cards.iter();
-        let exact = cards().find(|card| card.name().is_known_as(name));
-        exact.or_else(|| cards().find(|card| card.name().may_be(name))).cloned()
-    };
-    let named = |name: &CardName| Card { serial: name.serial, guid: name.guid, ..Card::default() };
-    let known = profile.piv_providers().map(|(_, provider)| provider.card());
-    let known = known.filter(|name| is_listed(declared, name));
-    let mut cards: Vec<_> =
-        known.map(|name| as_declared(&name).unwrap_or_else(|| named(&name))).collect();
-    let mut new = as_declared(card).unwrap_or_else(|| named(card));
-    new.id = args.id.clone().or(new.id);
-    cards.push(new);
-    Key { cards, ..declared.clone() }
+/// The card as the spec declares it, if it does, with the id that was given.
+fn declared_card(declared: &Key, id: Option<&Name>, card: &CardName) -> Card {
+    let cards = || declared.cards.iter();
+    let exact = cards().find(|listed| listed.name().is_known_as(card));
+    let listed = exact.or_else(|| cards().find(|listed| listed.name().may_be(card))).cloned();
+    let named = || Card { serial: card.serial, guid: card.guid, ..Card::default() };
+    let card = listed.unwrap_or_else(named);
+    Card { id: id.cloned().or(card.id), ..card }
 }

@@ -2,27 +2,22 @@
 //! all else right.
 
 use super::{
-    super::{Goal, Hazard, Identity, Known, Next, Refusal, Sealed, Sealing, Session, Step, next},
-    trust::{session, slot_key},
-    world::{DECLARED, KEYS, TRUST, params},
+    super::{Goal, Hazard, Known, Next, Refusal, Sealing, Step, next},
+    fixtures::{self, DECLARED, KEYS, TRUST, card as name, session, slot_key, verified},
 };
 use crate::{
-    card::{
-        Attestation, CardName, KeySource, PinPolicy, Serial, Slot, SlotKey, SlotState, Statement,
-        TouchPolicy, fingerprint,
-    },
     profile::{generating::Generating, piv::Params},
     spec::{AttestationPolicy, Enroll, Key, Mode, Overwrite, ProfileId},
+    token::{
+        Attestation, CardName, Facts, Identity, KeySource, PinPolicy, Serial, Slot, SlotKey,
+        SlotState, Statement, TouchPolicy, fingerprint,
+    },
 };
 
-/// The spec, and all that is known.
-type Given = (Key, Known);
+/// The spec, all that is known, and the card in hand.
+type Given = (Key, Known, Facts);
 /// One thing that is otherwise.
 type Change = fn(&mut Given);
-
-fn name(serial: u32) -> CardName {
-    CardName { serial: Serial::new(serial), guid: None }
-}
 
 fn another_slot() -> Slot {
     "82".parse().unwrap()
@@ -43,43 +38,26 @@ fn record(destroys: Option<usize>) -> Generating {
 fn named() -> Given {
     let fingerprint = Some(fingerprint(&KEYS[0]));
     let overwrite = Some(Overwrite { fingerprint, abandon_profile: false });
-    let key = Key { mode: Mode::Overwrite, overwrite, ..Key::default() };
-    let session = Session { verified: true, ..session(SlotState::Key(slot_key(0))) };
-    (key, Known { record: Some(record(Some(0))), session: Some(session), ..Known::default() })
+    let key = Key { mode: Mode::Overwrite, overwrite, ..fixtures::key() };
+    let known = Known { record: Some(record(Some(0))), ..Known::default() };
+    (key, known, verified(session(SlotState::Key(slot_key(0)))))
 }
 
 /// The same where the key's profile is sealed to it, and was opened by card 2.
 fn sealed() -> Given {
-    let (key, mut known) = named();
-    let provider = |place: usize, serial| (place, params(name(serial), place, true, None));
-    known.profile = Some(Sealed {
-        id: DECLARED.into(),
-        names_recipient: true,
-        salt_id: String::new(),
-        threshold: 1,
-        unlisted: Vec::new(),
-        is_version_1: false,
-        piv: [provider(0, 1), provider(1, 2)].into(),
-        ids: Vec::new(),
-        typed: Vec::new(),
-        others: Vec::new(),
-    });
-    (known.open, known.opened) = (true, [1].into());
-    on_card(&mut known).provider = Some(0);
-    (key, known)
+    let (key, known, facts) = named();
+    let profile = Some(fixtures::sealed(1, &[1, 2]));
+    let known = Known { profile, open: true, opened: [1].into(), ..known };
+    (key, known, Facts { provider: Some(0), ..facts })
 }
 
 /// The same where no other card opens it, and it may be given up.
 fn given_up() -> Given {
-    let (mut key, mut known) = sealed();
+    let (mut key, mut known, facts) = sealed();
     key.overwrite.as_mut().unwrap().abandon_profile = true;
     known.profile.as_mut().unwrap().piv.remove(&1);
     (known.open, known.opened) = (false, [].into());
-    (key, known)
-}
-
-fn on_card(known: &mut Known) -> &mut Session {
-    known.session.as_mut().unwrap()
+    (key, known, facts)
 }
 
 fn provider(known: &mut Known, place: usize) -> &mut Params {
@@ -90,7 +68,7 @@ fn provider(known: &mut Known, place: usize) -> &mut Params {
 fn after(given: fn() -> Given, change: Change) -> Next {
     let mut given = given();
     change(&mut given);
-    next(&given.0, &given.1)
+    next(&given.0, &given.1, Some(&given.2))
 }
 
 #[track_caller]
@@ -115,25 +93,29 @@ fn each_thing_against_it_is_enough() {
     for given in [named as fn() -> Given, sealed, given_up] {
         refuses(
             given,
-            |(_, known)| on_card(known).dependent = Some("/state/other.toml".into()),
+            |(.., facts)| facts.dependent = Some("/state/other.toml".into()),
             |refusal| matches!(refusal, Refusal::Overwrite(Hazard::Dependent { .. })),
         );
         refuses(
             given,
-            |(_, known)| on_card(known).card = CardName::default(),
+            |(.., facts)| facts.card = CardName::default(),
             |refusal| *refusal == Nameless,
         );
         refuses(
             given,
-            |(_, known)| on_card(known).management_key = None,
+            |(key, ..)| key.management_key = None,
             |refusal| matches!(refusal, NoManagementKey { overwrites: true, .. }),
         );
-        refuses(given, |(_, known)| known.state_is_in_ram = true, |refusal| *refusal == StateInRam);
+        refuses(
+            given,
+            |(_, known, _)| known.state_is_in_ram = true,
+            |refusal| *refusal == StateInRam,
+        );
     }
     for given in [sealed as fn() -> Given, given_up] {
         refuses(
             given,
-            |(key, known)| {
+            |(key, known, _)| {
                 key.profile_id = Some(declared());
                 known.profile.as_mut().unwrap().id = "another".into();
             },
@@ -141,35 +123,35 @@ fn each_thing_against_it_is_enough() {
         );
         refuses(
             given,
-            |(key, _)| key.profile = Some("/shipped.toml".into()),
+            |(key, ..)| key.profile = Some("/shipped.toml".into()),
             |refusal| matches!(refusal, Refusal::Overwrite(Hazard::ShippedDoomed { .. })),
         );
         refuses(
             given,
-            |(_, known)| provider(known, 0).serial = None,
+            |(_, known, _)| provider(known, 0).serial = None,
             |refusal| *refusal == Nameless,
         );
         // Another card that goes by its name, and one that holds a copy of its key.
         refuses(
             given,
-            |(_, known)| {
-                on_card(known).identity = Some(Identity { name: name(3), attestation_key: None });
+            |(.., facts)| {
+                facts.identity = Some(Identity { name: name(3), attestation_key: None });
             },
             |refusal| matches!(refusal, OtherCard { .. }),
         );
         refuses(
             given,
-            |(_, known)| on_card(known).card = name(3),
+            |(.., facts)| facts.card = name(3),
             |refusal| matches!(refusal, OtherCard { .. }),
         );
     }
     // Of another slot the spec says nothing: what is open stays as it is.
-    let elsewhere: Change = |(_, known)| provider(known, 0).slot = another_slot();
+    let elsewhere: Change = |(_, known, _)| provider(known, 0).slot = another_slot();
     refuses(given_up, elsewhere, |refusal| matches!(refusal, OtherSlot { .. }));
     assert_eq!(after(sealed, elsewhere), Next::Step(Step::Publish));
     refuses(
         sealed,
-        |(_, known)| provider(known, 1).slot = another_slot(),
+        |(_, known, _)| provider(known, 1).slot = another_slot(),
         |refusal| matches!(refusal, OtherSlot { .. }),
     );
 }
@@ -178,17 +160,17 @@ fn each_thing_against_it_is_enough() {
 fn a_profile_is_given_up_only_if_that_is_said() {
     let last: fn(&Refusal) -> bool =
         |refusal| matches!(refusal, Refusal::Overwrite(Hazard::LastOpener { .. }));
-    refuses(given_up, |(key, _)| key.overwrite.as_mut().unwrap().abandon_profile = false, last);
-    refuses(sealed, |(_, known)| known.profile.as_mut().unwrap().threshold = 2, last);
+    refuses(given_up, |(key, ..)| key.overwrite.as_mut().unwrap().abandon_profile = false, last);
+    refuses(sealed, |(_, known, _)| known.profile.as_mut().unwrap().threshold = 2, last);
     // Whoever reads such a profile can take it apart, so it is not sealed again.
-    refuses(sealed, |(_, known)| known.profile.as_mut().unwrap().is_version_1 = true, last);
+    refuses(sealed, |(_, known, _)| known.profile.as_mut().unwrap().is_version_1 = true, last);
     let forbids = |refusal: &Refusal| match refusal {
         Refusal::Overwrite(Hazard::AbandonForbidden { option }) => Some(*option),
         _ => None,
     };
     let changes: [(&str, Change); 2] = [
-        ("profileId", |(key, _)| key.profile_id = Some(declared())),
-        ("enroll", |(key, _)| key.enroll = Enroll::Never),
+        ("profileId", |(key, ..)| key.profile_id = Some(declared())),
+        ("enroll", |(key, ..)| key.enroll = Enroll::Never),
     ];
     for (option, change) in changes {
         match after(given_up, change) {
@@ -202,18 +184,18 @@ fn a_profile_is_given_up_only_if_that_is_said() {
 
 #[test]
 fn the_others_open_the_profile_first() {
-    let closed: Change = |(_, known)| (known.open, known.opened) = (false, [].into());
+    let closed: Change = |(_, known, _)| (known.open, known.opened) = (false, [].into());
     assert_eq!(after(sealed, closed), Next::Step(Step::FindCard));
 }
 
 /// The key's policies, say, which may be why it is destroyed.
 #[test]
 fn what_is_attested_of_the_key_is_nothing_to_its_end() {
-    let attested: Change = |(key, known)| {
+    let attested: Change = |(key, _, facts)| {
         key.attestation.policy = AttestationPolicy::Required;
         let policies = Some((PinPolicy::Always, TouchPolicy::Cached));
         let statement = Statement { public: Ok(KEYS[0]), serial: Serial::new(1), policies };
-        on_card(known).attestation = Some(Attestation::Made(TRUST, statement));
+        facts.attestation = Some(Attestation::Made(TRUST, statement));
     };
     for given in [named, sealed, given_up] {
         assert!(matches!(after(given, attested), Next::Step(Step::Generate(Some(_)))));
@@ -222,17 +204,17 @@ fn what_is_attested_of_the_key_is_nothing_to_its_end() {
 
 #[test]
 fn a_certificate_names_no_key_that_is_destroyed() {
-    let shows: Change = |(_, known)| {
+    let shows: Change = |(.., facts)| {
         let certificate = SlotKey { source: KeySource::Certificate, ..slot_key(0) };
-        on_card(known).slot = Some(SlotState::Key(certificate));
+        facts.slot = Some(SlotState::Key(certificate));
     };
     // Nor is it what an attestation is held against.
-    let attested: Change = |(key, known)| {
+    let attested: Change = |(key, _, facts)| {
         key.attestation.policy = AttestationPolicy::Required;
         let other = SlotKey { source: KeySource::Certificate, ..slot_key(1) };
         let policies = Some((PinPolicy::Once, TouchPolicy::Never));
         let statement = Statement { public: Ok(KEYS[0]), serial: Serial::new(1), policies };
-        let session = on_card(known);
+        let session = facts;
         session.slot = Some(SlotState::Key(other));
         session.attestation = Some(Attestation::Made(TRUST, statement));
     };
@@ -246,11 +228,11 @@ fn a_certificate_names_no_key_that_is_destroyed() {
 fn a_record_names_what_is_destroyed_before_it_is() {
     let begins = |destroys| Next::Step(Step::BeginRecord(record(destroys)));
     let changes: [Change; 5] = [
-        |(_, known)| known.record = None,
-        |(_, known)| known.record = Some(record(None)),
-        |(_, known)| known.record = Some(record(Some(1))),
-        |(_, known)| known.record = Some(Generating { card: name(2), ..record(Some(0)) }),
-        |(_, known)| known.record = Some(Generating { slot: another_slot(), ..record(Some(0)) }),
+        |(_, known, _)| known.record = None,
+        |(_, known, _)| known.record = Some(record(None)),
+        |(_, known, _)| known.record = Some(record(Some(1))),
+        |(_, known, _)| known.record = Some(Generating { card: name(2), ..record(Some(0)) }),
+        |(_, known, _)| known.record = Some(Generating { slot: another_slot(), ..record(Some(0)) }),
     ];
     for change in changes {
         for given in [named, sealed, given_up] {
@@ -258,10 +240,10 @@ fn a_record_names_what_is_destroyed_before_it_is() {
         }
     }
     // Of an empty slot, one of what was in it says as much: it was destroyed, and nothing came of it.
-    let empty: Change = |(_, known)| on_card(known).slot = Some(SlotState::Empty);
+    let empty: Change = |(.., facts)| facts.slot = Some(SlotState::Empty);
     assert_eq!(after(named, empty), Next::Step(Step::Generate(None)));
-    let neither: Change = |(_, known)| {
-        on_card(known).slot = Some(SlotState::Empty);
+    let neither: Change = |(_, known, facts)| {
+        facts.slot = Some(SlotState::Empty);
         known.record = None;
     };
     assert_eq!(after(named, neither), begins(None));
@@ -270,21 +252,21 @@ fn a_record_names_what_is_destroyed_before_it_is() {
 #[test]
 fn a_key_that_is_not_named_is_ours_only_by_a_record() {
     fn holds_another() -> Given {
-        let (key, mut known) = named();
-        on_card(&mut known).slot = Some(SlotState::Key(slot_key(1)));
-        (key, known)
+        let (key, known, mut facts) = named();
+        facts.slot = Some(SlotState::Key(slot_key(1)));
+        (key, known, facts)
     }
     let not_named: fn(&Refusal) -> bool =
         |refusal| matches!(refusal, Refusal::Overwrite(Hazard::NotNamed { .. }));
     let ours = Next::Step(Step::Enroll(Sealing::New));
     assert_eq!(after(holds_another, |_| {}), ours);
-    assert_eq!(after(holds_another, |(_, known)| known.record = Some(record(None))), ours);
+    assert_eq!(after(holds_another, |(_, known, _)| known.record = Some(record(None))), ours);
     let changes: [Change; 4] = [
-        |(_, known)| known.record = None,
+        |(_, known, _)| known.record = None,
         // It was in the slot before, and is there still.
-        |(_, known)| known.record = Some(record(Some(1))),
-        |(_, known)| known.record = Some(Generating { card: name(2), ..record(Some(0)) }),
-        |(_, known)| known.record = Some(Generating { slot: another_slot(), ..record(Some(0)) }),
+        |(_, known, _)| known.record = Some(record(Some(1))),
+        |(_, known, _)| known.record = Some(Generating { card: name(2), ..record(Some(0)) }),
+        |(_, known, _)| known.record = Some(Generating { slot: another_slot(), ..record(Some(0)) }),
     ];
     for change in changes {
         refuses(holds_another, change, not_named);
@@ -294,15 +276,22 @@ fn a_key_that_is_not_named_is_ours_only_by_a_record() {
 /// It stays while the profile is sealed to the old key, and the spec has it destroyed no more.
 #[test]
 fn a_record_ends_with_the_key_that_it_is_about() {
-    let spared: Change = |(key, _)| key.mode = Mode::UseExisting;
+    let spared: Change = |(key, ..)| key.mode = Mode::UseExisting;
     assert_eq!(after(sealed, spared), Next::Step(Step::Publish));
-    let replaced: Change = |(_, known)| provider(known, 0).public_key = KEYS[2];
+    let replaced: Change = |(_, known, _)| provider(known, 0).public_key = KEYS[2];
     assert_eq!(after(sealed, replaced), Next::Step(Step::EndRecord));
     // Not by a command that opens the key.
-    let opened: Change = |(key, known)| {
+    let opened: Change = |(key, known, _)| {
         key.mode = Mode::UseExisting;
         known.goal = Goal::Open([].into());
         provider(known, 0).public_key = KEYS[2];
     };
     assert_eq!(after(sealed, opened), Next::Done);
+}
+
+#[test]
+fn the_same_key_is_sealed_again_where_the_others_opened_it() {
+    let made: Change = |(.., facts)| facts.slot = Some(SlotState::Key(slot_key(2)));
+    assert_eq!(after(sealed, made), Next::Step(Step::Enroll(Sealing::Same)));
+    assert_eq!(after(given_up, made), Next::Step(Step::Enroll(Sealing::Renewed)));
 }

@@ -1,18 +1,14 @@
-//! The planner against a small world of cards, and the words of its refusals.
+//! The planner against what may be known, and the words of its refusals. What comes of its steps in the
+//! world is in `apply/tests/`.
 
 mod destroying;
+mod fixtures;
 mod generate;
+mod hazards;
 mod open;
-mod overwriting;
-mod properties;
 mod refusals;
-mod refusals_more;
-mod run;
-mod seals;
 mod singly;
 mod skip;
 mod states;
-mod tells;
 mod trust;
 mod ways;
-mod world;

@@ -1,37 +1,22 @@
 //! Opening chosen providers, for a command: those are waited for, and no others.
 
 use super::{
-    super::{Goal, Known, Next, Sealed, Step, Wanted, Way, next},
-    world::params,
+    super::{Goal, Known, Next, Sealed, Step, Way, next},
+    fixtures::sealed,
 };
-use crate::{
-    card::{CardName, Serial},
-    spec::Key,
-};
+use crate::{spec::Key, token::Wanted};
 
 /// A profile that two of its providers open: cards at 0 and 1, and at 2 and 3 what is typed.
 fn known(goal: &[usize]) -> Known {
-    let card = |serial| CardName { serial: Serial::new(serial), guid: None };
-    let sealed = Sealed {
-        id: String::new(),
-        names_recipient: true,
-        salt_id: String::new(),
-        threshold: 2,
-        piv: [(0, params(card(1), 0, true, None)), (1, params(card(2), 1, true, None))].into(),
-        unlisted: Vec::new(),
-        ids: Vec::new(),
-        typed: vec![2, 3],
-        others: Vec::new(),
-        is_version_1: false,
-    };
+    let sealed = Sealed { typed: vec![2, 3], ..sealed(2, &[1, 2]) };
     let goal = Goal::Open(goal.iter().copied().collect());
     Known { profile: Some(sealed), goal, ..Known::default() }
 }
 
 fn wanted(known: &Known) -> Vec<usize> {
     match known.wanted(&Key::default()) {
-        Wanted::Providers(providers) => providers.into_iter().map(|(place, _)| place).collect(),
-        Wanted::Listed(_) | Wanted::Any => panic!("{known:?}"),
+        Wanted::Enrolled(enrolled) => enrolled.iter().map(|enrolled| enrolled.provider).collect(),
+        Wanted::Named(_) | Wanted::Any(_) => panic!("{known:?}"),
     }
 }
 
@@ -39,11 +24,11 @@ fn wanted(known: &Known) -> Vec<usize> {
 fn no_other_card_is_waited_for_where_the_chosen_ones_are_enough() {
     let key = Key::default();
     let mut known = known(&[1, 3]);
-    assert_eq!((wanted(&known), next(&key, &known)), (vec![1], Next::Step(Step::FindCard)));
+    assert_eq!((wanted(&known), next(&key, &known, None)), (vec![1], Next::Step(Step::FindCard)));
     known.share_opened(1);
-    assert_eq!(next(&key, &known), Next::Step(Step::AskShare(3)));
+    assert_eq!(next(&key, &known, None), Next::Step(Step::AskShare(3)));
     known.share_opened(3);
-    assert_eq!(next(&key, &known), Next::Done);
+    assert_eq!(next(&key, &known, None), Next::Done);
 }
 
 #[test]
@@ -55,9 +40,9 @@ fn the_others_help_where_the_chosen_ones_are_too_few() {
     known.share_opened(0);
     known.share_opened(2);
     assert!(known.open);
-    assert_eq!((wanted(&known), next(&key, &known)), (vec![1], Next::Step(Step::FindCard)));
+    assert_eq!((wanted(&known), next(&key, &known, None)), (vec![1], Next::Step(Step::FindCard)));
     known.share_opened(1);
-    assert_eq!(next(&key, &known), Next::Done);
+    assert_eq!(next(&key, &known, None), Next::Done);
 }
 
 #[test]

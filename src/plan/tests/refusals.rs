@@ -6,9 +6,9 @@ use expect_test::{Expect, expect};
 
 use super::super::{Mistrust, Refusal};
 use crate::{
-    card::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
     error::Class,
-    guard::Rejection,
+    token::guard::Rejection,
+    token::{CardName, Fingerprint, Guid, PinPolicy, Serial, Slot, TouchPolicy},
 };
 
 pub fn check(refusal: &Refusal, class: Class, text: &Expect) {
@@ -102,12 +102,12 @@ fn before_a_card_is_looked_for() {
     );
     let sealed = "82".parse().expect("a slot");
     check(
-        &Refusal::OtherSlot { declared: SLOT, sealed },
+        &Refusal::OtherSlot { card: CardName::default(), declared: SLOT, sealed },
         Class::Spec,
         &expect![[r#"
             tried: key vault: opening its profile
-            found: the spec declares slot 9d, and the profile is sealed to 82
-            advice: Set security.cryptkey.keys.vault.slot to "82".
+            found: the spec declares slot 9d of a card without serial and GUID, and the profile is sealed to 82
+            advice: Set security.cryptkey.keys.vault.slot to "82"; or, where the cards differ, the slot of this card in security.cryptkey.keys.vault.cards.
         "#]],
     );
 }

@@ -1,37 +1,29 @@
 //! What stands between a card and a new profile, and between a PIN and its card, one thing at a time.
 
 use super::{
-    super::{Known, Next, PinState, Presented, Refusal, Sealed, Sealing, Session, Step, next},
-    trust::{session, slot_key},
-    world::{DECLARED, KEYS, params},
+    super::{Known, Next, Refusal, Sealed, Sealing, Step, next},
+    fixtures::{self, DECLARED, KEYS, card, key, session, slot_key, verified},
 };
 use crate::{
-    card::{CardName, Serial, SlotState, fingerprint},
-    guard::History,
     profile::generating::Generating,
-    spec::{Enroll, Key, ProfileId},
+    spec::{self, Enroll, Key, ProfileId},
+    token::{
+        CardName, Facts, Pin, PinFacts, PinState, Pins, SlotState, fingerprint, guard::History,
+    },
 };
 
 fn declared() -> ProfileId {
     serde_json::from_value(DECLARED.into()).unwrap()
 }
 
-fn card(serial: u32) -> CardName {
-    CardName { serial: Serial::new(serial), guid: None }
-}
-
-fn on_card(session: Session) -> Known {
-    Known { session: Some(session), ..Known::default() }
-}
-
 /// A card with a key that may be used.
-fn usable() -> Session {
+fn usable() -> Facts {
     session(SlotState::Key(slot_key(0)))
 }
 
 #[track_caller]
-fn refused(key: &Key, known: &Known) -> Refusal {
-    match next(key, known) {
+fn refused(key: &Key, known: &Known, session: Option<&Facts>) -> Refusal {
+    match next(key, known, session) {
         Next::Refuse(refusal) => refusal,
         other => panic!("{other:?}"),
     }
@@ -39,24 +31,24 @@ fn refused(key: &Key, known: &Known) -> Refusal {
 
 #[test]
 fn each_thing_against_a_new_profile_is_enough() {
-    let key = Key::default();
-    let known = || on_card(Session { verified: true, ..usable() });
-    assert_eq!(next(&key, &known()), Next::Step(Step::Enroll(Sealing::New)));
-    let in_ram = Known { state_is_in_ram: true, ..known() };
-    assert_eq!(refused(&key, &in_ram), Refusal::StateInRam);
-    let lost = Key { profile_id: Some(declared()), ..Key::default() };
-    assert!(matches!(refused(&lost, &known()), Refusal::ProfileLost { .. }));
-    let gone = Known { stands: true, ..known() };
-    assert_eq!(refused(&key, &gone), Refusal::ProfileGone);
-    let never = Key { enroll: Enroll::Never, ..Key::default() };
-    assert_eq!(refused(&never, &known()), Refusal::NotEnrolled);
-    let orphan = Session { orphan: Some("/state/old.toml".into()), verified: true, ..usable() };
-    assert!(matches!(refused(&key, &on_card(orphan)), Refusal::Orphan { .. }));
+    let (key, known, ready) = (key(), Known::default(), verified(usable()));
+    let ready = Some(&ready);
+    assert_eq!(next(&key, &known, ready), Next::Step(Step::Enroll(Sealing::New)));
+    let in_ram = Known { state_is_in_ram: true, ..Known::default() };
+    assert_eq!(refused(&key, &in_ram, ready), Refusal::StateInRam);
+    let lost = Key { profile_id: Some(declared()), ..key.clone() };
+    assert!(matches!(refused(&lost, &known, ready), Refusal::ProfileLost { .. }));
+    let gone = Known { stands: true, ..Known::default() };
+    assert_eq!(refused(&key, &gone, ready), Refusal::ProfileGone);
+    let never = Key { enroll: Enroll::Never, ..key.clone() };
+    assert_eq!(refused(&never, &known, ready), Refusal::NotEnrolled);
+    let orphan = Facts { orphan: Some("/state/old.toml".into()), ..verified(usable()) };
+    assert!(matches!(refused(&key, &known, Some(&orphan)), Refusal::Orphan { .. }));
     // A record of another run changes none of this.
     let destroys = Some(fingerprint(&KEYS[1]));
     let record = Generating { card: card(1), slot: key.slot, destroys };
     let recorded = Known { record: Some(record), ..in_ram };
-    assert_eq!(refused(&key, &recorded), Refusal::StateInRam);
+    assert_eq!(refused(&key, &recorded, ready), Refusal::StateInRam);
 }
 
 #[test]
@@ -66,15 +58,10 @@ fn a_declared_id_pins_the_key_itself() {
         id: id.into(),
         salt_id: salt_id.into(),
         names_recipient,
-        threshold: 1,
-        unlisted: Vec::new(),
         is_version_1,
-        piv: [(0, params(card(1), 0, true, None))].into(),
-        ids: Vec::new(),
-        typed: Vec::new(),
-        others: Vec::new(),
+        ..fixtures::sealed(1, &[1])
     };
-    let key = Key { profile_id: Some(declared()), ..Key::default() };
+    let pinned = Key { profile_id: Some(declared()), ..key() };
     let other = Refusal::OtherProfile { declared: DECLARED.into(), found: OTHER.into() };
     // What the profile says, whether it is refused before it is opened, and the opened key's id.
     for (profile, closed_is_refused, proven, open_is_refused) in [
@@ -96,44 +83,80 @@ fn a_declared_id_pins_the_key_itself() {
         let expected = |refused: bool, step| {
             if refused { Next::Refuse(other.clone()) } else { Next::Step(step) }
         };
-        assert_eq!(next(&key, &closed), expected(closed_is_refused, Step::FindCard), "{closed:?}");
+        assert_eq!(
+            next(&pinned, &closed, None),
+            expected(closed_is_refused, Step::FindCard),
+            "{closed:?}"
+        );
         let proven_id = Some(proven.to_owned());
         let open = Known { open: true, proven_id, ..closed };
-        assert_eq!(next(&key, &open), expected(open_is_refused, Step::Publish), "{open:?}");
-        assert_eq!(next(&Key::default(), &open), Next::Step(Step::Publish));
+        assert_eq!(
+            next(&pinned, &open, None),
+            expected(open_is_refused, Step::Publish),
+            "{open:?}"
+        );
+        assert_eq!(next(&key(), &open, None), Next::Step(Step::Publish));
     }
 }
 
 #[test]
 fn no_pin_follows_one_that_the_card_did_not_accept() {
-    let key = Key::default();
-    let known = |pin| {
-        let proven = Session { history: Some(History::Proven), ..usable() };
-        Known { pins: Vec::from_iter(pin), ..on_card(proven) }
+    let pin = PinFacts { history: Some(History::Proven), ..usable().pin };
+    let session = Facts { pin, ..usable() };
+    let next = |presented: &[(&Facts, PinState)]| {
+        let mut pins = Pins::default();
+        for (to, state) in presented {
+            pins.go_out(to);
+            if let PinState::Rejected(left) = state {
+                pins.reject(*left);
+            }
+        }
+        next(&key(), &Known { pins, ..Known::default() }, Some(&session))
     };
-    assert_eq!(next(&key, &known(None)), Next::Step(Step::PresentPin));
+    assert_eq!(next(&[]), Next::Step(Step::PresentPin));
+    let to = |card, reader: &str| Facts { card, reader: reader.into(), ..usable() };
     let nameless = CardName::default();
     // The card itself, what may be it, and what was in its reader.
     for (name, reader) in [(card(1), "another"), (nameless, "another"), (card(2), "reader")] {
-        let pin = |state| Some(Presented { card: name, reader: reader.into(), state });
-        let rejected = known(pin(PinState::Rejected(2)));
-        assert_eq!(refused(&key, &rejected), Refusal::PinRejected { left: 2 });
-        let unresolved = known(pin(PinState::Unresolved));
-        assert_eq!(refused(&key, &unresolved), Refusal::PinUnresolved);
+        let to = to(name, reader);
+        let refused = Next::Refuse(Refusal::PinRejected { left: 2 });
+        assert_eq!(next(&[(&to, PinState::Rejected(2))]), refused);
+        assert_eq!(next(&[(&to, PinState::Unresolved)]), Next::Refuse(Refusal::PinUnresolved));
     }
-    let elsewhere =
-        Presented { card: card(2), reader: "another".into(), state: PinState::Rejected(2) };
-    assert_eq!(next(&key, &known(Some(elsewhere))), Next::Step(Step::PresentPin));
+    let elsewhere = to(card(2), "another");
+    assert_eq!(next(&[(&elsewhere, PinState::Rejected(2))]), Next::Step(Step::PresentPin));
 }
 
 #[test]
 fn what_the_card_says_of_a_pin_is_what_is_known_of_it() {
-    for (rejected, is_verified) in [(None, true), (Some(2), false)] {
-        let mut known = on_card(usable());
-        known.pin_goes_out();
-        assert_eq!(known.pin_state(&usable()), Some(PinState::Unresolved));
-        known.pin_came_back(rejected);
-        assert_eq!(known.pin_state(&usable()), rejected.map(PinState::Rejected));
-        assert_eq!(known.session.unwrap().verified, is_verified);
-    }
+    let mut pins = Pins::default();
+    pins.go_out(&usable());
+    assert_eq!(pins.state(&usable()), Some(PinState::Unresolved));
+    pins.reject(2);
+    assert_eq!(pins.state(&usable()), Some(PinState::Rejected(2)));
+    let mut pins = Pins::default();
+    pins.go_out(&usable());
+    pins.accept(card(1), Pin::new(b"123456").unwrap());
+    assert_eq!((pins.state(&usable()), pins.has(&card(1))), (None, true));
+}
+
+#[test]
+fn no_card_is_looked_for_where_it_could_not_be_enough() {
+    let few = fixtures::known(2, &[1]);
+    assert!(matches!(refused(&key(), &few, None), Refusal::OutOfReach { .. }));
+    let several = Key { threshold: Some(2), ..key() };
+    let refusal = refused(&several, &Known::default(), None);
+    assert_eq!(refusal, Refusal::TooFewCards { threshold: 2, listed: 0 });
+}
+
+#[test]
+fn a_key_for_two_cards_is_made_when_both_have_proved_theirs() {
+    let card = |serial| spec::Card { serial: card(serial).serial, ..spec::Card::default() };
+    let key = Key { threshold: Some(2), cards: vec![card(1), card(2)], ..key() };
+    let ready = Facts { listed: Some(0), ..verified(usable()) };
+    let known = Known::default();
+    assert_eq!(next(&key, &known, Some(&ready)), Next::Step(Step::Prepare));
+    let prepared = Known { settled: [1].into(), ..known };
+    let comes = next(&key, &prepared, Some(&ready));
+    assert_eq!(comes, Next::Step(Step::Enroll(Sealing::New)));
 }

@@ -1,44 +1,28 @@
 //! What keeps a run from being left out, one thing at a time.
 
 use super::{
-    super::{Facts, Known, Marked, Obstacle, PinInHand, Sealed, obstacle},
-    world::{DECLARED, params},
+    super::{Findings, Known, Marked, Obstacle, PinInHand, Sealed, obstacle},
+    fixtures::{self, DECLARED, card},
 };
 use crate::{
-    card::{CardName, PinPolicy, Serial, Slot, TouchPolicy, fingerprint},
-    guard::Memory,
     profile::generating::Generating,
     spec::{Card, Key, Mode, Overwrite},
+    token::{PinPolicy, Serial, Slot, TouchPolicy, fingerprint, guard::Memory},
 };
 
-fn card(serial: u32) -> CardName {
-    CardName { serial: Serial::new(serial), guid: None }
-}
-
 fn sealed() -> Sealed {
-    let piv = |place, serial| (place, params(card(serial), place, true, None));
-    Sealed {
-        id: DECLARED.into(),
-        salt_id: "of-old".into(),
-        names_recipient: true,
-        threshold: 1,
-        ids: vec!["card-1".into(), "card-2".into()],
-        piv: [piv(0, 1), piv(1, 2)].into(),
-        unlisted: Vec::new(),
-        typed: vec![2],
-        others: Vec::new(),
-        is_version_1: false,
-    }
+    let ids = vec!["card-1".into(), "card-2".into()];
+    Sealed { ids, typed: vec![2], ..fixtures::sealed(1, &[1, 2]) }
 }
 
 /// A key with two cards, of which one was there last.
-fn steady() -> (Key, Known, Facts) {
+fn steady() -> (Key, Known, Findings) {
     let listed = |serial| Card { serial: Serial::new(serial), ..Card::default() };
     let key = Key { cards: vec![listed(1), listed(2)], ..Key::default() };
     let known = Known { profile: Some(sealed()), ..Known::default() };
     let pins = [(1, Memory::LastAccepted), (2, Memory::None)];
     let pins = pins.map(|(serial, memory)| (card(serial), PinInHand::Read(memory)));
-    let facts = Facts {
+    let facts = Findings {
         mark: Some(Marked::Same),
         unknown_account: None,
         deviates: None,
@@ -48,7 +32,7 @@ fn steady() -> (Key, Known, Facts) {
 }
 
 /// What keeps the run from being left out once this was done to a steady key.
-fn with(change: impl FnOnce(&mut Key, &mut Sealed, &mut Known, &mut Facts)) -> Option<Obstacle> {
+fn with(change: impl FnOnce(&mut Key, &mut Sealed, &mut Known, &mut Findings)) -> Option<Obstacle> {
     let (mut key, mut known, mut facts) = steady();
     let mut sealed = sealed();
     change(&mut key, &mut sealed, &mut known, &mut facts);
@@ -61,21 +45,21 @@ fn a_steady_key_is_left_alone() {
     assert_eq!(with(|_, _, _, _| {}), None);
     // The declared id is that of the profile.
     assert_eq!(
-        with(|key, _, _, _| key.profile_id = serde_json::from_value(DECLARED.into()).ok()),
+        with(|key, _, _, _| key.profile_id = serde_json::from_value(fixtures::DECLARED.into()).ok()),
         None
     );
     // A key that was overwritten is steady again.
-    let fingerprint = Some(fingerprint(&super::world::KEYS[2]));
+    let fingerprint = Some(fingerprint(&super::fixtures::KEYS[2]));
     let overwrite = Some(Overwrite { fingerprint, abandon_profile: true });
     assert_eq!(with(|key, _, _, _| (key.mode, key.overwrite) = (Mode::Overwrite, overwrite)), None);
     // Both cards are needed, and both accepted their PINs.
-    let both = |_: &mut Key, sealed: &mut Sealed, _: &mut Known, facts: &mut Facts| {
+    let both = |_: &mut Key, sealed: &mut Sealed, _: &mut Known, facts: &mut Findings| {
         sealed.threshold = 2;
         facts.pins[1].1 = PinInHand::Read(Memory::LastAccepted);
     };
     assert_eq!(with(both), None);
     // A card that wants no PIN, and a recovery code that would be typed, beyond what cards do.
-    let none = |key: &mut Key, sealed: &mut Sealed, _: &mut Known, facts: &mut Facts| {
+    let none = |key: &mut Key, sealed: &mut Sealed, _: &mut Known, facts: &mut Findings| {
         (key.pin_policy, sealed.threshold) = (PinPolicy::Never, 3);
         facts.pins.iter_mut().for_each(|(_, pin)| *pin = PinInHand::NotNeeded);
     };
@@ -105,7 +89,7 @@ fn each_thing_against_it_is_enough() {
     );
     let record = Generating { card: card(1), slot: Slot::KEY_MANAGEMENT, destroys: None };
     assert_eq!(with(|_, _, known, _| known.record = Some(record)), Some(Obstacle::Generating));
-    let fingerprint = Some(fingerprint(&super::world::KEYS[1]));
+    let fingerprint = Some(fingerprint(&super::fixtures::KEYS[1]));
     let overwrite = Some(Overwrite { fingerprint, abandon_profile: false });
     assert_eq!(
         with(|key, _, _, _| (key.mode, key.overwrite) = (Mode::Overwrite, overwrite)),

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use expect_test::expect;
 
 use super::super::*;
-use crate::card::{PinPolicy, TouchPolicy};
+use crate::token::{PinPolicy, TouchPolicy};
 
 /// The example of the format, with every field.
 pub(super) const FULL: &str = r#"{

@@ -1,13 +1,13 @@
 //! A profile that any of several cards opens, as no command makes one yet.
 
 use cryptkey::{
-    card::{KeySource, PinPolicy, TouchPolicy},
     profile::{
         ProviderKind,
         piv::{Params, Peer, SharedX},
         seal::{NewProvider, seal},
         store::Store,
     },
+    token::{KeySource, PinPolicy, TouchPolicy},
 };
 use p256::{
     NonZeroScalar, ProjectivePoint, PublicKey,
