@@ -18,7 +18,7 @@ pub(super) trait Kind {
     const TYPED: Option<Typed<Self::Params>> = None;
 
     /// What it is with a fresh salt; none for a kind whose salt needs a proof.
-    const RENEWED: Option<fn() -> Result<Self::Params, Error>> = None;
+    const RENEWED: Option<Renewed<Self::Params>> = None;
 
     /// Reads the params of a file of `version`. The error says which param is wrong, and how.
     fn parse(version: Version, raw: &RawParams) -> Result<Self::Params, String>;
@@ -26,6 +26,9 @@ pub(super) trait Kind {
     /// The params as version 2 writes them, without `share_index`; none for what is never written.
     fn to_raw(params: &Self::Params) -> Option<RawParams>;
 }
+
+/// What draws fresh params.
+pub(super) type Renewed<Params> = fn() -> Result<Params, Error>;
 
 /// What makes a provider's secret of what was typed.
 pub(super) type Typed<Params> = fn(&Params, &[u8]) -> Result<ProviderSecret, Wrong>;

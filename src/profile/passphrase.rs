@@ -3,7 +3,7 @@
 use super::{
     Argon2Params, Version,
     format::Params as RawParams,
-    kind::{Kind, Typed, Wrong},
+    kind::{Kind, Renewed, Typed, Wrong},
 };
 
 /// The kind of provider.
@@ -12,7 +12,7 @@ pub(super) struct Passphrase;
 impl Kind for Passphrase {
     type Params = Argon2Params;
     const TYPE: &'static str = "passphrase";
-    const RENEWED: Option<fn() -> crate::error::Result<Argon2Params>> = Some(Argon2Params::random);
+    const RENEWED: Option<Renewed<Argon2Params>> = Some(Argon2Params::random);
 
     const TYPED: Option<Typed<Argon2Params>> = Some(|params, typed| {
         let passphrase = without_line_ending(typed);

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     Argon2Params, Version,
     format::Params as RawParams,
-    kind::{Kind, Typed, Wrong},
+    kind::{Kind, Renewed, Typed, Wrong},
 };
 use crate::error::Result;
 
@@ -17,7 +17,7 @@ pub(super) struct Recovery;
 impl Kind for Recovery {
     type Params = Argon2Params;
     const TYPE: &'static str = "recovery";
-    const RENEWED: Option<fn() -> crate::error::Result<Argon2Params>> = Some(Argon2Params::random);
+    const RENEWED: Option<Renewed<Argon2Params>> = Some(Argon2Params::random);
 
     const TYPED: Option<Typed<Argon2Params>> = Some(|params, typed| {
         let code = RecoveryCode::read(typed).map_err(Wrong::Malformed)?;
