@@ -28,7 +28,7 @@ impl Work<'_> {
     /// The report of a run that ended well.
     pub(super) fn done(&mut self, done: Done) -> Report {
         let stated = || self.profile.as_ref().map(Profile::id).unwrap_or_default();
-        let profile_id = self.known.proven_id.take().unwrap_or_else(stated);
+        let profile_id = self.known.proven_id.clone().unwrap_or_else(stated);
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
         Report { profile_id, done, outcome }
     }
