@@ -124,11 +124,9 @@ impl Work<'_> {
     }
 }
 
-/// Whether an error says that the card, or what is typed, would not open the key as it did. Of PINs that
-/// were not presented the guard knows.
+/// Whether an error says that the card would not open the key as it did. Of PINs the guard knows.
 fn is_doubt(class: Class) -> bool {
-    use Class::{Card, KeyChanged, PinWrong, WrongAnswer};
-    matches!(class, Card | KeyChanged | PinWrong | WrongAnswer)
+    matches!(class, Class::Card | Class::KeyChanged)
 }
 
 /// How a run goes, and not what it comes to; and what is compared by itself: the profile and its id,

@@ -56,8 +56,8 @@ pub enum Memory {
     LastAccepted,
     /// Nothing is remembered of the card.
     None,
-    /// Another PIN was the last accepted one, or a person typed that; this one was rejected once; or one
-    /// was about to be presented, and what became of it is not known.
+    /// Another PIN was the last accepted one, or a person typed that; one was rejected since; or one was
+    /// about to be presented, and what became of it is not known.
     Doubtful,
 }
 

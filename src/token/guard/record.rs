@@ -31,7 +31,7 @@ pub(super) struct Record {
 pub(super) struct Card {
     pub serial: Option<Serial>,
     pub guid: Option<Guid>,
-    /// The last PIN that it accepted, if nobody typed it.
+    /// The PIN that it accepted when one was last presented, if nobody typed it.
     pub accepted: Option<Accepted>,
     /// The PIN that was about to be presented.
     pub intent: Option<Intent>,
@@ -156,13 +156,14 @@ impl Card {
         if let Some(Intent { tag, tries: before, by, at }) = self.intent.take()
             && tries < before
         {
+            self.accepted = None;
             self.rejected.push(Rejected { tag, left: tries, by, at, told: false });
         }
     }
 
     pub fn reject(&mut self, tag: Hex<2>, left: u8, by: &str) {
         self.intent = None;
-        self.accepted.take_if(|accepted| accepted.tag == tag);
+        self.accepted = None;
         let at = clock::now().as_secs();
         self.rejected.push(Rejected { tag, left, by: by.into(), at, told: true });
     }

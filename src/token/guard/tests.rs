@@ -210,10 +210,16 @@ fn only_the_last_accepted_pin_that_nobody_typed_is_known_without_the_card() {
         assert_eq!(told(&dir, 1, "111111"), Memory::Doubtful);
         guard(&dir, card(1), 3).accepted(&pin("111111"), 3, false).unwrap();
     }
-    // Another one was rejected, which says nothing of this one.
+    // Another one was rejected since: right or not, the tries are to be restored.
     guard(&dir, card(1), 3).rejected(&pin("222222"), 2, "vault").unwrap();
-    assert_eq!(told(&dir, 1, "111111"), Memory::LastAccepted);
+    assert_eq!(told(&dir, 1, "111111"), Memory::Doubtful);
     assert_eq!(told(&dir, 1, "222222"), Memory::Doubtful);
+    guard(&dir, card(1), 2).accepted(&pin("111111"), 2, false).unwrap();
+    assert_eq!(told(&dir, 1, "111111"), Memory::LastAccepted);
+    // So it is where only the counter tells of it.
+    guard(&dir, card(1), 3).intend(&pin("444444"), 3, "vault").unwrap();
+    guard(&dir, card(1), 2);
+    assert_eq!(told(&dir, 1, "111111"), Memory::Doubtful);
     // Another one was accepted, and typed at that.
     guard(&dir, card(1), 3).accepted(&pin("333333"), 3, true).unwrap();
     assert_eq!(told(&dir, 1, "111111"), Memory::Doubtful);
