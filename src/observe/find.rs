@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(1);
 /// What the rest of a run may take once its turn came, besides the waits that systemd hears of.
 const REST: Duration = Duration::from_secs(60);
+/// pcscd (2.3) counts a reader that comes some time before it lists it, and does not tell then: so the
+/// next look comes after this long, whatever pcscd tells.
+const UNTOLD: Duration = Duration::from_millis(500);
 /// How long a reader that is held is left alone between two looks, which wait for it.
 const HELD_PAUSE: Duration = Duration::from_millis(250);
 
@@ -126,7 +129,7 @@ impl Search<'_> {
                 Ok(seen) if seen.iter().any(|(_, why)| why.passes_without_a_word()) => {
                     drop(self.pcsc.wait(slice.min(HELD_PAUSE)));
                 }
-                Ok(_) => drop(self.pcsc.wait(slice)),
+                Ok(_) => drop(self.pcsc.wait(slice.min(UNTOLD))),
             }
         }
     }
