@@ -112,7 +112,7 @@ let
   isMoved = cfg.stateDir != "/var/lib/cryptkey";
   hasConsumers =
     key:
-    builtins.any (secret: secret.requiredBy != [ ] || secret.before != [ ]) (
+    builtins.any (secret: secret.requiredBy ++ secret.before ++ secret.restartUnits ++ secret.reloadUnits != [ ]) (
       builtins.attrValues key.secrets
     );
 

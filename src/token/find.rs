@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(1);
 /// What the rest of a run may take once its turn came, besides the waits that systemd hears of.
 const REST: Duration = Duration::from_secs(60);
+/// pcscd (2.3) counts a reader that comes some time before it lists it, and does not tell then: so the
+/// next look comes after this long, whatever pcscd tells.
+const UNTOLD: Duration = Duration::from_millis(500);
 /// How long a reader that is held is left alone between two looks, which wait for it.
 const HELD_PAUSE: Duration = Duration::from_millis(250);
 
@@ -112,13 +115,13 @@ impl Search<'_> {
                 return Err(self.missing(seen));
             }
             let slice = self.hunt.deadline.remaining().min(if told { LOOK } else { SILENT });
-            let is_held =
-                |seen: &Vec<(_, Why)>| seen.iter().any(|(_, w)| w.passes_without_a_word());
-            self.readers.wait(if seen.is_ok_and(|seen| is_held(&seen)) {
-                slice.min(HELD_PAUSE)
-            } else {
-                slice
-            });
+            let longest = match seen {
+                Err(_) => slice,
+                Ok(seen) if seen.iter().any(|(_, why)| why.passes_without_a_word()) => HELD_PAUSE,
+                Ok(_) => UNTOLD,
+            };
+            // What ends the wait early is seen by the next look.
+            self.readers.wait(slice.min(longest));
         }
     }
 
