@@ -112,9 +112,9 @@ let
   isMoved = cfg.stateDir != "/var/lib/cryptkey";
   hasConsumers =
     key:
-    builtins.any (secret: secret.requiredBy ++ secret.before ++ secret.restartUnits ++ secret.reloadUnits != [ ]) (
-      builtins.attrValues key.secrets
-    );
+    builtins.any (
+      secret: secret.requiredBy ++ secret.before ++ secret.restartUnits ++ secret.reloadUnits != [ ]
+    ) (builtins.attrValues key.secrets);
 
   ## Units
 
