@@ -119,7 +119,10 @@ let
   ## Units
 
   # What publishes.
-  ownUnits = each (
+  ownUnits = [
+    "cryptkey-reload@.service"
+  ]
+  ++ each (
     name: _: [
       "cryptkey-${name}.service"
       "cryptkey-reload@${name}.service"

@@ -23,6 +23,8 @@
   ProtectSystem = "strict";
   # With ProtectProc=, ProtectKernelTunables= or ProtectControlGroups=, systemd (257) leaves it out.
   ReadOnlyPaths = [ "/run" ];
+  # The PINs of other keys, which root may connect to.
+  InaccessiblePaths = "-/run/cryptkey-pin";
   ProtectHome = "tmpfs";
   PrivateTmp = true;
   PrivateMounts = true;

@@ -233,13 +233,13 @@ in
     };
 
     profileId = mkOption {
-      type = types.nullOr (types.strMatching "[0-9A-Fa-f]{32}");
+      type = types.nullOr (types.strMatching "[0-9a-f]{32}");
       default = null;
       example = "00112233445566778899aabbccddeeff";
       description = ''
-        The id of the profile that must be there. Enrollment prints it, as does
-        `nixos-cryptkey status`. Set it then: from there on a lost profile is an error, and never
-        leads to a new key, whose secrets would all be other ones.
+        The id of the key: a hash of its public part. It stays when cards are added, and changes with
+        `rotate`. Enrollment prints it. Set it then: from there on a lost profile is an error, and never
+        leads to a new key, whose secrets would all be other ones; and no other key can take its place.
       '';
     };
 

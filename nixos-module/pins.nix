@@ -51,6 +51,8 @@ in
   sockets = each "" (
     name: pin: {
       description = "Decrypted PIN of key ${name}";
+      # While the key's unit is down, nobody is to be given a PIN.
+      partOf = [ "cryptkey-${name}.service" ];
       socketConfig = {
         ListenStream = socket name pin;
         Accept = true;

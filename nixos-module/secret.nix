@@ -14,7 +14,7 @@ in
       default = name;
       defaultText = lib.literalExpression "name";
       description = ''
-        What the secret is for. Secrets of one use are the same bytes, of another use others. With
+        What the secret is for. Secrets of one use are the same bytes, of another use others: changing it changes the secret. With
         the use written out, the secret can be renamed and stays the same.
       '';
     };

@@ -175,6 +175,9 @@ let
         # However the run ended: what an earlier one has published may still have to be told. And
         # before the reload is over, so that a switch starts nothing just to see it restarted.
         ExecStopPost = "+${program} restart --spec ${specs.machine} --key ${name}";
+        # It waits for the key's lock (120 s) and for systemd (four times 60 s). The key's unit gives a
+        # reload 600 s more than the run.
+        TimeoutStopSec = 400;
       };
     };
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Work, pin::kept_pin};
 use crate::{
     error::{Class, Result},
-    plan::{self, Findings, Goal, Marked, Obstacle, PinInHand},
+    plan::{self, Findings, Marked, Obstacle, PinInHand},
     profile::{Version, piv},
     publish::{self, Holder, Mark, Standing},
     spec::{Key, PinSource, Secret},
@@ -113,8 +113,7 @@ impl Work<'_> {
         let done = if classes.any(is_doubt) {
             publish::remove_mark(dir, name)
         } else {
-            let ended_well = failed.is_none() && self.known.goal == Goal::Publish;
-            let mark = secrets.filter(|_| ended_well).and_then(|secrets| self.mark(secrets));
+            let mark = secrets.filter(|_| failed.is_none()).and_then(|secrets| self.mark(secrets));
             mark.map_or(Ok(()), |mark| publish::leave_mark(dir, name, &mark))
         };
         if let Err(error) = done {

@@ -103,6 +103,12 @@ impl Unsealed<'_> {
         self.work.known.check_proven(declared).map_err(|refusal| refusal.error(self.work.name))
     }
 
+    /// The id of the opened key.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.work.known.proven_id.as_deref()
+    }
+
     /// Derives an output: `length` bytes.
     ///
     /// # Errors

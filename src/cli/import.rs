@@ -126,7 +126,7 @@ impl ImportArgs {
                     "Set stateDir to a directory that keeps its contents.",
                 ));
             }
-            self.has_predecessor(&store, profile)?;
+            self.has_predecessor(&store, profile, None)?;
         }
         Ok(())
     }
@@ -135,10 +135,18 @@ impl ImportArgs {
     ///
     /// # Errors
     /// `profile` where it has one of another id, or one that can't be read.
-    fn has_predecessor(&self, store: &Store, profile: &Profile) -> Result<bool> {
+    fn has_predecessor(
+        &self,
+        store: &Store,
+        profile: &Profile,
+        opened: Option<&str>,
+    ) -> Result<bool> {
         let name = &*self.change.key.key;
         let Some(old) = store.load(name)? else { return Ok(false) };
-        if old.profile.is_of_same_key(profile) {
+        // A salt can be copied: where the old one names its recipient, the opened key has to have it.
+        let own = old.profile.recipient().map(|own| own.id());
+        let is_own = own.is_none_or(|own| opened.is_none_or(|opened| opened == own));
+        if old.profile.is_of_same_key(profile) && is_own {
             return Ok(true);
         }
         let (old, id, file) = (old.profile.id(), profile.id(), store.file(name));
@@ -173,7 +181,8 @@ impl ImportArgs {
         if let Some(output) = &self.change.output {
             return admin::write_new(output, profile).map(|()| None);
         }
-        if self.has_predecessor(unsealed.store(), profile)? {
+        let opened = unsealed.id().map(str::to_owned);
+        if self.has_predecessor(unsealed.store(), profile, opened.as_deref())? {
             return unsealed.store().replace(&self.change.key.key, profile);
         }
         unsealed.store().save(profile).map(|()| None)

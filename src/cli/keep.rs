@@ -127,12 +127,24 @@ pub(super) fn again(unsealed: &mut Unsealed, kept: &Kept) -> Result<(Profile, Ve
     let mut secrets = unsealed.secrets();
     secrets.sort_by_key(|(place, _)| *place);
     let secrets = secrets.into_iter().filter(|(place, _)| kept.places.contains(place));
-    let providers = secrets.filter_map(|(place, secret)| {
-        let provider = profile.providers().get(place)?;
-        let anew = renewed.iter().position(|renewed| renewed.id == provider.id());
-        Some(anew.map_or_else(|| provider.again(secret), |at| renewed.swap_remove(at)))
-    });
-    let providers = providers.collect();
+    let is_renewal = !renewed.is_empty();
+    let mut providers = Vec::new();
+    for (place, secret) in secrets {
+        let Some(provider) = profile.providers().get(place) else { continue };
+        match renewed.iter().position(|renewed| renewed.id == provider.id()) {
+            Some(at) => providers.push(renewed.swap_remove(at)),
+            None if !is_renewal => providers.push(provider.again(secret)),
+            // Its old salt would let old answers open the new profile.
+            None => {
+                return Err(Error::new(
+                    Class::Internal,
+                    format!("sealing to {} anew", provider.id()),
+                    "it was opened, and has no fresh salt",
+                    "Nothing was written. This is a fault of the program: report it.",
+                ));
+            }
+        }
+    }
     Ok((profile, providers))
 }
 

@@ -57,8 +57,15 @@ pub(super) fn restart<'a>(spec: &Spec, keys: impl Iterator<Item = (&'a Name, &'a
     }
     // A unit that restarts need not reload.
     done.reloaded.retain(|unit| !done.restarted.contains(unit));
-    let queued =
-        queue(Order::Restart, &done.restarted).and_then(|()| queue(Order::Reload, &done.reloaded));
+    let restarted = systemctl::queue(Order::Restart, &done.restarted);
+    let reloaded = systemctl::queue(Order::Reload, &done.reloaded);
+    if restarted.is_err() {
+        done.restarted.clear();
+    }
+    if reloaded.is_err() {
+        done.reloaded.clear();
+    }
+    let queued = restarted.and(reloaded);
     for (name, _lock) in held {
         let forgotten = queued.clone().and_then(|()| {
             // Last of all: a run that was killed before this has the next one tell them again.
@@ -67,10 +74,6 @@ pub(super) fn restart<'a>(spec: &Spec, keys: impl Iterator<Item = (&'a Name, &'a
         if let Err(error) = forgotten {
             done.fail(name, error);
         }
-    }
-    if queued.is_err() {
-        done.restarted.clear();
-        done.reloaded.clear();
     }
     done
 }
@@ -84,10 +87,6 @@ fn pending(spec: &Spec, name: &Name) -> Result<Option<(Guard, Vec<String>)>> {
     }
     let lock = lock::lock(dir, name, SIBLING_LIMIT)?;
     Ok(Some((lock, publish::pending(dir, name)?)))
-}
-
-fn queue(order: Order, units: &BTreeSet<String>) -> Result<()> {
-    systemctl::queue(order, &units.iter().cloned().collect::<Vec<_>>())
 }
 
 impl Told {

@@ -1,4 +1,4 @@
-//! What is known of a key, of the machine and of the card in hand.
+//! What is known of a key and of the machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

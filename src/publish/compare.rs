@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Entry,
-    mark::{Holder, has_digest},
+    mark::{Holder, has_content},
 };
 use crate::system::runtime_dir::{PASS_THROUGH, is, names};
 
@@ -95,7 +95,7 @@ pub(super) fn deviation(
     for (name, holder) in holders {
         let stands = match (digests.get(name), find(generation, name)?) {
             (Some(digest), Some(found)) if found.holder == *holder => {
-                has_digest(found.file, digest)?
+                has_content(found.file, found.length, digest)?
             }
             _ => false,
         };

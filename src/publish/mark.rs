@@ -48,7 +48,7 @@ pub struct Mark {
     pub spec: String,
     /// The profile that it was derived from.
     pub profile: String,
-    /// The content of each of its files.
+    /// The content of each of its files: its length in bytes, a colon and its digest.
     pub secrets: BTreeMap<String, String>,
 }
 
@@ -80,10 +80,11 @@ pub fn digest(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
 
-/// The digests of a set, by name.
+/// The lengths and digests of a set, by name.
 #[must_use]
 pub fn digests(set: &[Entry]) -> BTreeMap<String, String> {
-    set.iter().map(|entry| (entry.name.clone(), digest(&entry.bytes))).collect()
+    let content = |bytes: &[u8]| format!("{}:{}", bytes.len(), digest(bytes));
+    set.iter().map(|entry| (entry.name.clone(), content(&entry.bytes))).collect()
 }
 
 /// What stands of `key`, and its mark.
@@ -188,10 +189,16 @@ fn write(generations: &Generations, name: &str, mark: &Mark) -> nix::Result<()> 
     File::from(fd).write_all(&text).map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))
 }
 
-/// Whether the content of `file` has this digest.
-pub(super) fn has_digest(mut file: File, digest: &str) -> nix::Result<bool> {
+/// Whether the content of a file that has `length` bytes is that of a mark. What its owner has made
+/// longer is not read.
+pub(super) fn has_content(file: File, length: u64, content: &str) -> nix::Result<bool> {
+    let Some((wanted, digest)) = content.split_once(':') else { return Ok(false) };
+    if wanted.parse() != Ok(length) {
+        return Ok(false);
+    }
     let mut hash = Sha256::new();
     let mut bytes = Zeroizing::new([0; 4096]);
+    let mut file = file.take(length);
     loop {
         match file.read(&mut *bytes) {
             Ok(0) => break,

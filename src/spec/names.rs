@@ -155,8 +155,8 @@ impl UnitName {
     #[must_use]
     pub fn pattern(&self) -> Cow<'_, str> {
         match self.0.split_once("@.") {
-            Some((stem, kind)) => format!("{stem}@*.{kind}").into(),
-            None => (&*self.0).into(),
+            Some((stem, kind)) if !kind.contains('.') => format!("{stem}@*.{kind}").into(),
+            _ => (&*self.0).into(),
         }
     }
 }

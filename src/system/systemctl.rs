@@ -1,6 +1,7 @@
 //! Orders to systemd, through systemctl.
 
 use std::{
+    collections::BTreeSet,
     env,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -31,26 +32,25 @@ impl Order {
     }
 }
 
-/// Has systemd note the order for these units, and waits for nothing that comes of it. What systemd
-/// refuses is its last word on it and a warning only: a unit that is not there, one that is being
-/// stopped already.
+/// Has systemd note the order for these units, and waits for nothing that comes of it. That a unit is
+/// not there, is masked or is being stopped already is systemd's last word on it, and a warning only.
 ///
 /// # Errors
 /// `Class::Internal` where systemd could not be asked; then some of it may be noted.
-pub fn queue(order: Order, units: &[String]) -> Result<()> {
+pub fn queue(order: Order, units: &BTreeSet<String>) -> Result<()> {
     if units.is_empty() {
         return Ok(());
     }
-    let tried = format!("telling systemd: {} {}", order.verb(), units.join(" "));
+    let names: Vec<_> = units.iter().map(String::as_str).collect();
+    let tried = format!("telling systemd: {} {}", order.verb(), names.join(" "));
     // Never against a job that is under way: what is being stopped is not started again.
     let args = [order.verb(), "--no-block", "--job-mode=fail", "--"];
-    let output = run(&tried, args.iter().copied().chain(units.iter().map(String::as_str)))?;
+    let output = run(&tried, args.iter().copied().chain(names))?;
     if output.status.success() {
         return Ok(());
     }
     let found = said(&output);
-    // Whoever gives no answer to this has refused nothing.
-    if run(&tried, ["show", "--property=Version"])?.status.success() {
+    if is_last_word(&output) {
         tracing::warn!("{tried}: {found}. What else is in the list is done.");
         return Ok(());
     }
@@ -80,9 +80,55 @@ fn run<'a>(tried: &str, args: impl IntoIterator<Item = &'a str>) -> Result<Outpu
     Err(Error::new(Class::Internal, tried, found, advice))
 }
 
+/// Whether no unit would ever get the order, as far as each complaint tells. A connection that broke, or
+/// a conflict with another unit's job, may be over the next time.
+fn is_last_word(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut complaints = lines.filter(|line| !line.starts_with("See ")).peekable();
+    complaints.peek().is_some() && complaints.all(is_refusal)
+}
+
+fn is_refusal(complaint: &str) -> bool {
+    // "Transaction for UNIT/restart is destructive (UNIT has 'stop' job queued, but …)."
+    let stops = complaint.split_once("Transaction for ").and_then(|(_, rest)| {
+        let (unit, rest) = rest.split_once('/')?;
+        Some(rest.contains(&format!("({unit} has 'stop' job queued")))
+    });
+    stops.unwrap_or_else(|| {
+        let ends = [" not found.", " not loaded.", " is masked.", " not found", " is masked"];
+        ends.iter().any(|end| complaint.ends_with(end))
+    })
+}
+
 /// What it complained of, in one line.
 fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() { output.status.to_string() } else { lines.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_refusal;
+
+    #[test]
+    fn what_may_be_over_the_next_time_is_no_refusal() {
+        for last in [
+            "Failed to try-restart a.service: Unit a.service not found.",
+            "Failed to try-restart a.service: Unit a.service is masked.",
+            "Failed to try-restart a.service: Transaction for a.service/restart is destructive \
+             (a.service has 'stop' job queued, but 'restart' is included in transaction).",
+        ] {
+            assert!(is_refusal(last), "{last}");
+        }
+        for passing in [
+            "Failed to try-restart a.service: Connection reset by peer",
+            "Failed to connect to bus: No such file or directory",
+            "Failed to try-restart a.service: Transaction for a.service/restart is destructive \
+             (b.service has 'stop' job queued, but 'start' is included in transaction).",
+        ] {
+            assert!(!is_refusal(passing), "{passing}");
+        }
+    }
 }

@@ -320,7 +320,7 @@ impl Search<'_> {
             (_, 0) => Ok(()),
             (all, empty) => write!(found, "; {empty} of {all} readers are empty"),
         };
-        let advice = "Insert the card, and start the unit again. `nixos-cryptkey cards` shows what is there.";
+        let advice = "Insert the card, and start the unit again, or reload it if it is up. `nixos-cryptkey cards` shows what is there.";
         Error::new(Class::NoCard, self.tried(), found, advice)
     }
 

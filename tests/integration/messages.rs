@@ -81,7 +81,7 @@ fn apply_tells_how_to_go_on() {
         &expect![[r#"
         exit code 11
         vault: failed (no-card)
-        error: key vault: looking for card 90210001: it was not there; 2 of 2 readers are empty. Insert the card, and start the unit again. `nixos-cryptkey cards` shows what is there.
+        error: key vault: looking for card 90210001: it was not there; 2 of 2 readers are empty. Insert the card, and start the unit again, or reload it if it is up. `nixos-cryptkey cards` shows what is there.
     "#]],
     );
     let output = machine.run(&["apply", "--key", "volt"]).exits(10);

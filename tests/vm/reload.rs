@@ -94,13 +94,13 @@ fn a_new_version_of_the_program_needs_no_card() {
     assert_eq!(machine.show(&restic.unit(), "ActiveEnterTimestampMonotonic"), since);
 
     // Another PIN is presented, be it right or wrong; and a start asks, whatever stands.
-    machine.write(PIN, 0o600, Card::WRONG_PIN);
-    machine.systemctl(&["reload", UNIT]).exits(1);
-    machine.says(RELOAD, &["did not accept this PIN last", "Insert the card"]);
-    machine.write(PIN, 0o600, Card::PIN);
-    machine.systemctl(&["reload", UNIT]).exits(0);
     card.insert();
     card.tell("wait seen");
+    machine.write(PIN, 0o600, Card::WRONG_PIN);
+    machine.systemctl(&["reload", UNIT]).exits(1);
+    machine.says(RELOAD, &["did not accept this PIN last", "the card rejected it"]);
+    machine.write(PIN, 0o600, Card::PIN);
+    machine.systemctl(&["reload", UNIT]).exits(0);
     machine.systemctl(&["restart", UNIT]).exits(0);
     machine.says(UNIT, &["vault: verified, added restic"]);
     assert_eq!(machine.read(SECRET), expected);

@@ -238,6 +238,7 @@ fn what_a_killed_run_left_is_told_by_the_next_one_in_whatever_way_it_ends() {
     assert_eq!(restic.starts(&machine), 1);
 
     card.remove();
+    cryptkey::forget_marks(&machine);
     machine.systemctl(&["reload", UNIT]).exits(1);
     machine.says(RELOAD, &["Insert the card", TOLD]);
     assert_eq!(restic.starts(&machine), 2);
@@ -303,6 +304,7 @@ fn a_stop_in_the_middle_of_a_reload_starts_nobody() {
     publish_and_tell_nobody(&machine, &nixos);
     assert_eq!((restic.starts(&machine), restic.read(&machine).len()), (1, 64));
     card.tell("touch wait");
+    cryptkey::forget_marks(&machine);
     machine.systemctl(&["reload", "--no-block", UNIT]).exits(0);
     card.tell("wait touch");
     machine.systemctl(&["stop", UNIT]).exits(0);

@@ -234,6 +234,15 @@ pub fn world() -> impl Strategy<Value = World> {
     })
 }
 
+/// A directory on a disk, as nothing is enrolled into RAM; none for a builder that has RAM alone.
+pub fn disk() -> Option<TempDir> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    fs::create_dir_all(root).unwrap();
+    let dir = tempfile::tempdir_in(root).unwrap();
+    let in_ram = Store::open(&dir.path().join("state")).unwrap().is_in_ram();
+    (!in_ram).then_some(dir)
+}
+
 /// A machine of this world.
 pub struct Machine {
     pub desk: Desk,
@@ -246,7 +255,7 @@ pub struct Machine {
 impl Machine {
     pub fn new(world: &World) -> Self {
         let ram = tempfile::tempdir_in("/dev/shm").unwrap();
-        let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target").unwrap();
+        let disk = disk().unwrap();
         let [state_dir, runtime_dir] = [disk.path().join("state"), ram.path().join("run")];
         fs::create_dir(&state_dir).unwrap();
         fs::set_permissions(&state_dir, fs::Permissions::from_mode(0o700)).unwrap();
