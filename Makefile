@@ -11,9 +11,9 @@ export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export CRYPTKEY_VIRTUAL_CARD := $(CARGO_TARGET_DIR)/debug/virtual-card
 export CRYPTKEY_NITROKEY_CARD := $(CARGO_TARGET_DIR)/debug/nitrokey-card
 
-# Every case of it runs the release binary.
-CAMPAIGN = CRYPTKEY_PROGRAM=$(CARGO_TARGET_DIR)/release/nixos-cryptkey \
-	cargo test --locked --test campaign
+# These run the release binary.
+RELEASED := CRYPTKEY_PROGRAM=$(CARGO_TARGET_DIR)/release/nixos-cryptkey cargo test --locked
+CAMPAIGN := $(RELEASED) --test campaign
 
 NITROKEY := --locked --manifest-path tests/nitrokey-card/Cargo.toml
 # What a property needs to be drawn: tests with any, and how many times as many cases the campaign has.
@@ -99,8 +99,8 @@ images:
 	tests/vm/root.sh
 	tests/qemu/image.sh
 
-test-qemu: programs images
-	cargo test --locked --test qemu
+test-qemu: programs images build
+	$(RELEASED) --test qemu
 
 test-containers: programs images
 	cargo test --locked --test vm
