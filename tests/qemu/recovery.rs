@@ -61,14 +61,21 @@ fn a_lost_card_and_a_lost_disk() {
     machine.card().insert();
     cryptkey::configure_all(&machine, &configuration(&restic, NEW, LONG, ""));
     machine.systemctl(&["daemon-reload"]).exits(0);
-    machine.systemctl(&["reload", "--no-block", UNIT]).exits(0);
-    machine.wait_for(RELOAD, "asking for recovery code recovery-1");
-    // Questions of a machine that is up go to whoever is logged in, who answers them so.
-    let agent = ["systemd-tty-ask-password-agent", "--query", "--console=/dev/hvc0"];
-    machine.run(&[&["systemd-run", "--quiet"], &agent[..]].concat()).exits(0);
-    machine.type_at_console(PROMPT, &code);
-    machine.wait_for(RELOAD, "sealed to card 90210002 too, as card-2");
-    machine.wait_for(RELOAD, "vault: verified, unchanged");
+    for reload in 1.. {
+        machine.systemctl(&["reload", "--no-block", UNIT]).exits(0);
+        machine.wait_for_times(RELOAD, "asking for recovery code recovery-1", reload);
+        // Questions of a machine that is up go to whoever is logged in, who answers them so.
+        let agent = ["systemd-tty-ask-password-agent", "--query", "--console=/dev/hvc0"];
+        machine.run(&[&["systemd-run", "--quiet"], &agent[..]].concat()).exits(0);
+        machine.type_at_console(PROMPT, &code);
+        machine.wait_for_times(RELOAD, "vault: verified, unchanged", reload);
+        // The next one tries again what a slow machine's pcscd was not ready for: nobody waits for it.
+        let journal = machine.journal(RELOAD);
+        if journal.contains("sealed to card 90210002 too, as card-2") {
+            break;
+        }
+        assert!(reload < 5, "{journal}");
+    }
     machine.power_off();
 
     // From now on nobody is asked.

@@ -63,10 +63,16 @@ impl Machine {
     /// Waits until the journal of this boot has a line with `part` in it of a unit.
     #[track_caller]
     pub fn wait_for(&self, unit: &str, part: &str) {
+        self.wait_for_times(unit, part, 1);
+    }
+
+    /// The same for so many such lines.
+    #[track_caller]
+    pub fn wait_for_times(&self, unit: &str, part: &str, times: usize) {
         let follow = "exec 4< <(exec journalctl --boot --follow --lines=all --output=cat --unit \"$0\")
-                      grep --max-count=1 --quiet --fixed-strings -- \"$1\" <&4; code=$?; kill $!; exit $code";
-        let limit = PATIENCE.as_secs() - 10;
-        self.run(&["timeout", &limit.to_string(), "bash", "-c", follow, unit, part]).exits(0);
+                      grep --max-count=\"$2\" --fixed-strings -- \"$1\" <&4 >/dev/null; code=$?; kill $!; exit $code";
+        let (limit, times) = ((PATIENCE.as_secs() - 10).to_string(), times.to_string());
+        self.run(&["timeout", &limit, "bash", "-c", follow, unit, part, &times]).exits(0);
     }
 
     #[track_caller]
