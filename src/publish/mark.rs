@@ -193,7 +193,7 @@ fn write(generations: &Generations, name: &str, mark: &Mark) -> nix::Result<()> 
 /// longer is not read.
 pub(super) fn has_content(file: File, length: u64, content: &str) -> nix::Result<bool> {
     let Some((wanted, digest)) = content.split_once(':') else { return Ok(false) };
-    if wanted.parse() != Ok(length) {
+    if wanted != length.to_string() {
         return Ok(false);
     }
     let mut hash = Sha256::new();

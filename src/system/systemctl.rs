@@ -51,6 +51,7 @@ pub fn queue(order: Order, units: &BTreeSet<String>) -> Result<()> {
     }
     let found = said(&output);
     if is_last_word(&output) {
+        let found = found.trim_end_matches('.');
         tracing::warn!("{tried}: {found}. What else is in the list is done.");
         return Ok(());
     }
@@ -96,8 +97,8 @@ fn is_refusal(complaint: &str) -> bool {
         Some(rest.contains(&format!("({unit} has 'stop' job queued")))
     });
     stops.unwrap_or_else(|| {
-        let ends = [" not found.", " not loaded.", " is masked.", " not found", " is masked"];
-        ends.iter().any(|end| complaint.ends_with(end))
+        let complaint = complaint.trim_end_matches('.');
+        ["not found", "not loaded", "is masked"].iter().any(|end| complaint.ends_with(end))
     })
 }
 
