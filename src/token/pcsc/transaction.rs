@@ -156,7 +156,8 @@ struct Worker {
     inbox: mpsc::Receiver<Request>,
     reset_at_end: Arc<AtomicBool>,
     attended: Attended,
-    /// Dropped when the last transaction is over, and the card reset if it is to be.
+    /// Dropped last of all: when libpcsclite is done with the card and its context. The process may end
+    /// then, which takes apart what a call of libpcsclite that is under way still uses.
     _alive: mpsc::Sender<()>,
 }
 
@@ -181,7 +182,7 @@ impl Worker {
 
     /// One transaction after another, the next one after each reset, until nobody asks any more.
     /// Returns what is still to be done with the card.
-    fn serve(self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) -> Disposition {
+    fn serve(&self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) -> Disposition {
         let mut begun = begun.clone();
         let mut leave_le_out = LeaveLeOut(false);
         loop {
