@@ -71,11 +71,14 @@ impl Stop {
         bytes
     }
 
-    /// The text that an argument points to, or its beginning.
+    /// The text that an argument points to; it may go on in the next page.
     pub fn text(&self, argument: usize) -> String {
-        // Not beyond the page: the next one may not be there.
         let address = self.arguments[argument];
-        let bytes = self.read(address, usize::try_from(4096 - address % 4096).unwrap());
+        let in_page = 4096 - address % 4096;
+        let mut bytes = self.read(address, usize::try_from(in_page).unwrap());
+        if !bytes.contains(&0) {
+            bytes.extend(self.read(address + in_page, 4096));
+        }
         let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(text).into_owned()
     }

@@ -17,6 +17,9 @@ inside() {
     # systemd-nspawn keeps state of machines of one name there, which is not the host's business.
     mount -t tmpfs tmpfs /run
     ip link set lo up
+    # Those of vpcd are none that Linux gives to whoever connects: a card that tries until pcscd is there
+    # would some day connect to itself, and pcscd would find its port in use.
+    echo 35963,35964 >/proc/sys/net/ipv4/ip_local_reserved_ports
     echo ready
     while read -r _; do
         (
