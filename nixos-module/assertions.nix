@@ -106,6 +106,18 @@ let
     key:
     key.enroll == "auto" && key.profile == null && key.profileId == null && declared key > listed key;
 
+  # The uses that secrets of different formats have.
+  twiceUsed =
+    key:
+    let
+      secrets = builtins.attrValues key.secrets;
+      of = usage: builtins.filter (secret: secret.use == usage) secrets;
+      kinds = usage: unique (map (secret: { inherit (secret) format algorithm; }) (of usage));
+    in
+    builtins.filter (usage: builtins.length (kinds usage) > 1) (
+      unique (map (secret: secret.use) secrets)
+    );
+
   # What a boot does that finds no profile, and what is worse about it than on other machines.
   isUnpinned =
     key: key.enroll == "auto" && key.profile == null && key.profileId == null && !key.acceptUnpinned;
@@ -312,6 +324,9 @@ in
       ++
         on (!key.acceptSingleCard && known name key <= threshold name key && !cantEnroll key)
           "${option name} is opened by ${opener name key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
+      ++ map (usage: ''
+        ${option name}: secrets of use "${usage}" have different formats. They are made of the same bytes: anyone
+        who has one has the other. Give each a use of its own.'') (twiceUsed key)
       ++ on (isUnpinned key && (isMoved || hasConsumers key)) ''
         ${option name}: a boot that finds no profile of it in ${cfg.stateDir} makes a new key, and
         ${

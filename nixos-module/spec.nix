@@ -94,12 +94,15 @@ let
       inherit (secret)
         use
         format
+        algorithm
+        alphabet
         length
         newline
         owner
         group
         mode
         ;
+      classes = some secret.classes;
       restartUnits = some secret.restartUnits;
       reloadUnits = some secret.reloadUnits;
     };

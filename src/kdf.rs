@@ -4,14 +4,22 @@
 //! never change: a changed label is a lost secret. No other file calls HKDF.
 
 use hkdf::Hkdf;
+use p256::{
+    NistP256, NonZeroScalar, U256,
+    elliptic_curve::{
+        Curve as _,
+        bigint::{NonZero, U512},
+        ops::Reduce as _,
+    },
+};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// The domain separation tag of the project's points hashed to P-256 (RFC 9380, section 3.1).
 pub const HASH_TO_CURVE_DST: &[u8] = b"nixos-cryptkey-V01-with-P256_XMD:SHA-256_SSWU_RO_";
 
-/// The longest output of a use label, in bytes. The spec allows no more; HKDF could do 8160.
-pub const MAX_OUTPUT: usize = 1024;
+/// The longest output of a use label, in bytes: HKDF gives no more (RFC 5869, section 2.3).
+pub const MAX_OUTPUT: usize = 255 * 32;
 
 /// Derives the PIV provider's secret (32 bytes) of the scheme `hash-to-curve`.
 ///
@@ -39,6 +47,18 @@ pub fn piv_peer_scalar(salt: &[u8; 32]) -> Zeroizing<[u8; 64]> {
     fixed(salt, &[], &[b"cryptkey-piv-ecdh-scalar"])
 }
 
+/// A scalar of P-256 from 64 bytes: as a big-endian number modulo n − 1, plus 1, where n is the order.
+///
+/// The division takes the same time for all numbers.
+#[must_use]
+pub fn p256_scalar(wide: &[u8; 64]) -> NonZeroScalar {
+    const ORDER_LESS_ONE: NonZero<U512> =
+        NonZero::<U512>::new_unwrap(NistP256::ORDER.as_ref().wrapping_sub(&U256::ONE).resize());
+    let reduced: U256 = U512::from_be_slice(wide).rem(&ORDER_LESS_ONE).resize();
+    // A scalar that is not zero is reduced just so: modulo n − 1, plus 1.
+    NonZeroScalar::reduce(&reduced)
+}
+
 /// Derives the AES-256 key that seals a provider's share.
 #[must_use]
 pub fn share_key(provider_secret: &[u8; 32], share_salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
@@ -49,6 +69,12 @@ pub fn share_key(provider_secret: &[u8; 32], share_salt: &[u8; 32]) -> Zeroizing
 #[must_use]
 pub fn integrity_key(master: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     fixed(master, &[], &[b"cryptkey-config-integrity"])
+}
+
+/// Derives the HMAC-SHA256 key of the file of public halves.
+#[must_use]
+pub fn public_halves_key(master: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    fixed(master, &[], &[b"cryptkey-public-halves"])
 }
 
 /// Derives the output of `use_label`: `length` bytes, or none where `length` is not within
@@ -154,8 +180,8 @@ mod tests {
         let of = |length| output(&[1; 32], &[2; 32], "backups", length).map(|out| out.len());
         assert_eq!(of(0), None);
         assert_eq!(of(1), Some(1));
-        assert_eq!(of(1024), Some(1024));
-        assert_eq!(of(1025), None);
+        assert_eq!(of(8160), Some(8160));
+        assert_eq!(of(8161), None);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::{
         store::Store,
     },
     publish::Outcome,
+    secret::public::PublicHalves,
     spec::{Key, Spec},
     system::{self, Deadline, lock, runtime_dir::RuntimeDir},
     token::{self, Fault, Hunt, Pcsc, Pins, Readers, Session, Turns},
@@ -125,6 +126,7 @@ struct Work<'a> {
     failures: Vec<Error>,
     opened: Option<Opened>,
     outcome: Option<Outcome>,
+    new_public_halves: PublicHalves,
     /// The digests of what was published.
     digests: Option<BTreeMap<String, String>>,
     /// Until when the card is waited for.
@@ -202,6 +204,7 @@ impl<'a> Work<'a> {
             failures: Vec::new(),
             opened: None,
             outcome: None,
+            new_public_halves: PublicHalves::new(),
             digests: None,
             deadline: Deadline::after(leave.patience(key)),
             turns,

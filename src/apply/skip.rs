@@ -9,7 +9,7 @@ use crate::{
     error::{Class, Result},
     plan::{self, Findings, Marked, Obstacle, PinInHand},
     profile::{Version, piv},
-    publish::{self, Holder, Mark, Standing},
+    publish::{self, Mark, Standing},
     spec::{Key, PinSource, Secret},
     system::memory,
     token::{
@@ -64,11 +64,11 @@ impl Work<'_> {
         let Some(mark) = found.filter(|_| compared == Marked::Same) else { return Ok(facts) };
         let mut holders = BTreeMap::new();
         for (name, secret) in &self.key.secrets {
-            let Ok((uid, gid)) = secret.holder() else {
+            let Ok(files) = secret.files(name) else {
                 facts.unknown_account = Some(format!("the owner or group of {name}"));
                 return Ok(facts);
             };
-            holders.insert(name.to_string(), Holder { uid, gid, mode: secret.mode.0 });
+            holders.extend(files);
         }
         let (dir, name) = (&self.spec.runtime_dir, self.name);
         facts.deviates = publish::deviation(dir, name, &mark, &holders)?;

@@ -13,6 +13,7 @@ mod pin;
 mod plan;
 mod polkit;
 mod provider;
+mod public;
 mod rename;
 mod reseal;
 mod restart;
@@ -108,6 +109,11 @@ enum Command {
     /// One of cryptkey (version 1) becomes version 2, which opens only with the cards: all of its
     /// providers are opened for that.
     Import(import::ImportArgs),
+    /// Print what may be shown to everybody: a key's age recipient, and its secrets' public halves
+    ///
+    /// It needs no card and opens nothing. What is not published at the moment comes from the state
+    /// directory, and nothing proves it until the key is opened.
+    Public(public::PublicArgs),
     /// Open a key and print an output, or hand it to a command on its standard input
     ///
     /// The exit code is the command's, where it was run.
@@ -192,6 +198,7 @@ pub fn run(cli: &Cli) -> u8 {
             Command::Rename(args) => rename::run(args, cli.json),
             Command::Export(args) => export::run(args, cli.json),
             Command::Import(args) => import::run(args, cli.json),
+            Command::Public(args) => public::run(args, cli.json),
             Command::Schema => schema::run(),
         }?;
         Ok(ended.map_or(0, Class::exit_code))

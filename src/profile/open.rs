@@ -56,6 +56,12 @@ impl Opened {
             )
         })
     }
+
+    /// What shows that the key's public halves are its own: HMAC-SHA256 of their text.
+    #[must_use]
+    pub fn authenticate(&self, public_halves: &[u8]) -> [u8; 32] {
+        hmac(&kdf::public_halves_key(self.master.as_bytes()), public_halves)
+    }
 }
 
 /// Why a profile did not open.
@@ -215,10 +221,14 @@ pub(super) fn cipher(provider: &Provider, secret: &ProviderSecret) -> Aes256Gcm 
 
 /// HMAC-SHA256 over SHA-256 of the profile's lines, under a key that only the master key gives.
 pub(super) fn integrity(profile: &Profile, master: &[u8; 32]) -> [u8; 32] {
+    hmac(&kdf::integrity_key(master), &Sha256::digest(profile.integrity_lines()))
+}
+
+fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     // HMAC fills a key up to its block of 64 bytes with zeros; done here, it can't fail.
-    let mut key = Zeroizing::new([0; 64]);
-    key[..32].copy_from_slice(&*kdf::integrity_key(master));
-    let mut mac = Hmac::<Sha256>::new((&*key).into());
-    mac.update(&Sha256::digest(profile.integrity_lines()));
+    let mut block = Zeroizing::new([0; 64]);
+    block[..32].copy_from_slice(key);
+    let mut mac = Hmac::<Sha256>::new((&*block).into());
+    mac.update(message);
     mac.finalize().into_bytes().into()
 }

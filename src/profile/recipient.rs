@@ -40,6 +40,13 @@ impl Recipient {
     }
 }
 
+impl From<[u8; 32]> for Recipient {
+    /// That of an X25519 public key.
+    fn from(public: [u8; 32]) -> Self {
+        Self(public)
+    }
+}
+
 impl fmt::Display for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         bech32::encode_to_fmt::<Bech32, _>(f, HRP, &self.0).map_err(|_| fmt::Error)

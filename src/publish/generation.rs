@@ -103,6 +103,11 @@ impl<'a> Generations<'a> {
         names(&generation)?.into_iter().map(file).collect()
     }
 
+    /// The text of a file of the generation `name` that everybody may read.
+    pub(super) fn public_text(&self, name: &str, file: &str) -> nix::Result<Option<String>> {
+        compare::public_text(&open_dir(&self.fd, name)?, file)
+    }
+
     /// Writes `set` to a new generation, with what is pending once it is published, and gives its
     /// name. Where that fails nothing is left, and the error says what could not be done.
     ///

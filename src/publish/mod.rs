@@ -13,7 +13,6 @@
 //! the same key are taken for those of a killed run.
 
 mod compare;
-mod format;
 mod generation;
 mod mark;
 mod pending;
@@ -32,7 +31,6 @@ use nix::{
 use zeroize::Zeroizing;
 
 pub use compare::Changes;
-pub use format::{Format, encode};
 pub use mark::{
     Holder, Mark, OUTPUTS, Standing, deviation, digest, digests, leave_mark, remove_mark, standing,
 };
@@ -198,6 +196,17 @@ pub fn scrub(runtime_dir: &Path, key: &str) -> Result<bool> {
 pub fn published(runtime_dir: &Path, key: &str) -> Result<Option<Vec<PublishedFile>>> {
     with_current(runtime_dir, key, "looking at", |generations, name| {
         generations.list(name).map(Some)
+    })
+}
+
+/// The text of a published file that everybody may read, such as a public half; none where there is no
+/// such file, or it is not of this program's user.
+///
+/// # Errors
+/// `Class::Publish` where it can't be told.
+pub fn public_text(runtime_dir: &Path, key: &str, file: &str) -> Result<Option<String>> {
+    with_current(runtime_dir, key, "reading what is public of", |generations, name| {
+        generations.public_text(name, file)
     })
 }
 

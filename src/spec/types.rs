@@ -11,7 +11,7 @@ use super::{
     source::{ManagementKeySource, PinSource},
 };
 use crate::{
-    publish::Format,
+    secret::{Algorithm, Alphabet, CharClass, Format, Recipe},
     token::{CardName, Fingerprint, Guid, PinPolicy, Place, Serial, Slot, TouchPolicy},
 };
 
@@ -360,13 +360,23 @@ pub struct Secret {
     )]
     #[schemars(with = "Label")]
     pub usage: String,
-    /// How the bytes are written.
+    /// How the secret is written.
     pub format: Format,
-    /// How many bytes the secret has, before `format` is applied.
+    /// With format `pem`, which kind of key it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Algorithm>,
+    /// With format `password`, the characters that it is drawn from. None: letters and digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alphabet: Option<Alphabet>,
+    /// With format `password`, the classes of which it has at least one character each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<CharClass>,
+    /// How many bytes the secret has, before `format` is applied; how many characters a password has.
+    /// Keys (`age`, `ed25519`, `wireguard`, `pem`) have a length of their own, and leave this at 32.
     #[serde(deserialize_with = "through::<Length, _, _>")]
     #[schemars(with = "Length")]
     pub length: usize,
-    /// Whether a newline follows.
+    /// Whether a newline follows. What is more than a line (`ed25519`, `pem`) ends with one always.
     pub newline: bool,
     /// The user who owns the file.
     pub owner: Account,
@@ -382,12 +392,37 @@ pub struct Secret {
     pub reload_units: Vec<UnitName>,
 }
 
+impl Secret {
+    /// The name of the file of its public half, if it has one.
+    #[must_use]
+    pub fn public_file(&self, name: &str) -> Option<String> {
+        self.format.has_public_half().then(|| format!("{name}.pub"))
+    }
+
+    /// How it is made of the opened key.
+    #[must_use]
+    pub fn recipe(&self) -> Recipe<'_> {
+        Recipe {
+            usage: &self.usage,
+            format: self.format,
+            length: self.length,
+            newline: self.newline,
+            algorithm: self.algorithm.unwrap_or_default(),
+            alphabet: self.alphabet.as_ref(),
+            classes: &self.classes,
+        }
+    }
+}
+
 impl Default for Secret {
     fn default() -> Self {
         let root = Account::Name("root".into());
         Self {
             usage: String::new(),
             format: Format::Raw,
+            algorithm: None,
+            alphabet: None,
+            classes: Vec::new(),
             length: 32,
             newline: false,
             owner: root.clone(),

@@ -14,6 +14,7 @@ mod cli;
 mod derive;
 mod enroll;
 mod forged;
+mod formats;
 mod guard;
 mod import;
 mod lost;

@@ -87,7 +87,19 @@
       pin.ask = true;
       managementKey.factoryDefault = true;
       enroll = "never";
-      secrets.disk = { };
+      secrets = {
+        disk = { };
+        tls = {
+          format = "pem";
+          algorithm = "p256";
+        };
+        login = {
+          format = "password";
+          alphabet = "abcdefghjkmnpqrstuvwxyz23456789";
+          classes = [ "digit" ];
+          length = 20;
+        };
+      };
     };
 
     # Declared, and not on this machine.
