@@ -4,6 +4,7 @@
 //! never change: a changed label is a lost secret. No other file calls HKDF.
 
 use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit as _};
 use p256::{
     NistP256, NonZeroScalar, U256,
     elliptic_curve::{
@@ -102,6 +103,33 @@ pub fn output(
 #[must_use]
 pub fn recipient_scalar(master: &[u8; 32], output_salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     fixed(master, output_salt, &[b"cryptkey-age-recipient"])
+}
+
+/// Derives the key (32 bytes) that wraps an age file's key for an X25519 recipient; `salt` is the
+/// ephemeral share and the recipient. This label and the next two are age's own.
+#[must_use]
+pub fn age_wrapping_key(shared: &[u8; 32], salt: &[u8; 64]) -> Zeroizing<[u8; 32]> {
+    fixed(shared, salt, &[b"age-encryption.org/v1/X25519"])
+}
+
+/// Derives the HMAC-SHA256 key of an age file's header.
+#[must_use]
+pub fn age_header_key(file_key: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+    fixed(file_key, &[], &[b"header"])
+}
+
+/// Derives the ChaCha20-Poly1305 key of an age file's payload.
+#[must_use]
+pub fn age_payload_key(file_key: &[u8; 16], nonce: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+    fixed(file_key, nonce, &[b"payload"])
+}
+
+/// An HMAC-SHA256 with a key of 32 bytes.
+pub(crate) fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
+    // HMAC fills a key up to its block of 64 bytes with zeros; done here, it can't fail.
+    let mut block = Zeroizing::new([0; 64]);
+    block[..32].copy_from_slice(key);
+    Hmac::new((&*block).into())
 }
 
 /// Derives a key's public id (16 bytes): a hash of the X25519 public key of its recipient.

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use aes_gcm::{Aes256Gcm, KeyInit as _, aead::AeadInOut as _};
-use hmac::{Hmac, Mac as _};
+use hmac::Mac as _;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -225,10 +225,7 @@ pub(super) fn integrity(profile: &Profile, master: &[u8; 32]) -> [u8; 32] {
 }
 
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    // HMAC fills a key up to its block of 64 bytes with zeros; done here, it can't fail.
-    let mut block = Zeroizing::new([0; 64]);
-    block[..32].copy_from_slice(key);
-    let mut mac = Hmac::<Sha256>::new((&*block).into());
+    let mut mac = kdf::hmac(key);
     mac.update(message);
     mac.finalize().into_bytes().into()
 }

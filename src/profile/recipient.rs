@@ -33,6 +33,12 @@ impl Recipient {
         (recipient.to_string() == text).then_some(recipient)
     }
 
+    /// The X25519 public key.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// The key's public id: 32 lower-case hex digits.
     #[must_use]
     pub fn id(&self) -> String {

@@ -1,6 +1,7 @@
 //! What a secret is: where its bytes come from, and how they are written. The bytes of all formats are
 //! outputs of the opened key (`docs/key-schedule.md`); each kind of format has a file here.
 
+pub mod age;
 mod format;
 mod password;
 mod pem;
