@@ -110,7 +110,7 @@ let
   twiceUsed =
     key:
     let
-      secrets = builtins.attrValues key.secrets;
+      secrets = builtins.filter (secret: secret.file == null) (builtins.attrValues key.secrets);
       of = usage: builtins.filter (secret: secret.use == usage) secrets;
       kinds = usage: unique (map (secret: { inherit (secret) format algorithm; }) (of usage));
     in

@@ -4,10 +4,27 @@
 let
   inherit (lib) mkOption types;
   isService = lib.hasSuffix ".service";
-  inherit (import ./types.nix { inherit lib; }) account plainPath unitName;
+  inherit (import ./types.nix { inherit lib; })
+    account
+    plainPath
+    shippedFile
+    unitName
+    ;
 in
 {
   options = {
+    file = mkOption {
+      type = types.nullOr shippedFile;
+      default = null;
+      example = lib.literalExpression "./db.age";
+      description = ''
+        An age file that holds the secret, for one that you choose. Encrypt it to the key's recipient, which
+        `nixos-cryptkey public` prints (`age -r RECIPIENT`), or with `nixos-cryptkey encrypt`. It is published
+        as it is, so `use`, `format`, `length` and `newline` stay at their defaults. Null: the secret is derived
+        from the key.
+      '';
+    };
+
     use = mkOption {
       example = "backups";
       type = types.strMatching "[^[:cntrl:]]{1,256}";

@@ -92,7 +92,6 @@ let
     secret:
     set {
       inherit (secret)
-        use
         format
         algorithm
         alphabet
@@ -102,6 +101,9 @@ let
         group
         mode
         ;
+      # A path literal becomes a file of the Nix store.
+      file = if secret.file == null then null else "${secret.file}";
+      use = if secret.file == null then secret.use else null;
       classes = some secret.classes;
       restartUnits = some secret.restartUnits;
       reloadUnits = some secret.reloadUnits;

@@ -124,11 +124,12 @@ impl Work<'_> {
         };
         let (mut set, mut halves) = (Vec::new(), PublicHalves::new());
         for (name, secret) in &self.key.secrets {
-            let made = secret.recipe().make(&opened)?;
-            let files = secret.files(name).map_err(|error| {
+            let named = |error: Error| {
                 let tried = format!("key {}: publishing {name}: {}", self.name, error.tried);
                 Error { tried, ..error }
-            })?;
+            };
+            let made = secret.recipe().make(&opened).map_err(named)?;
+            let files = secret.files(name).map_err(named)?;
             let public = made.public.as_ref().map(|public| public.clone().into_bytes().into());
             let contents = [Some(made.content), public];
             for ((file, Holder { uid, gid, mode }), bytes) in

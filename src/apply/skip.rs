@@ -10,6 +10,7 @@ use crate::{
     plan::{self, Findings, Marked, Obstacle, PinInHand},
     profile::{Version, piv},
     publish::{self, Mark, Standing},
+    secret::chosen,
     spec::{Key, PinSource, Secret},
     system::memory,
     token::{
@@ -146,7 +147,16 @@ impl Key {
     /// is left out, so that an option that is new to the program changes nothing.
     fn essence(&self) -> Value {
         let mut key = unusual(self, &Key::default(), &NO_MATTER);
-        let secret = |secret: &Secret| unusual(secret, &Secret::default(), &NO_MATTER_OF_A_SECRET);
+        let secret = |secret: &Secret| {
+            let mut fields = unusual(secret, &Secret::default(), &NO_MATTER_OF_A_SECRET);
+            if let Some(file) = &secret.file {
+                // What it holds, and not what it is called. What can't be read is told by the run itself.
+                let content =
+                    chosen::read(file).map_or(Value::Null, |it| publish::digest(&it).into());
+                fields.insert("file".into(), content);
+            }
+            fields
+        };
         let secrets = self.secrets.iter().map(|(name, of)| (name.to_string(), secret(of).into()));
         key.insert("secrets".into(), Value::Object(secrets.collect()));
         key.into()

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::{Ended, SpecFile, print};
 use crate::{
-    error::{Class, Result},
+    error::{Class, Error, Result},
     observe,
     profile::{self, store::load_shipped},
+    secret::chosen,
     spec::{self, Fault, Key, Spec},
 };
 
@@ -22,7 +23,7 @@ pub(super) fn run(file: &SpecFile, json: bool) -> Result<Ended> {
     let faults = match spec::read(&text) {
         Ok(spec) => {
             spec.keys.iter().for_each(|(name, key)| warn_of_formats(name, key));
-            shipped_profiles(&spec)
+            [shipped_profiles(&spec), chosen_secrets(&spec)].concat()
         }
         Err(faults) => faults,
     };
@@ -76,10 +77,25 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
     faults
 }
 
+/// The faults of secrets that are files of the configuration. Who can open them, only the card tells.
+fn chosen_secrets(spec: &Spec) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (name, key) in &spec.keys {
+        let files = key.secrets.iter().filter_map(|(secret, of)| Some((secret, of.file.as_ref()?)));
+        for (secret, file) in files {
+            if let Err(Error { tried, found, advice, .. }) = chosen::check(file) {
+                let path = format!("keys.{name}.secrets.{secret}.file");
+                faults.push(Fault { path, message: format!("{tried}: {found}. {advice}") });
+            }
+        }
+    }
+    faults
+}
+
 /// One use in two formats is the same bytes twice.
 fn warn_of_formats(name: &str, key: &Key) {
     let mut first = BTreeMap::new();
-    for (secret, of) in &key.secrets {
+    for (secret, of) in key.secrets.iter().filter(|(_, of)| of.file.is_none()) {
         let (earlier, kind) =
             *first.entry(&*of.usage).or_insert((secret, (of.format, of.algorithm)));
         if kind != (of.format, of.algorithm) {

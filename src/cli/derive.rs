@@ -101,6 +101,7 @@ impl DeriveArgs {
         let goal = |_: &_| Ok(Goal::Open([].into()));
         let unsealed = unseal(&mut run, &spec, name, &key, elsewhere, goal)?;
         let recipe = Recipe {
+            file: None,
             usage: &self.usage,
             format: self.format,
             length: self.length.into(),
@@ -113,7 +114,7 @@ impl DeriveArgs {
     }
 }
 
-fn print(output: &[u8]) -> Result<()> {
+pub(super) fn print(output: &[u8]) -> Result<()> {
     // Not through its buffer, which would keep a copy.
     let stdout = io::stdout().lock();
     let written = nix::unistd::dup(&stdout).map(std::fs::File::from).map_err(io::Error::from);

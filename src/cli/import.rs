@@ -179,7 +179,7 @@ impl ImportArgs {
     /// Writes it; where the one before is kept.
     fn write(&self, unsealed: &mut Unsealed, profile: &Profile) -> Result<Option<PathBuf>> {
         if let Some(output) = &self.change.output {
-            return admin::write_new(output, profile).map(|()| None);
+            return admin::write_new(output, profile.to_toml().as_bytes()).map(|()| None);
         }
         let opened = unsealed.id().map(str::to_owned);
         if self.has_predecessor(unsealed.store(), profile, opened.as_deref())? {

@@ -87,7 +87,7 @@ pub(super) fn halves(
         Err(Error::new(Class::Spec, tried, found, advice))
     };
     let with_half: Vec<_> =
-        key.secrets.iter().filter(|(_, secret)| secret.format.has_public_half()).collect();
+        key.secrets.iter().filter(|(name, secret)| secret.public_file(name).is_some()).collect();
     if let Some(only) = only.filter(|only| with_half.iter().all(|(name, _)| ***name != **only)) {
         let have: Vec<_> = with_half.iter().map(|(name, _)| &***name).collect();
         return refused(

@@ -77,7 +77,7 @@ pub(super) fn run(args: &RenameArgs, json: bool) -> Result<Ended> {
     let mut unsealed = unseal(&mut run, &spec, from, &key, None, goal)?;
     let (changed, _) = change::renamed(unsealed.profile()?, to, &unsealed.secrets())?;
     let kept = if let Some(output) = output {
-        admin::write_new(output, &changed).map(|()| None)?
+        admin::write_new(output, changed.to_toml().as_bytes()).map(|()| None)?
     } else {
         let kept = unsealed.store().rename(from, &changed)?;
         // The next run that opens the key writes it under the new name.

@@ -57,6 +57,12 @@ impl Opened {
         })
     }
 
+    /// The X25519 scalar of the recipient, not clamped: it opens what is encrypted to that.
+    #[must_use]
+    pub fn recipient_scalar(&self) -> Zeroizing<[u8; 32]> {
+        kdf::recipient_scalar(self.master.as_bytes(), &self.output_salt)
+    }
+
     /// What shows that the key's public halves are its own: HMAC-SHA256 of their text.
     #[must_use]
     pub fn authenticate(&self, public_halves: &[u8]) -> [u8; 32] {

@@ -26,7 +26,8 @@ impl Recipient {
     }
 
     /// Reads the one form that it is written in.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let checked = CheckedHrpstring::new::<Bech32>(text).ok()?;
         let bytes: Vec<u8> = checked.byte_iter().collect();
         let recipient = Self(bytes.try_into().ok()?);

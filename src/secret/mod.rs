@@ -2,12 +2,15 @@
 //! outputs of the opened key (`docs/key-schedule.md`); each kind of format has a file here.
 
 pub mod age;
+pub mod chosen;
 mod format;
 mod password;
 mod pem;
 pub mod public;
 mod ssh;
 mod x25519;
+
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -23,6 +26,8 @@ use crate::{
 /// How a secret is made of an opened key.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe<'a> {
+    /// The age file that holds it, for a secret that somebody chose. The rest plays no part then.
+    pub file: Option<&'a Path>,
     /// The use label.
     pub usage: &'a str,
     /// How it is written.
@@ -55,6 +60,9 @@ impl Recipe<'_> {
     /// `bad-spec` for a length that the format does not have, and for a password that can't be made.
     #[inline(never)]
     pub fn make(&self, opened: &Opened) -> Result<Made> {
+        if let Some(file) = self.file {
+            return Ok(Made { content: chosen::open(file, opened)?, public: None });
+        }
         let bytes = || fixed(opened, self.usage);
         let (mut content, public) = match (self.format, self.algorithm) {
             (Format::Raw | Format::Hex | Format::Base64, _) => {

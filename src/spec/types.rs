@@ -350,6 +350,14 @@ pub enum Enroll {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Secret {
+    /// An age file that holds the secret, encrypted to the key's recipient. None: the secret is derived
+    /// from the key.
+    #[serde(
+        deserialize_with = "maybe::<AbsolutePath, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<AbsolutePath>")]
+    pub file: Option<PathBuf>,
     /// What the secret is for. Secrets of one use are the same bytes, of another use others. By
     /// default the secret's own name; with the use written out, the secret can be renamed and stays
     /// the same.
@@ -396,13 +404,14 @@ impl Secret {
     /// The name of the file of its public half, if it has one.
     #[must_use]
     pub fn public_file(&self, name: &str) -> Option<String> {
-        self.format.has_public_half().then(|| format!("{name}.pub"))
+        (self.file.is_none() && self.format.has_public_half()).then(|| format!("{name}.pub"))
     }
 
     /// How it is made of the opened key.
     #[must_use]
     pub fn recipe(&self) -> Recipe<'_> {
         Recipe {
+            file: self.file.as_deref(),
             usage: &self.usage,
             format: self.format,
             length: self.length,
@@ -418,6 +427,7 @@ impl Default for Secret {
     fn default() -> Self {
         let root = Account::Name("root".into());
         Self {
+            file: None,
             usage: String::new(),
             format: Format::Raw,
             algorithm: None,

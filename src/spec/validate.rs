@@ -230,6 +230,10 @@ fn secrets(key: &Key, at: &Path, faults: &mut Faults) {
         if faults.touch(&here.field("format")) {
             continue;
         }
+        if secret.file.is_some() {
+            derived_only(name, secret, &here, faults);
+            continue;
+        }
         let format = secret.format;
         let mut fault = |field: &str, message: String| {
             let here = here.field(field);
@@ -291,6 +295,26 @@ fn secrets(key: &Key, at: &Path, faults: &mut Faults) {
             if !faults.touch(&twin) {
                 faults.add(twin, message);
             }
+        }
+    }
+}
+
+/// What is in a file is published as it is.
+fn derived_only(name: &Name, secret: &Secret, at: &Path, faults: &mut Faults) {
+    let default = Secret::default();
+    let given = [
+        ("use", *secret.usage != **name),
+        ("format", secret.format != default.format),
+        ("algorithm", secret.algorithm.is_some()),
+        ("alphabet", secret.alphabet.is_some()),
+        ("classes", !secret.classes.is_empty()),
+        ("length", secret.length != default.length),
+        ("newline", secret.newline),
+    ];
+    for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+        let here = at.field(field);
+        if !faults.touch(&here) {
+            faults.add(here, "found one, while there is a file; a file is published as it is");
         }
     }
 }

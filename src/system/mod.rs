@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod bounded;
 pub mod clock;
+pub mod config_file;
 pub mod durable;
 pub mod lock;
 pub mod log;

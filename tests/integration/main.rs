@@ -10,6 +10,7 @@
 
 mod ask;
 mod attestation;
+mod chosen;
 mod cli;
 mod derive;
 mod enroll;

@@ -1,5 +1,7 @@
 //! The header: a version, a stanza for each recipient, and a MAC over all of it.
 
+use std::fmt::Write as _;
+
 use base64ct::{Base64Unpadded, Encoding};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
@@ -89,19 +91,20 @@ impl<'a> Header<'a> {
 pub(super) fn written(stanzas: &[Stanza], file_key: &[u8; FILE_KEY]) -> Vec<u8> {
     let mut text = format!("{VERSION}\n");
     for Stanza { arguments, body } in stanzas {
-        text += &format!("{STANZA}{}\n", arguments.join(" "));
+        // Writing to a string never fails.
+        let _ = writeln!(text, "{STANZA}{}", arguments.join(" "));
         let body = base64(body);
         let (mut rest, mut is_full) = (body.as_str(), true);
         // A full line is followed by another one, be it empty.
         while is_full {
             let (line, after) = rest.split_at(rest.len().min(WIDTH));
-            text += &format!("{line}\n");
+            let _ = writeln!(text, "{line}");
             (rest, is_full) = (after, line.len() == WIDTH);
         }
     }
-    text += MAC;
+    text.push_str(MAC);
     let mac = mac(text.as_bytes(), file_key).finalize().into_bytes();
-    text += &format!(" {}\n", base64(&mac));
+    let _ = writeln!(text, " {}", base64(&mac));
     text.into_bytes()
 }
 

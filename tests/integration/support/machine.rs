@@ -192,7 +192,8 @@ impl Machine {
         let public: Vec<u8> = public.into_iter().flat_map(|(_, content)| content).collect();
         let mut secrets = self.secrets.borrow_mut();
         for (path, content) in secret.iter().filter(|(_, content)| content.len() >= 16) {
-            secrets.add_but(path, content, &public);
+            // The beginning of a long one stands for all of it.
+            secrets.add_but(path, &content[..content.len().min(4096)], &public);
         }
         drop(secrets);
         for text in [&output.stdout, &output.stderr] {
