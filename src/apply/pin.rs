@@ -121,8 +121,8 @@ impl Work<'_> {
                 Err(refused(
                     Class::PinWrong,
                     format!("the card rejected it; tries left: {left}"),
-                    "It is not presented again before it changes. Correct it: each wrong one costs a \
-                     try, and with none left the card locks itself until it is unblocked with the PUK.",
+                    "It is not presented again before it changes, or the card has more tries again. \
+                     Correct it: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.",
                 ))
             }
             Err(Fault::Status(word)) => Err(refused(
