@@ -9,6 +9,9 @@ let
   inherit (lib) literalExpression mkOption types;
   inherit (import ./types.nix { inherit lib; }) plainPath subjectName;
   cfg = config.security.cryptkey;
+  secrets = lib.foldl' (sum: key: sum + builtins.length (lib.attrNames key.secrets)) 0 (
+    lib.attrValues cfg.keys
+  );
 in
 {
   options.security.cryptkey = {
@@ -70,6 +73,16 @@ in
       '';
     };
 
+    warnOfHibernation = mkOption {
+      example = false;
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether to warn of a machine that can hibernate (`boot.resumeDevice`, or swap on a disk): that
+        writes all of RAM to the disk, published secrets too, be they on a `ramfs` or not.
+      '';
+    };
+
     runtimeFileSystem = {
       type = mkOption {
         example = "tmpfs";
@@ -88,8 +101,12 @@ in
       size = mkOption {
         example = "1m";
         type = types.strMatching "[1-9][0-9]*[kmg]?";
-        default = "8m";
-        description = "The size of the `tmpfs`. A `ramfs` has none.";
+        default = "${toString (8192 + 64 * secrets)}k";
+        defaultText = lib.literalExpression "8 MiB, and 64 KiB for each secret";
+        description = ''
+          The size of the `tmpfs`. A `ramfs` has none. A secret takes a page or two, twice while a new set
+          takes the place of the old one. The owner of a secret can make it grow until there is no room.
+        '';
       };
     };
 

@@ -122,7 +122,11 @@ in
       type = account;
       default = "root";
       example = "restic";
-      description = "The user who owns the file, by name or number.";
+      description = ''
+        The user who owns the file, by name or number. Who owns it can change it, and make it grow until
+        the file system has no room for any key's secrets. So where its reader takes that, leave it to
+        root, and name the reader's `group`, with `mode = "0440"`.
+      '';
     };
 
     group = mkOption {

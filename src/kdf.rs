@@ -148,8 +148,8 @@ pub fn salt_id(output_salt: &[u8; 32]) -> [u8; 16] {
     *fixed(output_salt, &[], &[b"cryptkey-profile-id"])
 }
 
-/// Derives 2 bytes by which the PIN guard knows a PIN again; it keeps 12 bits of them. `key` is the
-/// random one of a card's record.
+/// Derives 2 bytes by which the PIN guard knows a PIN again; it keeps 12 bits of them. `key` is one
+/// for all cards, but in records of earlier versions.
 #[must_use]
 pub fn pin_tag(pin: &[u8; 8], key: &[u8; 16]) -> [u8; 2] {
     *fixed(pin, key, &[b"cryptkey-pin-tag"])

@@ -131,20 +131,31 @@ impl Session {
     /// says of a card that held the same key.
     pub fn guarded_name(&mut self) -> Result<CardName, Fault> {
         let facts = &self.facts;
-        let (tells, is_sure) = match &facts.slot {
-            Some(SlotState::Key(key)) => {
-                let tells = key.source.tells();
-                (tells, tells && key.is_generated)
-            }
-            Some(SlotState::Empty) => (true, false),
+        let is_sure = match &facts.slot {
+            Some(SlotState::Key(key)) => key.source.tells() && key.is_generated,
+            Some(SlotState::Empty) => false,
             // It was found by the name that it goes by.
-            Some(SlotState::Unknown) | None => (false, facts.provider.is_some()),
+            Some(SlotState::Unknown) | None => facts.provider.is_some(),
         };
-        let by = |card: CardName| guard::name(card, tells);
-        let named = (facts.provider.is_none() || is_sure).then(|| by(facts.card));
-        match named {
-            Some(name) if name != CardName::default() => Ok(name),
-            _ => self.identify().map(by),
+        let named = guard::name(facts.card, self.tells());
+        if (facts.provider.is_none() || is_sure) && named != CardName::default() {
+            return Ok(named);
+        }
+        self.own_guarded_name()
+    }
+
+    /// The same, by the card's own answer in any case.
+    pub fn own_guarded_name(&mut self) -> Result<CardName, Fault> {
+        let tells = self.tells();
+        self.identify().map(|card| guard::name(card, tells))
+    }
+
+    /// Whether the card tells its keys.
+    fn tells(&self) -> bool {
+        match &self.facts.slot {
+            Some(SlotState::Key(key)) => key.source.tells(),
+            Some(SlotState::Empty) => true,
+            Some(SlotState::Unknown) | None => false,
         }
     }
 

@@ -38,6 +38,7 @@ const WRITTEN: [&str; 20] = [
     "RUNTIME/.locks/card@READER",
     "RUNTIME/.locks/vault",
     "RUNTIME/vault",
+    "STATE/.lock",
     "STATE/.pin-guard.new",
     "STATE/.vault.generating.new",
     "STATE/.vault.toml.new",

@@ -5,6 +5,7 @@
     stateDir = "/persist/cryptkey";
     runtimeDir = "/run/secrets-of-cards";
     verbosity = 2;
+    warnOfHibernation = false;
     runtimeFileSystem = {
       type = "tmpfs";
       size = "4m";
