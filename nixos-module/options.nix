@@ -9,9 +9,14 @@ let
   inherit (lib) literalExpression mkOption types;
   inherit (import ./types.nix { inherit lib; }) plainPath subjectName;
   cfg = config.security.cryptkey;
-  secrets = lib.foldl' (sum: key: sum + builtins.length (lib.attrNames key.secrets)) 0 (
-    lib.attrValues cfg.keys
-  );
+  # In KiB, twice for the time when a new set takes the place of the old one: a chosen secret has up to
+  # 1 MiB, another one a page or two, and a page for its public half.
+  room =
+    let
+      of = secret: if secret.file == null then 64 else 2 * 1024 + 64;
+      secrets = lib.concatMap (key: lib.attrValues key.secrets) (lib.attrValues cfg.keys);
+    in
+    lib.foldl' (sum: secret: sum + of secret) 0 secrets;
 in
 {
   options.security.cryptkey = {
@@ -101,8 +106,8 @@ in
       size = mkOption {
         example = "1m";
         type = types.strMatching "[1-9][0-9]*[kmg]?";
-        default = "${toString (8192 + 64 * secrets)}k";
-        defaultText = lib.literalExpression "8 MiB, and 64 KiB for each secret";
+        default = "${toString (8192 + room)}k";
+        defaultText = lib.literalExpression "8 MiB, and for each secret 64 KiB, and 2 MiB more if it is a file";
         description = ''
           The size of the `tmpfs`. A `ramfs` has none. A secret takes a page or two, twice while a new set
           takes the place of the old one. The owner of a secret can make it grow until there is no room.
