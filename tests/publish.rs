@@ -162,7 +162,7 @@ fn who_took_the_room_is_named() {
     publish(&dir, "vault", &set(&OLD)).unwrap();
     let path = dir.join("other/theirs");
     let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all(&[7; 2 << 20]).unwrap_err();
+    file.write_all(&vec![7; 2 << 20]).unwrap_err();
     let new = [entry("a", &[1; 8192])];
     let error = publish(&dir, "vault", &new).unwrap_err();
     let grown = fs::canonicalize(&path).unwrap();
