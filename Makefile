@@ -30,7 +30,7 @@ BOOTS := 10
 SECONDS := 60
 
 # The fuzz targets; each starts from its seeds.
-FUZZ := conversation tampered attestation certificate metadata profile guard spec
+FUZZ := age conversation tampered attestation certificate metadata profile guard spec
 CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
 # What Nix builds, and all that it takes.

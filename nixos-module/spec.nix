@@ -92,6 +92,7 @@ let
     secret:
     set {
       inherit (secret)
+        use
         format
         algorithm
         alphabet
@@ -103,7 +104,6 @@ let
         ;
       # A path literal becomes a file of the Nix store.
       file = if secret.file == null then null else "${secret.file}";
-      use = if secret.file == null then secret.use else null;
       classes = some secret.classes;
       restartUnits = some secret.restartUnits;
       reloadUnits = some secret.reloadUnits;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Every path that the program writes, makes, links or removes; as in `docs/architecture.md`.
-const WRITTEN: [&str; 20] = [
+const WRITTEN: [&str; 21] = [
     "RULES/.05-nixos-cryptkey.UNIQUE.new",
     "RULES/05-nixos-cryptkey.rules",
     "RUNTIME",
