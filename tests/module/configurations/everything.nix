@@ -5,6 +5,7 @@
     stateDir = "/persist/cryptkey";
     runtimeDir = "/run/secrets-of-cards";
     verbosity = 2;
+    sharedCard = "refuse";
     runtimeFileSystem = {
       type = "tmpfs";
       size = "4m";
