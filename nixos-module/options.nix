@@ -115,6 +115,21 @@ in
       };
     };
 
+    sharedCard = mkOption {
+      example = "refuse";
+      type = types.enum [
+        "warn"
+        "refuse"
+      ];
+      default = "warn";
+      description = ''
+        What a run does where another program still uses the card, after 2 s, that is about to get a PIN
+        or a management key. `warn`: it goes on beside that program, which may use the card's keys while
+        the PIN is verified, and names it. `refuse`: it presents nothing, and fails (exit 12). Where
+        nobody else uses the card the run has it for itself, and nobody finds the PIN verified.
+      '';
+    };
+
     pcsc = {
       enable = mkOption {
         example = false;

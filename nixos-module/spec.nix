@@ -126,7 +126,7 @@ let
 
   spec = cfg: keys: {
     version = 1;
-    inherit (cfg) stateDir runtimeDir;
+    inherit (cfg) stateDir runtimeDir sharedCard;
     keys = builtins.mapAttrs (_: key) keys;
   };
 

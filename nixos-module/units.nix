@@ -58,6 +58,9 @@ let
     + pins.sec name
     + 60;
 
+  # How long the end of a run may take.
+  stopSec = key: 90 + (if touches key then key.touchTimeoutSec else 0);
+
   # What a run for a key needs, in both of its units. Whom it concerns that a secret has changed is
   # told `when`; the run itself may not tell systemd anything.
   run =
@@ -92,6 +95,9 @@ let
           ExecStart = "${program}${verbosely} apply --restart ${when} --spec ${specs.keys.${name}}";
           # A run that waits for its turn at the card puts it off.
           TimeoutStartSec = runSec name key;
+          # A run that is stopped does not leave a card that is at work: it waits for the answer, 60 s
+          # longer than for a touch at most. Then the card is reset.
+          TimeoutStopSec = stopSec key;
           # Secrets of other owners are compared with what stands, and given away.
           CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_READ_SEARCH";
           LimitMEMLOCK = "infinity";
@@ -189,7 +195,7 @@ let
         ExecStopPost = "+${program} restart --spec ${specs.machine} --key ${name}";
         # It waits for the key's lock (120 s) and for systemd (four times 60 s). The key's unit gives a
         # reload 600 s more than the run.
-        TimeoutStopSec = 400;
+        TimeoutStopSec = 400 + stopSec keys.${name};
       };
     };
 

@@ -84,6 +84,7 @@ impl Work<'_> {
     /// Generates a key in the slot, which destroys the one in it, if there is one.
     pub(super) fn generate(&mut self, destroys: Option<Fingerprint>) -> Attempt {
         let management_key = self.management_key()?;
+        self.see_to_others("the management key")?;
         let what = "authenticating with the management key";
         if !self.with_card(what, |session| session.authenticate(&management_key))? {
             let card = self.session()?.facts.card;

@@ -22,7 +22,13 @@ impl Work<'_> {
                 // Somebody left the PIN verified, which hides the counter: the card is made to forget.
                 PinTries::Verified => {
                     session.reset()?;
-                    session.tries()
+                    match session.tries()? {
+                        PinTries::Verified => {
+                            session.take_pin_back()?;
+                            session.tries()
+                        }
+                        counted @ PinTries::Left(_) => Ok(counted),
+                    }
                 }
                 counted @ PinTries::Left(_) => Ok(counted),
             });
@@ -113,6 +119,7 @@ impl Work<'_> {
 
     /// Presents the PIN: at most one that the card has not accepted, per card and run.
     pub(super) fn present_pin(&mut self) -> Attempt {
+        self.see_to_others("the PIN")?;
         let name = self.name;
         let session = self.session.as_mut().ok_or_else(|| out_of_order(name))?;
         let (card, listed) = (session.facts.card, session.facts.listed);

@@ -42,6 +42,8 @@ pub struct Spec {
     #[serde(deserialize_with = "each::<AbsolutePath, _, _>")]
     #[schemars(with = "Vec<AbsolutePath>")]
     pub other_profiles: Vec<PathBuf>,
+    /// What to do where another program uses a card that is about to get a PIN or a management key.
+    pub shared_card: SharedCard,
     /// Who else may reach cards and readers.
     pub pcsc: Pcsc,
 }
@@ -63,9 +65,21 @@ impl Default for Spec {
             keys: BTreeMap::new(),
             other_keys: Vec::new(),
             other_profiles: Vec::new(),
+            shared_card: SharedCard::Warn,
             pcsc: Pcsc::default(),
         }
     }
+}
+
+/// What to do where another program still uses the card after 2 s. It may use the card's keys while the
+/// PIN is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedCard {
+    /// Go on beside it, and warn of it.
+    Warn,
+    /// Present nothing to the card.
+    Refuse,
 }
 
 /// Who may reach cards and readers, as far as polkit decides it. What polkit says of others stays

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod notify;
 pub mod runtime_dir;
 pub mod secret_file;
+pub mod signals;
 pub mod state_dir;
 pub mod swap;
 pub mod systemctl;

@@ -8,6 +8,7 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod alone;
 mod ask;
 mod attestation;
 mod chosen;

@@ -55,7 +55,7 @@ fn files(machine: &Machine) -> Vec<String> {
     let entries = fs::read_dir(&machine.state).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> =
-        names.filter(|name| !["pin-guard", ".lock"].contains(&&**name)).collect();
+        names.filter(|name| !["pin-guard", ".lock", "readers.json"].contains(&&**name)).collect();
     names.sort();
     names
 }

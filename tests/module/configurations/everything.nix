@@ -6,6 +6,7 @@
     runtimeDir = "/run/secrets-of-cards";
     verbosity = 2;
     warnOfHibernation = false;
+    sharedCard = "refuse";
     runtimeFileSystem = {
       type = "tmpfs";
       size = "4m";
