@@ -18,10 +18,10 @@ in
       default = null;
       example = lib.literalExpression "./db.age";
       description = ''
-        An age file that holds the secret, for one that you choose. Encrypt it to the key's recipient, which
-        `nixos-cryptkey public` prints (`age -r RECIPIENT`), or with `nixos-cryptkey encrypt`. It is published
-        as it is, so `use`, `format`, `length` and `newline` stay at their defaults. Null: the secret is derived
-        from the key.
+        An age file that holds a secret which you choose. Encrypt it to the key's recipient: `age -r
+        RECIPIENT`, or `nixos-cryptkey encrypt`. `nixos-cryptkey public` prints the recipient. The file is
+        published byte for byte. So leave `use`, `format`, `algorithm`, `alphabet`, `classes`, `length` and
+        `newline` alone. Null: the secret is derived from the key.
       '';
     };
 

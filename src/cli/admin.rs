@@ -11,7 +11,10 @@ use super::SpecFile;
 use crate::{
     apply::Unsealed,
     error::{Class, Error, Result},
-    profile::{Profile, store::Store},
+    profile::{
+        Profile,
+        store::{Store, load_file},
+    },
     spec::{self, Key, Spec},
     system::durable,
 };
@@ -101,6 +104,17 @@ impl ChangeArgs {
         write_new(output, changed.to_toml().as_bytes())?;
         Ok(None)
     }
+}
+
+/// A profile that is opened in place of the key's own, with its file: it may be of another master key, and
+/// of other cards.
+pub(super) fn elsewhere(file: Option<&Path>) -> Result<Option<(PathBuf, Profile)>> {
+    let Some(file) = file else { return Ok(None) };
+    let loaded = load_file(file)?;
+    if let Some(warning) = loaded.warning {
+        tracing::warn!("{warning}");
+    }
+    Ok(Some((file.to_owned(), loaded.profile)))
 }
 
 /// Writes a new file. It is on the disk when this returns, or not there at all.

@@ -11,12 +11,11 @@ use clap::Args;
 use serde::de::{DeserializeOwned, IntoDeserializer as _, value::Error as Unknown};
 use zeroize::Zeroizing;
 
-use super::admin::KeyArgs;
+use super::admin::{self, KeyArgs};
 use crate::{
     apply::{Run, unseal},
     error::{Class, Error, Result},
     plan::Goal,
-    profile::store::load_file,
     secret::{Algorithm, Alphabet, CharClass, Format, Recipe},
     system::memory,
 };
@@ -87,15 +86,7 @@ impl DeriveArgs {
     #[inline(never)]
     fn derive(&self) -> Result<Zeroizing<Vec<u8>>> {
         let (spec, key) = self.key.load()?;
-        let mut elsewhere = None;
-        if let Some(file) = &self.profile {
-            let loaded = load_file(file)?;
-            if let Some(warning) = loaded.warning {
-                tracing::warn!("{warning}");
-            }
-            // An old one may be of another master key, and of other cards.
-            elsewhere = Some((file.clone(), loaded.profile));
-        }
+        let elsewhere = admin::elsewhere(self.profile.as_deref())?;
         let mut run = Run::default();
         let name = &*self.key.key;
         let goal = |_: &_| Ok(Goal::Open([].into()));

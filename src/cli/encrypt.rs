@@ -46,7 +46,10 @@ pub(super) struct EncryptArgs {
 pub(super) struct DecryptArgs {
     #[command(flatten)]
     key: KeyArgs,
-    /// The encrypted file
+    /// Opens this profile in place of the key's own: one from before a rotation
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// What is to be decrypted
     #[arg(value_name = "FILE")]
     input: PathBuf,
 }
@@ -59,6 +62,18 @@ fn recipient(text: &str) -> std::result::Result<Recipient, String> {
 pub(super) fn encrypt(args: &EncryptArgs) -> Result<()> {
     let (spec, key) = args.key.load()?;
     let own = args.recipient(&spec, &key)?;
+    if args.input.is_none() && io::stdin().is_terminal() {
+        return Err(Error::new(
+            Class::Spec,
+            "reading standard input",
+            "it is a terminal, which shows what is typed",
+            format!(
+                "Give a file, or: systemd-ask-password -n \"Secret:\" | nixos-cryptkey encrypt --key {} --output {}",
+                args.key.key,
+                args.output.display()
+            ),
+        ));
+    }
     let plain = read(args.input.as_deref())?;
     let recipients = [&[own], &*args.also].concat();
     let file = age::encrypt(&plain, &recipients)?;
@@ -151,7 +166,8 @@ impl DecryptArgs {
         chosen::check(&self.input)?;
         let mut run = Run::default();
         let goal = |_: &_| Ok(Goal::Open([].into()));
-        let unsealed = unseal(&mut run, &spec, &self.key.key, &key, None, goal)?;
+        let elsewhere = admin::elsewhere(self.profile.as_deref())?;
+        let unsealed = unseal(&mut run, &spec, &self.key.key, &key, elsewhere, goal)?;
         chosen::open(&self.input, unsealed.opened()?)
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct PublicArgs {
 struct Public {
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<String>,
+    /// Whether the spec declares the id that proves the recipient.
+    recipient_is_declared: bool,
     secrets: PublicHalves,
     /// Those that nothing proved since they were read from the disk.
     unverified: Vec<String>,
@@ -45,7 +47,9 @@ pub(super) fn run(args: &PublicArgs, json: bool) -> Result<Ended> {
     let found = halves(&spec, &store, name, &key, args.secret.as_deref())?;
     let recipient = match &args.secret {
         Some(_) => None,
-        None => observe::profile(&store, name, &key)?.and_then(|profile| profile.recipient()),
+        None => observe::profile(&store, name, &key)?
+            .ok_or_else(|| observe::no_profile(name))?
+            .recipient(),
     };
     let (mut secrets, mut unverified) = (PublicHalves::new(), Vec::new());
     for (secret, Half { text, is_published }) in found {
@@ -62,8 +66,16 @@ pub(super) fn run(args: &PublicArgs, json: bool) -> Result<Ended> {
             store.path().join(public::file_of(name)).display()
         );
     }
-    let recipient = recipient.map(|recipient| recipient.to_string());
-    print(json, &Public { recipient, secrets, unverified, alone: args.secret.is_some() })?;
+    let id = recipient.map(|recipient| recipient.id());
+    let shown = Public {
+        recipient: recipient.map(|recipient| recipient.to_string()),
+        recipient_is_declared: id
+            .is_some_and(|id| key.profile_id.is_some_and(|it| it.as_str() == id)),
+        secrets,
+        unverified,
+        alone: args.secret.is_some(),
+    };
+    print(json, &shown)?;
     Ok(None)
 }
 
@@ -112,7 +124,9 @@ pub(super) fn halves(
             (None, None) if only.is_some() => {
                 return refused(
                     format!("the public half of {secret} is not known yet"),
-                    format!("`nixos-cryptkey apply --key {name}` opens the key, and keeps it."),
+                    format!(
+                        "Start or reload cryptkey-{name} with the card in the reader: then it is known."
+                    ),
                 );
             }
             (None, None) => continue,
@@ -128,7 +142,9 @@ impl fmt::Display for Public {
             return self.secrets.values().try_for_each(|half| f.write_str(half));
         }
         if let Some(recipient) = &self.recipient {
-            writeln!(f, "age recipient of the key: {recipient}")?;
+            let is_proven = self.recipient_is_declared;
+            let unproven = if is_proven { "" } else { " (not verified: no profileId declares it)" };
+            writeln!(f, "age recipient of the key: {recipient}{unproven}")?;
         }
         self.secrets.iter().try_for_each(|(name, half)| shown(f, "", name, half))
     }

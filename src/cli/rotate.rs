@@ -102,9 +102,12 @@ fn notes(name: &str, key: &Key, profile: &Profile, old: &Path) -> String {
         if let Some(file) = &of.file {
             let _ = writeln!(
                 notes,
-                "  Encrypt the file of secret {secret} again, to {}: {}",
+                "  Encrypt secret {secret} again before you switch, and put the new file into the configuration in \
+                 place of\n  {}:\n    nixos-cryptkey decrypt --key {name} --profile {} {} | age -r {} -o {secret}.age",
+                file.display(),
+                old.display(),
+                file.display(),
                 profile.recipient().map_or_else(String::new, |recipient| recipient.to_string()),
-                file.display()
             );
         }
     }

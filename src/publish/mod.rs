@@ -327,8 +327,8 @@ fn cannot(what: &str, errno: Errno) -> String {
     format!("could not {what}: {}", errno.desc())
 }
 
-/// No secret, and no note of a generation, takes as much room.
-const LARGEST: u64 = 64 << 10;
+/// No secret, and no note of a generation, takes more room: a chosen secret has up to 1 MiB.
+const LARGEST: u64 = (1 << 20) + (64 << 10);
 
 /// What the set needs, what is there, and who has the room, where a lack of it is the fault.
 fn room(dir: &RuntimeDir, generations: &Generations, errno: Errno, set: &[Entry]) -> String {

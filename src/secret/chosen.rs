@@ -26,7 +26,7 @@ pub fn read(file: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Whether it is an age file, as far as anybody can tell.
+/// Refuses what is no age file. Whose it is, only the key tells.
 ///
 /// # Errors
 /// `bad-spec` where it is none, or can't be read.
@@ -54,6 +54,10 @@ fn not_opened(file: &Path, fault: Fault, recipient: Option<Recipient>) -> Error 
         (Fault::NoMatch, Some(recipient)) => {
             format!("Encrypt it to this key, too: `age -r {recipient}`.")
         }
+        (Fault::Header, _) => "If it is the secret itself, everybody could read it in the Nix store: change it, and \
+                               encrypt the new one (`nixos-cryptkey encrypt`). Else restore the file from the \
+                               repository."
+            .into(),
         _ => "Encrypt the secret again, or restore the file from the repository.".into(),
     };
     wrong(file, fault.to_string(), &advice)

@@ -248,13 +248,13 @@ fn secrets(key: &Key, at: &Path, faults: &mut Faults) {
             );
         }
         if secret.algorithm.is_some() && format != Format::Pem {
-            fault("algorithm", format!("found one, while format is {format}; allowed with pem"));
+            fault("algorithm", format!("only format pem has one; the format here is {format}"));
         }
         if format != Format::Password {
             let given =
                 [("alphabet", secret.alphabet.is_some()), ("classes", !secret.classes.is_empty())];
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
-                fault(field, format!("found one, while format is {format}; allowed with password"));
+                fault(field, format!("only format password has it; the format here is {format}"));
             }
         } else if secret.length > MAX_PASSWORD {
             fault(
@@ -314,7 +314,7 @@ fn derived_only(name: &Name, secret: &Secret, at: &Path, faults: &mut Faults) {
     for (field, _) in given.into_iter().filter(|(_, given)| *given) {
         let here = at.field(field);
         if !faults.touch(&here) {
-            faults.add(here, "found one, while there is a file; a file is published as it is");
+            faults.add(here, "not allowed beside file, which is published as it is");
         }
     }
 }

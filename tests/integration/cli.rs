@@ -83,6 +83,8 @@ fn help() {
               import    Take a profile from cryptkey or from another machine; no secret changes
               public    Print what may be shown to everybody: a key's age recipient, and its secrets' public
                         halves
+              encrypt   Encrypt a secret that you choose to a key, as an age file; needs no card
+              decrypt   Open a key and print what an age file holds that is encrypted to it
               derive    Open a key and print an output, or hand it to a command on its standard input
               pin       What is remembered of cards' PINs
               polkit    Let the users and groups that the spec lists reach cards and readers; needs no card

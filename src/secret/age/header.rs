@@ -14,8 +14,6 @@ const STANZA: &str = "-> ";
 const MAC: &str = "---";
 /// The characters of a full line of a body.
 const WIDTH: usize = 64;
-/// A header is no longer than that, in bytes.
-const LONGEST: usize = 1 << 20;
 
 /// What is wrapped for one recipient.
 pub(super) struct Stanza {
@@ -46,7 +44,7 @@ impl<'a> Header<'a> {
     fn read(file: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let mut rest = file;
         let mut next = || {
-            let end = rest.iter().take(LONGEST).position(|&byte| byte == b'\n')?;
+            let end = rest.iter().position(|&byte| byte == b'\n')?;
             let (line, after) = rest.split_at(end);
             rest = &after[1..];
             std::str::from_utf8(line).ok()
