@@ -121,6 +121,8 @@ struct Work<'a> {
     shares: Vec<(usize, ProviderSecret)>,
     /// The cards that a new key is to be sealed to.
     prepared: Vec<NewProvider>,
+    /// What this run did to a slot for a key that has no profile yet.
+    generation: Option<generate::Generation>,
     /// What failed on the way, and was done without.
     failures: Vec<Error>,
     opened: Option<Opened>,
@@ -199,6 +201,7 @@ impl<'a> Work<'a> {
             session: None,
             shares: Vec::new(),
             prepared: Vec::new(),
+            generation: None,
             failures: Vec::new(),
             opened: None,
             outcome: None,
@@ -231,7 +234,7 @@ impl Work<'_> {
             let next = plan::next(self.key, &self.known, facts);
             let step = if let Next::Step(step) = next { Some(step) } else { None };
             let way = self.known.at_stake(self.key, facts, step);
-            let failure = match next {
+            let mut failure = match next {
                 Next::Done => break,
                 Next::Refuse(refusal) => refusal.error(self.name),
                 Next::Step(step) => {
@@ -253,6 +256,10 @@ impl Work<'_> {
                 }
             };
             self.session = None;
+            if let Some(generation) = self.generation.take() {
+                // Whatever it is that failed: what is gone, and what is in the slot, has to be said.
+                failure.found = format!("{}; {generation}", failure.found);
+            }
             if !self.known.give_up(self.key, way) {
                 return Err(self.failed(failure));
             }
@@ -301,6 +308,7 @@ impl Work<'_> {
             Step::RecordPin => self.record_pin(),
             Step::PresentPin => self.present_pin(),
             Step::ProbeSlot => self.probe_slot(),
+            Step::TryKey => self.try_key(),
             Step::BeginRecord(record) => self.begin_record(record),
             Step::Generate(destroys) => self.generate(destroys),
             Step::Prepare => self.prepare(),

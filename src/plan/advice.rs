@@ -174,7 +174,7 @@ impl Refusal {
             ),
             Self::OtherPolicies { declared, found } => (
                 Class::KeyChanged,
-                "checking the card before its PIN is spent",
+                "checking the policies of the card's key",
                 format!(
                     "its key has PIN policy {} and touch policy {}, and the spec declares {} and {}",
                     found.0, found.1, declared.0, declared.1

@@ -57,6 +57,7 @@ impl Session {
     pub fn learn(&mut self, state: SlotState) {
         self.facts.slot = Some(state);
         self.facts.attestation = None;
+        self.facts.agrees = false;
     }
 
     /// Asks what the card attests of the slot, and who vouches for it.
@@ -76,6 +77,7 @@ impl Session {
     ) -> Result<Zeroizing<[u8; 32]>, Fault> {
         let answer = self.piv.key_agreement(self.facts.place.slot, peer, limit);
         self.facts.pin.is_fresh = false;
+        self.facts.agrees |= answer.is_ok();
         answer
     }
 

@@ -174,7 +174,7 @@ fn about_what_cannot_serve() {
         &Refusal::OtherPolicies { declared, found },
         Class::KeyChanged,
         &expect![[r#"
-            tried: key vault: checking the card before its PIN is spent
+            tried: key vault: checking the policies of the card's key
             found: its key has PIN policy always and touch policy cached, and the spec declares once and never
             advice: Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "always", security.cryptkey.keys.vault.touchPolicy = "cached"), or choose another slot: policies are fixed when a key is generated.
         "#]],
