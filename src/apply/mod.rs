@@ -5,6 +5,7 @@ mod agree;
 mod ask;
 mod attest;
 mod enroll;
+mod failure;
 mod generate;
 mod open;
 mod pin;
@@ -15,10 +16,11 @@ mod skip;
 mod tests;
 mod unseal;
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
+use failure::{Attempt, Failure, out_of_order};
 pub use preview::{Preview, preview};
 pub use report::{Done, Report};
 pub use unseal::{Unsealed, unseal};
@@ -39,7 +41,10 @@ use crate::{
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.
-const MOST_RESTARTS: u32 = 8;
+const MOST_RESTARTS: usize = 8;
+/// Steps that a run takes at most, for each session that it may need: more than any needs. A card that
+/// says something else each time it is asked would keep it going for ever.
+const MOST_STEPS: usize = 32;
 /// How long another run for the same key may take before this one gives up.
 pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
 /// How long the turn at a card is waited for, times the keys of the machine: each may wait so long
@@ -134,32 +139,6 @@ struct Work<'a> {
     turns: Turns<'a>,
 }
 
-/// What a step comes to.
-type Attempt<T = ()> = std::result::Result<T, Failure>;
-
-/// Why a step failed.
-enum Failure {
-    /// The card did not do what was tried.
-    Card(Fault, String),
-    /// Anything that is final.
-    Final(Error),
-}
-
-impl Failure {
-    fn error(self) -> Error {
-        match self {
-            Self::Card(fault, tried) => fault.error(tried),
-            Self::Final(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
-}
-
 impl<'a> Work<'a> {
     fn new(
         run: &'a mut Run,
@@ -228,7 +207,9 @@ impl Work<'_> {
     fn carry_out(&mut self) -> Result<Report> {
         // What was typed for one key is not used for the next one.
         self.known.pins.forget_typed();
-        let mut restarts = 0;
+        let (mut restarts, mut steps) = (0, 0);
+        let providers = self.profile.as_ref().map_or(0, |profile| profile.providers().len());
+        let sessions = MOST_RESTARTS + 2 + providers + self.key.cards.len();
         loop {
             let facts = self.session.as_ref().map(|session| &session.facts);
             let next = plan::next(self.key, &self.known, facts);
@@ -237,7 +218,9 @@ impl Work<'_> {
             let mut failure = match next {
                 Next::Done => break,
                 Next::Refuse(refusal) => refusal.error(self.name),
+                Next::Step(step) if steps >= MOST_STEPS * sessions => self.endless(step),
                 Next::Step(step) => {
+                    steps += 1;
                     tracing::debug!("key {}: {step}", self.name);
                     match self.step(step) {
                         Ok(()) => continue,
@@ -264,37 +247,9 @@ impl Work<'_> {
                 return Err(self.failed(failure));
             }
             self.go_on_without(failure);
+            steps = 0;
         }
         Ok(self.done(if self.known.enrolled { Done::Enrolled } else { Done::Verified }))
-    }
-
-    /// Notes what failed, where other providers may still open the key.
-    fn go_on_without(&mut self, failure: Error) {
-        if !self.known.open {
-            tracing::warn!("{failure} Going on with what else opens the key.");
-            self.failures.push(failure);
-        } else if failure.class == Class::NoCard {
-            // Nobody waits for a card that the open key could be sealed to.
-            tracing::debug!("{failure}");
-        } else {
-            tracing::warn!(
-                "{failure} The secrets are published; the key is not sealed to that card yet."
-            );
-        }
-    }
-
-    /// The error of a run that can't go on: what a person has to see to comes before what may have
-    /// mended itself by the next time.
-    fn failed(&mut self, last: Error) -> Error {
-        let mut failures = std::mem::take(&mut self.failures);
-        failures.push(last);
-        let worst = failures.iter().position(|failure| !failure.class.is_soft()).unwrap_or(0);
-        let mut error = failures.remove(worst);
-        for other in failures {
-            // Writing to a string never fails.
-            let _ = write!(error.found, "; and {}: {}", other.tried, other.found);
-        }
-        error
     }
 
     fn step(&mut self, step: Step) -> Attempt {
@@ -396,14 +351,4 @@ impl Work<'_> {
         ask(session)
             .map_err(|fault| Failure::Card(fault, format!("key {name}: {what} with {card}")))
     }
-}
-
-/// A step came before what it rests on: a fault of the planner.
-fn out_of_order(name: &str) -> Failure {
-    Failure::Final(Error::new(
-        Class::Internal,
-        format!("key {name}: carrying out the plan"),
-        "a step came before what it rests on",
-        "This is a fault of the program: report it.",
-    ))
 }
