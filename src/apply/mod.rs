@@ -56,6 +56,7 @@ type Person = Box<dyn FnMut(&str, &str, Duration) -> Result<Zeroizing<Vec<u8>>>>
 
 /// A run of the program, over all of its keys: the readers, whoever is asked, and what was learned of
 /// PINs.
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not")]
 pub struct Run {
     readers: Box<dyn Readers>,
     person: Person,
@@ -63,6 +64,8 @@ pub struct Run {
     pub boots: bool,
     /// Whether the card is asked also where nothing would come of it.
     pub always: bool,
+    /// As [`Leave::accepts_policies`].
+    pub accepts_policies: bool,
     pins: Pins,
     /// Whether a touch did not come in time, so that a card may still be waiting for it.
     awaits_touch: bool,
@@ -71,8 +74,9 @@ pub struct Run {
 impl Run {
     /// A run with these readers, in which `person` gives what is asked for.
     pub fn new(readers: Box<dyn Readers>, person: Person) -> Self {
-        let (boots, always, awaits_touch) = (false, false, false);
-        Self { readers, person, boots, always, pins: Pins::default(), awaits_touch }
+        let (boots, always, accepts_policies, awaits_touch) = (false, false, false, false);
+        let pins = Pins::default();
+        Self { readers, person, boots, always, accepts_policies, pins, awaits_touch }
     }
 }
 
@@ -151,7 +155,8 @@ impl<'a> Work<'a> {
     ) -> Result<Self> {
         let store = Store::open(&spec.state_dir)?;
         // What is under way, and what is in the state directory, is about the key's own profile.
-        let leave = Leave { runner, elsewhere: elsewhere.is_some() };
+        let accepts_policies = run.accepts_policies;
+        let leave = Leave { runner, elsewhere: elsewhere.is_some(), accepts_policies };
         let (file, profile) = match elsewhere {
             Some((file, profile)) => (file, Some(profile)),
             None => (

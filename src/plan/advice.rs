@@ -156,7 +156,9 @@ impl Refusal {
             Self::OtherCard { sealed, found, keys } => {
                 other_card_parts(sealed, found, keys.as_ref())
             }
-            Self::PoliciesChanged { slot, sealed, found } => policies_parts(*slot, *sealed, *found),
+            Self::PoliciesChanged { slot, sealed, found } => {
+                policies_parts(name, *slot, *sealed, *found)
+            },
             Self::Attestation { slot, why } => why.parts(*slot, option),
             Self::SlotEmptied { slot } => (
                 Class::KeyChanged,

@@ -96,7 +96,7 @@ fn decide(key: &Key, known: &Known, session: Option<&Facts>) -> Result<Next, Ref
         }
         (Some(_), _, Some(provider)) => {
             remembered::check_key(provider, session, slot)?;
-            remembered::check_policies(provider, slot)?;
+            remembered::check_policies(provider, slot, session.place.policies(), known.leave)?;
             if let SlotState::Key(found) = slot {
                 check_policies(session.place, found)?;
             }

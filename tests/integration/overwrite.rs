@@ -473,3 +473,38 @@ fn a_card_without_touch_keeps_its_key_and_says_so() {
     named(&machine, &card, &fingerprint);
     assert_eq!(machine.apply().exits(0).result("vault"), "enrolled");
 }
+
+/// It has changed the policies of the key that survived. That it says so is not enough to want less.
+#[test]
+fn policies_that_a_card_weakened_are_taken_only_from_a_person() {
+    let machine = Machine::new(1);
+    let old = ["--slot-key", "9d=generate", "--slot-policy", "9d=always,never"];
+    let card = Yubikey::with(&machine, 0, &[&old[..], &["--manner", "lacks-touch"]].concat());
+    machine.vault(&card, json!({ "pinPolicy": "always" }));
+    machine.apply().exits(0);
+    let (fingerprint, secret) = (card.fingerprint("9d"), machine.secret("vault", "backup"));
+    let abandon = json!({ "fingerprint": fingerprint, "abandonProfile": true });
+    overwriting(&machine, &card, abandon, json!({ "touchPolicy": "always" }));
+    machine.apply().exits(19).says(&["the key that was in slot 9d is still there"]);
+    assert_eq!(card.fingerprint("9d"), fingerprint);
+
+    machine.vault(&card, json!({ "pinPolicy": "always" }));
+    let refused = |machine: &Machine| {
+        machine.apply().exits(16).says(&[
+            "PIN policy once",
+            "remembers always",
+            "--accept-policies",
+        ])
+    };
+    refused(&machine);
+    let accept = ["reseal", "--key", "vault", "--threshold", "1", "--accept-policies"];
+    // Nor does a yes without the declaration.
+    machine.run(&accept).exits(16);
+    machine.vault(&card, json!({ "pinPolicy": "once" }));
+    refused(&machine);
+    machine.run(&accept).exits(0);
+    assert_eq!(machine.apply().exits(0).result("vault"), "verified");
+    assert_eq!(machine.secret("vault", "backup"), secret);
+    let profile = fs::read_to_string(machine.profile("vault")).unwrap();
+    assert!(profile.contains("pin_policy = \"once\""), "{profile}");
+}
