@@ -4,7 +4,7 @@
 PACKAGES := gcc g++ pkg-config libpcsclite-dev pcscd vsmartcard-vpcd opensc openssl yubico-piv-tool \
 	yubikey-manager libclang1-14 libclang-common-14-dev python3 python3-cryptography \
 	python3-pyscard python3-venv strace systemd systemd-container mmdebstrap iproute2 duktape nix-bin \
-	qemu-system-x86 swtpm e2fsprogs mount
+	qemu-system-x86 swtpm e2fsprogs mount age wireguard-tools openssh-client openssh-server
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # The cards that the tests put into the readers of a pcscd of their own.
@@ -30,7 +30,7 @@ BOOTS := 10
 SECONDS := 60
 
 # The fuzz targets; each starts from its seeds.
-FUZZ := conversation tampered attestation certificate metadata profile guard spec
+FUZZ := age conversation tampered attestation certificate metadata profile guard spec
 CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 
 # What Nix builds, and all that it takes.

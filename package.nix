@@ -28,6 +28,7 @@ rustPlatform.buildRustPackage {
         "polkit"
         "src"
         "tests/support/chance.rs"
+        "tests/vectors/age"
         "virtual-card"
       ];
   };

@@ -50,8 +50,9 @@ let
     path:
     builtins.any (dir: isAbove dir path) [
       "/home"
+      "/nix/var"
       "/root"
-      "/run/user"
+      "/run"
       "/tmp"
       "/var/tmp"
     ];
@@ -105,6 +106,18 @@ let
   cantEnroll =
     key:
     key.enroll == "auto" && key.profile == null && key.profileId == null && declared key > listed key;
+
+  # The uses that secrets of different formats have.
+  twiceUsed =
+    key:
+    let
+      secrets = builtins.filter (secret: secret.file == null) (builtins.attrValues key.secrets);
+      of = usage: builtins.filter (secret: secret.use == usage) secrets;
+      kinds = usage: unique (map (secret: { inherit (secret) format algorithm; }) (of usage));
+    in
+    builtins.filter (usage: builtins.length (kinds usage) > 1) (
+      unique (map (secret: secret.use) secrets)
+    );
 
   # What a boot does that finds no profile, and what is worse about it than on other machines.
   isUnpinned =
@@ -204,8 +217,8 @@ in
   # Messages of what can't work.
   assertions =
     on (isHidden cfg.stateDir) ''
-      security.cryptkey.stateDir: the keys' units do not see ${cfg.stateDir}, as they see no homes and
-      no temporary files of others. Name another directory, as /var/lib/cryptkey.''
+      security.cryptkey.stateDir: the keys' units do not see ${cfg.stateDir}, as they see no homes,
+      no temporary files of others and little of /run. Name another directory, as /var/lib/cryptkey.''
     ++ each (
       name: key:
       on (builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}" name == null) ''
@@ -246,8 +259,8 @@ in
       )
       ++ on ((profile name key).fault != null) "${option name}.profile: ${(profile name key).fault}"
       ++ on (key.profile != null && !(profile name key).isSource && isHidden "${key.profile}") ''
-        ${option name}.profile: the key's unit does not see ${key.profile}, as it sees no homes and no
-        temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
+        ${option name}.profile: the key's unit does not see ${key.profile}, as it sees no homes, no
+        temporary files of others and little of /run. Let the configuration bring it (a path literal), or put it elsewhere.''
       ++ on (key.attestation.policy != "off" && key.attestation.roots == [ ]) ''
         ${option name}.attestation: with policy "${key.attestation.policy}" a card is enrolled on the word
         of its maker, and no maker is named. Set ${option name}.attestation.roots to files with the
@@ -259,8 +272,8 @@ in
           on (!builtins.pathExists file) (missing "${option name}.attestation.roots" file)
         else
           on (isHidden "${file}") ''
-            ${option name}.attestation.roots: the key's unit does not see ${file}, as it sees no homes and no
-            temporary files of others. Let the configuration bring it (a path literal), or put it elsewhere.''
+            ${option name}.attestation.roots: the key's unit does not see ${file}, as it sees no homes, no
+            temporary files of others and little of /run. Let the configuration bring it (a path literal), or put it elsewhere.''
       ) key.attestation.roots
       ++
         on
@@ -312,6 +325,9 @@ in
       ++
         on (!key.acceptSingleCard && known name key <= threshold name key && !cantEnroll key)
           "${option name} is opened by ${opener name key}, its secrets are gone. ${remedy name key} set ${option name}.acceptSingleCard = true."
+      ++ map (usage: ''
+        ${option name}: secrets of use "${usage}" have different formats. They are made of the same bytes: anyone
+        who has one has the other. Give each a use of its own.'') (twiceUsed key)
       ++ on (isUnpinned key && (isMoved || hasConsumers key)) ''
         ${option name}: a boot that finds no profile of it in ${cfg.stateDir} makes a new key, and
         ${

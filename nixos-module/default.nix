@@ -71,6 +71,22 @@ let
       _: user: user.hashedPasswordFile or user.passwordFile or null
     ) config.users.users;
     containers = config.containers or { };
+    # With a key that is drawn at each boot, nothing could be read again.
+    hibernatesTo =
+      lib.optionals
+        (
+          cfg.warnOfHibernation
+          && !(config.security.protectKernelImage or false)
+          && !(builtins.elem "nohibernate" (config.boot.kernelParams or [ ]))
+        )
+        (
+          lib.unique (
+            lib.optional ((config.boot.resumeDevice or "") != "") config.boot.resumeDevice
+            ++ map (swap: swap.device or "swap") (
+              builtins.filter (swap: !(swap.randomEncryption.enable or false)) (config.swapDevices or [ ])
+            )
+          )
+        );
     missing =
       lib.optional (!hasPcscd) "services.pcscd.enable"
       ++ lib.optional (!hasPolkit) "security.polkit.enable";

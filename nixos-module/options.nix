@@ -9,6 +9,14 @@ let
   inherit (lib) literalExpression mkOption types;
   inherit (import ./types.nix { inherit lib; }) plainPath subjectName;
   cfg = config.security.cryptkey;
+  # In KiB, twice for the time when a new set takes the place of the old one: a chosen secret has up to
+  # 1 MiB, another one a page or two, and a page for its public half.
+  room =
+    let
+      of = secret: if secret.file == null then 64 else 2 * 1024 + 64;
+      secrets = lib.concatMap (key: lib.attrValues key.secrets) (lib.attrValues cfg.keys);
+    in
+    lib.foldl' (sum: secret: sum + of secret) 0 secrets;
 in
 {
   options.security.cryptkey = {
@@ -70,6 +78,16 @@ in
       '';
     };
 
+    warnOfHibernation = mkOption {
+      example = false;
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether to warn of a machine that can hibernate (`boot.resumeDevice`, or swap on a disk): that
+        writes all of RAM to the disk, published secrets too, be they on a `ramfs` or not.
+      '';
+    };
+
     runtimeFileSystem = {
       type = mkOption {
         example = "tmpfs";
@@ -88,9 +106,28 @@ in
       size = mkOption {
         example = "1m";
         type = types.strMatching "[1-9][0-9]*[kmg]?";
-        default = "8m";
-        description = "The size of the `tmpfs`. A `ramfs` has none.";
+        default = "${toString (8192 + room)}k";
+        defaultText = lib.literalExpression "8 MiB, and for each secret 64 KiB, and 2 MiB more if it is a file";
+        description = ''
+          The size of the `tmpfs`. A `ramfs` has none. A secret takes a page or two, twice while a new set
+          takes the place of the old one. The owner of a secret can make it grow until there is no room.
+        '';
       };
+    };
+
+    sharedCard = mkOption {
+      example = "refuse";
+      type = types.enum [
+        "warn"
+        "refuse"
+      ];
+      default = "warn";
+      description = ''
+        What a run does where another program still uses the card, after 2 s, that is about to get a PIN
+        or a management key. `warn`: it goes on beside that program, which may use the card's keys while
+        the PIN is verified, and names it. `refuse`: it presents nothing, and fails (exit 12). Where
+        nobody else uses the card the run has it for itself, and nobody finds the PIN verified.
+      '';
     };
 
     pcsc = {

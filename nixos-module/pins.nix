@@ -83,8 +83,13 @@ in
         CapabilityBoundingSet = "CAP_DAC_OVERRIDE";
         RestrictAddressFamilies = "none";
         MemorySwapMax = 0;
-        # Wherever it is.
-        BindReadOnlyPaths = "-${pin.credential}";
+        BindReadOnlyPaths = [
+          # Wherever it is.
+          "-${pin.credential}"
+          # What a PIN that is bound to signed states of the TPM takes.
+          "-/run/systemd/tpm2-pcr-public-key.pem"
+          "-/run/systemd/tpm2-pcr-signature.json"
+        ];
         # The TPM, where there is one.
         DeviceAllow = "/dev/tpmrm0 rw";
         BindPaths = "-/dev/tpmrm0";

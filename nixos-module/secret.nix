@@ -4,10 +4,27 @@
 let
   inherit (lib) mkOption types;
   isService = lib.hasSuffix ".service";
-  inherit (import ./types.nix { inherit lib; }) account plainPath unitName;
+  inherit (import ./types.nix { inherit lib; })
+    account
+    plainPath
+    shippedFile
+    unitName
+    ;
 in
 {
   options = {
+    file = mkOption {
+      type = types.nullOr shippedFile;
+      default = null;
+      example = lib.literalExpression "./db.age";
+      description = ''
+        An age file that holds the secret, for one that you choose. Encrypt it to the key's recipient, which
+        `nixos-cryptkey public` prints (`age -r RECIPIENT`), or with `nixos-cryptkey encrypt`. It is published
+        as it is, so `use`, `format`, `length` and `newline` stay at their defaults. Null: the secret is derived
+        from the key.
+      '';
+    };
+
     use = mkOption {
       example = "backups";
       type = types.strMatching "[^[:cntrl:]]{1,256}";
@@ -26,9 +43,60 @@ in
         "raw"
         "hex"
         "base64"
+        "age"
+        "ed25519"
+        "wireguard"
+        "pem"
+        "password"
       ];
       default = "raw";
-      description = "How the bytes are written: as they are, as lower-case hex, as base64 with padding.";
+      description = ''
+        How the secret is written. `raw`, `hex` (lower case) and `base64` (padded) are random bytes. `age` is
+        an age identity, `ed25519` a key as OpenSSH keeps it, `wireguard` a private key of WireGuard, `pem` a
+        private key in PKCS#8. These four have a public half: it is published beside the secret
+        (`SECRET.pub`), and `nixos-cryptkey public` prints it without the card. `password` is drawn from
+        `alphabet`.
+      '';
+    };
+
+    algorithm = mkOption {
+
+      example = "p256";
+      type = types.nullOr (
+        types.enum [
+          "ed25519"
+          "x25519"
+          "p256"
+        ]
+      );
+      default = null;
+      description = "With format `pem`, the kind of key. Null is `ed25519`.";
+    };
+
+    alphabet = mkOption {
+
+      example = "abcdefghjkmnpqrstuvwxyz23456789";
+      type = types.nullOr (types.strMatching "[!-~]{2,94}");
+      default = null;
+      description = "With format `password`, its characters, each once. Null is letters and digits.";
+    };
+
+    classes = mkOption {
+
+      example = [
+        "upper"
+        "digit"
+      ];
+      type = types.listOf (
+        types.enum [
+          "upper"
+          "lower"
+          "digit"
+          "symbol"
+        ]
+      );
+      default = [ ];
+      description = "With format `password`, the classes of which it has at least one character each.";
     };
 
     length = mkOption {
@@ -36,7 +104,10 @@ in
       example = 64;
       type = types.ints.between 1 1024;
       default = 32;
-      description = "The number of bytes, before `format` is applied.";
+      description = ''
+        The number of bytes, before `format` is applied; of a password, of characters (at most 256). Keys have
+        a length of their own: leave it at 32.
+      '';
     };
 
     newline = mkOption {
@@ -44,14 +115,18 @@ in
       example = true;
       type = types.bool;
       default = false;
-      description = "Whether a newline follows.";
+      description = "Whether a newline follows. `ed25519` and `pem` always end with one.";
     };
 
     owner = mkOption {
       type = account;
       default = "root";
       example = "restic";
-      description = "The user who owns the file, by name or number.";
+      description = ''
+        The user who owns the file, by name or number. Who owns it can change it, and make it grow until
+        the file system has no room for any key's secrets. So where its reader takes that, leave it to
+        root, and name the reader's `group`, with `mode = "0440"`.
+      '';
     };
 
     group = mkOption {

@@ -94,12 +94,17 @@ let
       inherit (secret)
         use
         format
+        algorithm
+        alphabet
         length
         newline
         owner
         group
         mode
         ;
+      # A path literal becomes a file of the Nix store.
+      file = if secret.file == null then null else "${secret.file}";
+      classes = some secret.classes;
       restartUnits = some secret.restartUnits;
       reloadUnits = some secret.reloadUnits;
     };
@@ -121,7 +126,7 @@ let
 
   spec = cfg: keys: {
     version = 1;
-    inherit (cfg) stateDir runtimeDir;
+    inherit (cfg) stateDir runtimeDir sharedCard;
     keys = builtins.mapAttrs (_: key) keys;
   };
 

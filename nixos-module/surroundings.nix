@@ -10,6 +10,8 @@
   passwordFiles,
   # The containers, by name.
   containers,
+  # Where the machine resumes from and what it swaps to, if it can hibernate; otherwise none.
+  hibernatesTo,
   # The options of NixOS that this module sets and that are not there.
   missing,
 }:
@@ -100,6 +102,10 @@ in
         ${file.at}: ${file.path} will not be there, as /etc is read-only (system.etc.overlay.mutable), and
         this configuration does not put it there. Name a file elsewhere, as in /var/lib.''
     ) files
+    ++ on (keys != { } && hibernatesTo != [ ]) ''
+      Hibernation writes all of RAM to ${builtins.concatStringsSep " and " hibernatesTo}, with the published
+      secrets in it. Add "nohibernate" to boot.kernelParams; or, where that disk is encrypted, set
+      security.cryptkey.warnOfHibernation to false.''
     ++ of containers (
       container:
       builtins.concatMap (

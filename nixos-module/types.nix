@@ -31,6 +31,14 @@ in
     merge = lib.mergeEqualOption;
   };
 
+  # A file that comes with the configuration: `check` reads it while the system is built.
+  shippedFile = mkOptionType {
+    name = "shippedFile";
+    description = "path of a file of the configuration, without quotes (./NAME)";
+    check = path: builtins.isPath path || lib.hasPrefix builtins.storeDir "${path}";
+    merge = lib.mergeEqualOption;
+  };
+
   # The name of a user or a group in the polkit rule: ASCII, which every script engine reads alike.
   subjectName = types.strMatching "[ -~]{1,256}";
 

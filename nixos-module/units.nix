@@ -11,6 +11,11 @@ let
   hardening = import ./hardening.nix;
   pins = import ./pins.nix { inherit cfg systemd; };
   program = "${cfg.package}/bin/nixos-cryptkey";
+  # What commands with "+" need to have systemd do something. In the sandbox it is not there.
+  toSystemd = [
+    "/run/systemd/private"
+    "/run/systemd/system"
+  ];
   verbosely = builtins.elemAt [ "" " -v" " -vv" ] cfg.verbosity;
 
   keys = spec.keys cfg;
@@ -53,6 +58,9 @@ let
     + pins.sec name
     + 60;
 
+  # How long the end of a run may take.
+  stopSec = key: 90 + (if touches key then key.touchTimeoutSec else 0);
+
   # What a run for a key needs, in both of its units. Whom it concerns that a secret has changed is
   # told `when`; the run itself may not tell systemd anything.
   run =
@@ -87,17 +95,27 @@ let
           ExecStart = "${program}${verbosely} apply --restart ${when} --spec ${specs.keys.${name}}";
           # A run that waits for its turn at the card puts it off.
           TimeoutStartSec = runSec name key;
+          # A run that is stopped does not leave a card that is at work: it waits for the answer, 60 s
+          # longer than for a touch at most. Then the card is reset.
+          TimeoutStopSec = stopSec key;
           # Secrets of other owners are compared with what stands, and given away.
           CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_READ_SEARCH";
           LimitMEMLOCK = "infinity";
-          ReadWritePaths = [
+          BindPaths = [
             cfg.stateDir
             cfg.runtimeDir
           ]
           # systemd's own tmpfiles make it. Where it is missing, nobody can be asked, and all else works.
           ++ (if asksForPin key || key.ask then [ "-/run/systemd/ask-password" ] else [ ]);
+          BindReadOnlyPaths = [
+            "-/run/pcscd"
+            # Who an owner is.
+            "-/run/nscd"
+            "-/run/systemd/notify"
+          ]
+          ++ toSystemd
           # Wherever it is, and only while it is there: it is needed once.
-          BindReadOnlyPaths = unique (
+          ++ unique (
             map (source: "-${source.file}") (
               builtins.filter (source: source.file != null) (sources "managementKey" key)
             )
@@ -149,7 +167,8 @@ let
         # A reload can't put off its end, as a run can: it gets what a turn at the card may take.
         TimeoutStartSec = base.serviceConfig.TimeoutStartSec + 600;
         # systemd gives no credentials to ExecReload=: another unit has its own.
-        ExecReload = "${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
+        # And outside of the sandbox, in which nobody may have systemd do anything.
+        ExecReload = "+${systemd}/bin/systemctl start cryptkey-reload@${name}.service";
         # Not ExecStop=, which systemd leaves out where a stop ends a reload.
         ExecStopPost = "${program} scrub --spec ${specs.keys.${name}}";
       };
@@ -171,13 +190,12 @@ let
         StartLimitIntervalSec = 0;
       };
       serviceConfig = base.serviceConfig // {
-        # With all rights and outside of the sandbox, in which nobody may have systemd do anything.
-        # However the run ended: what an earlier one has published may still have to be told. And
+        # Outside of the sandbox, too. However the run ended: what an earlier one has published may still have to be told. And
         # before the reload is over, so that a switch starts nothing just to see it restarted.
         ExecStopPost = "+${program} restart --spec ${specs.machine} --key ${name}";
         # It waits for the key's lock (120 s) and for systemd (four times 60 s). The key's unit gives a
         # reload 600 s more than the run.
-        TimeoutStopSec = 400;
+        TimeoutStopSec = 400 + stopSec keys.${name};
       };
     };
 
@@ -198,8 +216,8 @@ let
     let
       install = "${program} polkit --spec ${specs.polkit}";
       # A polkitd that was started before the directory was there notices nothing in it. And when this
-      # is done, polkitd has the rule.
-      tell = "-${systemd}/bin/systemctl try-reload-or-restart polkit.service";
+      # is done, polkitd has the rule. Outside of the sandbox.
+      tell = "-+${systemd}/bin/systemctl try-reload-or-restart polkit.service";
     in
     {
       description = "polkit rule of those who may reach smart cards";
@@ -219,7 +237,8 @@ let
           tell
         ];
         CapabilityBoundingSet = "";
-        ReadWritePaths = [ "/run/polkit-1/rules.d" ];
+        BindPaths = [ "/run/polkit-1/rules.d" ];
+        BindReadOnlyPaths = [ "-/run/nscd" ] ++ toSystemd;
       };
     };
 

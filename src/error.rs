@@ -81,7 +81,7 @@ impl Class {
         }
     }
 
-    /// Whether `softFail` forgives this class (DESIGN.md, rule 8).
+    /// Whether `softFail` forgives this class (`docs/design.md`, rule 8).
     #[must_use]
     pub fn is_soft(self) -> bool {
         matches!(self, Self::NoCard | Self::NoAnswer)

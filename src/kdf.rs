@@ -4,14 +4,23 @@
 //! never change: a changed label is a lost secret. No other file calls HKDF.
 
 use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit as _};
+use p256::{
+    NistP256, NonZeroScalar, U256,
+    elliptic_curve::{
+        Curve as _,
+        bigint::{NonZero, U512},
+        ops::Reduce as _,
+    },
+};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// The domain separation tag of the project's points hashed to P-256 (RFC 9380, section 3.1).
 pub const HASH_TO_CURVE_DST: &[u8] = b"nixos-cryptkey-V01-with-P256_XMD:SHA-256_SSWU_RO_";
 
-/// The longest output of a use label, in bytes. The spec allows no more; HKDF could do 8160.
-pub const MAX_OUTPUT: usize = 1024;
+/// The longest output of a use label, in bytes: HKDF gives no more (RFC 5869, section 2.3).
+pub const MAX_OUTPUT: usize = 255 * 32;
 
 /// Derives the PIV provider's secret (32 bytes) of the scheme `hash-to-curve`.
 ///
@@ -39,6 +48,18 @@ pub fn piv_peer_scalar(salt: &[u8; 32]) -> Zeroizing<[u8; 64]> {
     fixed(salt, &[], &[b"cryptkey-piv-ecdh-scalar"])
 }
 
+/// A scalar of P-256 from 64 bytes: as a big-endian number modulo n − 1, plus 1, where n is the order.
+///
+/// The division takes the same time for all numbers.
+#[must_use]
+pub fn p256_scalar(wide: &[u8; 64]) -> NonZeroScalar {
+    const ORDER_LESS_ONE: NonZero<U512> =
+        NonZero::<U512>::new_unwrap(NistP256::ORDER.as_ref().wrapping_sub(&U256::ONE).resize());
+    let reduced: U256 = U512::from_be_slice(wide).rem(&ORDER_LESS_ONE).resize();
+    // A scalar that is not zero is reduced just so: modulo n − 1, plus 1.
+    NonZeroScalar::reduce(&reduced)
+}
+
 /// Derives the AES-256 key that seals a provider's share.
 #[must_use]
 pub fn share_key(provider_secret: &[u8; 32], share_salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
@@ -49,6 +70,12 @@ pub fn share_key(provider_secret: &[u8; 32], share_salt: &[u8; 32]) -> Zeroizing
 #[must_use]
 pub fn integrity_key(master: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     fixed(master, &[], &[b"cryptkey-config-integrity"])
+}
+
+/// Derives the HMAC-SHA256 key of the file of public halves.
+#[must_use]
+pub fn public_halves_key(master: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    fixed(master, &[], &[b"cryptkey-public-halves"])
 }
 
 /// Derives the output of `use_label`: `length` bytes, or none where `length` is not within
@@ -78,6 +105,33 @@ pub fn recipient_scalar(master: &[u8; 32], output_salt: &[u8; 32]) -> Zeroizing<
     fixed(master, output_salt, &[b"cryptkey-age-recipient"])
 }
 
+/// Derives the key (32 bytes) that wraps an age file's key for an X25519 recipient; `salt` is the
+/// ephemeral share and the recipient. This label and the next two are age's own.
+#[must_use]
+pub fn age_wrapping_key(shared: &[u8; 32], salt: &[u8; 64]) -> Zeroizing<[u8; 32]> {
+    fixed(shared, salt, &[b"age-encryption.org/v1/X25519"])
+}
+
+/// Derives the HMAC-SHA256 key of an age file's header.
+#[must_use]
+pub fn age_header_key(file_key: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+    fixed(file_key, &[], &[b"header"])
+}
+
+/// Derives the ChaCha20-Poly1305 key of an age file's payload.
+#[must_use]
+pub fn age_payload_key(file_key: &[u8; 16], nonce: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+    fixed(file_key, nonce, &[b"payload"])
+}
+
+/// An HMAC-SHA256 with a key of 32 bytes.
+pub(crate) fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
+    // HMAC fills a key up to its block of 64 bytes with zeros; done here, it can't fail.
+    let mut block = Zeroizing::new([0; 64]);
+    block[..32].copy_from_slice(key);
+    Hmac::new((&*block).into())
+}
+
 /// Derives a key's public id (16 bytes): a hash of the X25519 public key of its recipient.
 ///
 /// The label differs from that of [`salt_id`]: else a profile whose output salt is the public key of
@@ -94,8 +148,8 @@ pub fn salt_id(output_salt: &[u8; 32]) -> [u8; 16] {
     *fixed(output_salt, &[], &[b"cryptkey-profile-id"])
 }
 
-/// Derives 2 bytes by which the PIN guard knows a PIN again; it keeps 12 bits of them. `key` is the
-/// random one of a card's record.
+/// Derives 2 bytes by which the PIN guard knows a PIN again; it keeps 12 bits of them. `key` is one
+/// for all cards, but in records of earlier versions.
 #[must_use]
 pub fn pin_tag(pin: &[u8; 8], key: &[u8; 16]) -> [u8; 2] {
     *fixed(pin, key, &[b"cryptkey-pin-tag"])
@@ -154,8 +208,8 @@ mod tests {
         let of = |length| output(&[1; 32], &[2; 32], "backups", length).map(|out| out.len());
         assert_eq!(of(0), None);
         assert_eq!(of(1), Some(1));
-        assert_eq!(of(1024), Some(1024));
-        assert_eq!(of(1025), None);
+        assert_eq!(of(8160), Some(8160));
+        assert_eq!(of(8161), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod polkit;
 pub mod profile;
 pub mod publish;
+pub mod secret;
 pub mod spec;
 pub mod system;
 pub mod token;

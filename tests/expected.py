@@ -2,8 +2,8 @@
 """What a profile must yield, computed from the private keys of its cards.
 
 It shares no code with src: arithmetic on P-256, hashing to the curve (RFC 9380), HKDF and Shamir are
-written out here; only AES-GCM and X25519 come from Debian's python3-cryptography. Slow and not constant time:
-for tests only.
+written out here; only AES-GCM, the curves of RFC 7748 and RFC 8032 and PKCS#8 come from Debian's
+python3-cryptography. Slow and not constant time: for tests only.
 """
 
 import argparse
@@ -12,13 +12,19 @@ import hashlib
 import hmac
 import json
 import pathlib
+import string
+import struct
 import sys
+import textwrap
 import tomllib
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding, NoEncryption, PrivateFormat, PublicFormat)
 
 
 class Refused(Exception):
@@ -263,10 +269,70 @@ def open_profile(profile, private_keys):
     return master
 
 
-def output(profile, master, use, length=32, form="raw", newline=False):
-    data = hkdf(master, bytes.fromhex(profile["output_salt"]), b"cryptkey:" + use.encode(), length)
-    data = {"raw": bytes, "hex": lambda d: d.hex().encode(), "base64": base64.b64encode}[form](data)
-    return data + b"\n" * newline
+def clamp(scalar):
+    return bytes([scalar[0] & 248]) + scalar[1:31] + bytes([scalar[31] & 127 | 64])
+
+
+def pkcs8(key):
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def openssh(seed):
+    """OpenSSH's PROTOCOL.key, with the check integers that make it the same each time."""
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key()
+    public = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    def text(data):
+        return struct.pack(">I", len(data)) + data
+
+    blob = text(b"ssh-ed25519") + text(public)
+    covered = hashlib.sha256(public).digest()[:4] * 2 + blob + text(seed + public) + text(b"")
+    covered += bytes(range(1, -len(covered) % 8 + 1))
+    whole = b"openssh-key-v1\0" + text(b"none") * 2 + text(b"") + struct.pack(">I", 1)
+    lines = textwrap.wrap(base64.b64encode(whole + text(blob) + text(covered)).decode(), 70)
+    marks = [f"-----{word} OPENSSH PRIVATE KEY-----" for word in ("BEGIN", "END")]
+    return "".join(line + "\n" for line in [marks[0], *lines, marks[1]]).encode()
+
+
+CLASSES = {"upper": string.ascii_uppercase, "lower": string.ascii_lowercase, "digit": string.digits}
+LETTERS_AND_DIGITS = "".join(CLASSES.values())
+
+
+def password(stream, length, alphabet, classes):
+    """The first text of the stream with a character of each class."""
+    size = len(alphabet)
+    drawn = "".join(alphabet[byte % size] for byte in stream if byte < 256 // size * size)
+    for at in range(0, len(drawn) - length + 1, length):
+        found = {next((name for name, of in CLASSES.items() if c in of), "symbol")
+                 for c in drawn[at : at + length]}
+        if found >= set(classes):
+            return drawn[at : at + length].encode()
+    raise Refused("there is no such password")
+
+
+def output(profile, master, use, length=32, form="raw", newline=False, algorithm="ed25519",
+           alphabet=LETTERS_AND_DIGITS, classes=()):
+    def of(length):
+        salt = bytes.fromhex(profile["output_salt"])
+        return hkdf(master, salt, b"cryptkey:" + use.encode(), length)
+
+    pem = {
+        "ed25519": lambda: Ed25519PrivateKey.from_private_bytes(of(32)),
+        "x25519": lambda: X25519PrivateKey.from_private_bytes(clamp(of(32))),
+        "p256": lambda: derive_private_key(int.from_bytes(of(64)) % (N - 1) + 1, SECP256R1()),
+    }
+    forms = {
+        "raw": lambda: of(length),
+        "hex": lambda: of(length).hex().encode(),
+        "base64": lambda: base64.b64encode(of(length)),
+        "age": lambda: bech32("age-secret-key-", clamp(of(32))).upper().encode(),
+        "wireguard": lambda: base64.b64encode(clamp(of(32))),
+        "ed25519": lambda: openssh(of(32)),
+        "pem": lambda: pkcs8(pem[algorithm]()),
+        "password": lambda: password(of(8160), length, alphabet, classes),
+    }
+    data = forms[form]()
+    return data if data.endswith(b"\n") and form in ("ed25519", "pem") else data + b"\n" * newline
 
 
 def everything(profile, private_keys, uses):
@@ -369,7 +435,12 @@ def main():
                         help="of a card; repeat it up to the threshold")
     parser.add_argument("--use", action="append", default=[], metavar="LABEL")
     parser.add_argument("--length", type=int, default=32)
-    parser.add_argument("--format", choices=["raw", "hex", "base64"], default="raw")
+    parser.add_argument("--format", default="raw",
+                        choices="raw hex base64 age ed25519 wireguard pem password".split())
+    parser.add_argument("--algorithm", default="ed25519", help="of a key in PEM")
+    parser.add_argument("--alphabet", default=LETTERS_AND_DIGITS, help="of a password")
+    parser.add_argument("--class", dest="classes", action="append", default=[],
+                        help="of a password")
     parser.add_argument("--newline", action="store_true")
     parser.add_argument("--everything", action="store_true",
                         help="print all secrets on the way, and the outputs of 32 bytes, as JSON")
@@ -387,7 +458,8 @@ def main():
     if len(arguments.use) > 1:
         parser.error("several --use only with --everything")
     sys.stdout.buffer.write(output(profile, open_profile(profile, keys), arguments.use[0],
-                                   arguments.length, arguments.format, arguments.newline))
+                                   arguments.length, arguments.format, arguments.newline,
+                                   arguments.algorithm, arguments.alphabet, arguments.classes))
 
 
 if __name__ == "__main__":

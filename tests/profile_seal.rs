@@ -91,9 +91,9 @@ fn outputs_differ_by_use_and_are_bounded() {
     let (_, opened) = seal::seal("vault", 1, enroll(&cards(1))).unwrap();
     let of = |label, length| opened.output(label, length).map(|bytes| bytes.len());
     assert_ne!(opened.output("a", 32).unwrap(), opened.output("b", 32).unwrap());
-    assert_eq!((of("a", 1), of("a", 1024)), (Ok(1), Ok(1024)));
+    assert_eq!((of("a", 1), of("a", 8160)), (Ok(1), Ok(8160)));
     assert_eq!(of("a", 0).unwrap_err().class, Class::Spec);
-    assert_eq!(of("a", 1025).unwrap_err().class, Class::Spec);
+    assert_eq!(of("a", 8161).unwrap_err().class, Class::Spec);
 }
 
 #[test]

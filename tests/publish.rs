@@ -10,6 +10,7 @@ mod ram;
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     os::unix::fs::{MetadataExt, symlink},
 };
 
@@ -148,6 +149,33 @@ fn a_full_tmpfs_keeps_the_old_set_whole() {
     ram.remount(MsFlags::empty(), "size=1m");
     publish(&dir, "vault", &large).unwrap();
     assert_eq!(contents(&dir.join("vault")).len(), 2);
+}
+
+/// The owner of a published file can make it grow, or hold it open once it is removed, until there is room
+/// for nobody: the error says who.
+#[test]
+fn who_took_the_room_is_named() {
+    let ram = Ram::tmpfs("size=1m");
+    let dir = ram.runtime_dir();
+    let theirs = Entry { uid: 1234, ..entry("theirs", b"1") };
+    publish(&dir, "other", &[theirs]).unwrap();
+    publish(&dir, "vault", &set(&OLD)).unwrap();
+    let path = dir.join("other/theirs");
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all(&vec![7; 2 << 20]).unwrap_err();
+    let new = [entry("a", &[1; 8192])];
+    let error = publish(&dir, "vault", &new).unwrap_err();
+    let grown = fs::canonicalize(&path).unwrap();
+    let named = format!("user 1234 made {} grow to ", grown.display());
+    assert!(error.found.contains(&named), "{error}");
+    assert_eq!(contents(&dir.join("vault")).len(), OLD.len());
+
+    scrub(&dir, "other").unwrap();
+    let error = publish(&dir, "vault", &new).unwrap_err();
+    assert!(error.found.contains("bytes are of files that were removed"), "{error}");
+    assert!(!error.found.contains("1234"), "{error}");
+    drop(file);
+    publish(&dir, "vault", &new).unwrap();
 }
 
 #[test]

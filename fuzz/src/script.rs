@@ -1,8 +1,8 @@
 //! Cards made of bytes.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc};
 
-use cryptkey::token::{Fault, Piv, Transport};
+use cryptkey::token::{Fault, Piv, Transport, Wait};
 use zeroize::Zeroizing;
 
 /// The commands that a card was sent.
@@ -15,7 +15,7 @@ struct Script<F> {
 }
 
 impl<F: FnMut(&[u8]) -> Option<Vec<u8>>> Transport for Script<F> {
-    fn transmit(&mut self, command: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    fn transmit(&mut self, command: &[u8], _: Wait) -> Result<Zeroizing<Vec<u8>>, Fault> {
         self.sent.borrow_mut().push(command.to_vec());
         (self.answer)(command).map(Zeroizing::new).ok_or(Fault::Absent)
     }

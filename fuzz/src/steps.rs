@@ -1,14 +1,12 @@
 //! What a run asks of a card, in its order, and what must hold whatever the card answers.
 
-use std::time::Duration;
-
 use cryptkey::{
     profile::{
         piv::{Peer, Scheme, SharedX},
         proof::Proof,
     },
     token::{
-        Fault, KeySource, ManagementKey, Pin, PinPolicy, Piv, Slot, SlotState, TouchPolicy,
+        Fault, KeySource, ManagementKey, Pin, PinPolicy, Piv, Slot, SlotState, TouchPolicy, Wait,
         base_point,
     },
 };
@@ -16,7 +14,7 @@ use p256::PublicKey;
 
 use crate::script::Sent;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Wait = Wait::ANSWER;
 /// The PIN that is presented.
 pub const PIN: &[u8] = b"123456";
 

@@ -1,15 +1,13 @@
 //! Key agreements, with whatever PIN and touch the card's key wants.
 
-use std::time::Duration;
-
 use super::{Attempt, Failure, Work};
 use crate::{
     error::{Class, Error},
     profile::piv::SharedX,
     system::notify,
     token::{
-        Fault, KeySource, PinPolicy, Slot, SlotKey, SlotState, StatusWord, TouchPolicy, base_point,
-        even_key, fingerprint, same_key,
+        Fault, KeySource, PinPolicy, Slot, SlotKey, SlotState, StatusWord, TouchPolicy, Wait,
+        base_point, even_key, fingerprint, same_key,
     },
 };
 
@@ -120,18 +118,19 @@ impl Work<'_> {
     }
 
     /// Says that a touch is wanted, if it is; and how long what comes next may take.
-    pub(super) fn expect_touch(&mut self, what: &str) -> Attempt<(String, Duration)> {
+    pub(super) fn expect_touch(&mut self, what: &str) -> Attempt<(String, Wait)> {
         let facts = &self.session()?.facts;
         let (card, policy) = (facts.card, facts.policies().1);
         let tried = format!("key {}: {what} with {card}", self.name);
         if policy == TouchPolicy::Never {
-            return Ok((tried, crate::token::ANSWER_LIMIT));
+            return Ok((tried, Wait::ANSWER));
         }
         let limit = self.key.touch_timeout;
+        let wait = Wait::touch(limit);
         notify::status("touch the card now");
-        notify::extend_timeout(limit * 2);
+        notify::extend_timeout(limit * 2 + wait.grace);
         tracing::info!("key {}: touch {card} now (within {} s)", self.name, limit.as_secs());
-        Ok((tried, limit))
+        Ok((tried, wait))
     }
 }
 

@@ -1,20 +1,17 @@
 //! Asking a card what it attests, and reading who vouches for it.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use super::{Attempt, Work};
 use crate::{
     error::{Class, Error, Result},
     spec::AttestationPolicy,
+    system::config_file,
     token::Roots,
 };
 
 /// The makers' files are of some 20 KB.
-const LONGEST_FILE: u64 = 1 << 20;
+const LONGEST_FILE: usize = 1 << 20;
 
 impl Work<'_> {
     /// The makers' certificates. They are read before a card is looked for, too, so that a fault in
@@ -37,8 +34,10 @@ impl Work<'_> {
             )
         };
         for file in &self.key.attestation.roots {
-            let text = read(file).map_err(|error| wrong(file, error.to_string()))?;
-            roots.add(&text).map_err(|why| wrong(file, why))?;
+            let bytes = config_file::read(file, LONGEST_FILE)
+                .map_err(|error| wrong(file, error.to_string()))?;
+            // PEM has no other bytes than UTF-8, and other text is skipped.
+            roots.add(&String::from_utf8_lossy(&bytes)).map_err(|why| wrong(file, why))?;
         }
         if let (true, Some(file)) = (roots.is_empty(), self.key.attestation.roots.first()) {
             let found = "none of its certificates, nor those of the other files, is self-signed";
@@ -57,17 +56,4 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-/// The text of a regular file; other bytes than UTF-8, which PEM has none of, are replaced.
-fn read(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(io::Error::other("it is longer than 1 MiB"));
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -14,7 +14,7 @@ use crate::{
     system::{notify, secret_file::read_private},
     token::{
         Fault, Fingerprint, KeySource, ManagementKey, Session, Slot, SlotKey, SlotState,
-        TouchPolicy, fingerprint, is_named_by, same_key,
+        TouchPolicy, Wait, fingerprint, is_named_by, same_key,
     },
 };
 
@@ -128,6 +128,7 @@ impl Work<'_> {
     /// Generates a key in the slot, which destroys the one in it, if there is one.
     pub(super) fn generate(&mut self, destroys: Option<Fingerprint>) -> Attempt {
         let management_key = self.management_key()?;
+        self.see_to_others("the management key")?;
         let what = "authenticating with the management key";
         if !self.with_card(what, |session| session.authenticate(&management_key))? {
             let card = self.session()?.facts.card;
@@ -192,7 +193,7 @@ impl Work<'_> {
         let (before, place) = (session.facts.slot.clone(), session.facts.place);
         let asks = session.facts.probed && place.touch_policy == TouchPolicy::Never;
         let again = session.inspect().and_then(|told| match told {
-            SlotState::Unknown if asks => session.probe(crate::token::ANSWER_LIMIT),
+            SlotState::Unknown if asks => session.probe(Wait::ANSWER),
             told => Ok(told),
         });
         let slot = place.slot;

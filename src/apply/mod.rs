@@ -2,6 +2,7 @@
 //! known, until the planner has nothing more to ask for.
 
 mod agree;
+mod alone;
 mod ask;
 mod attest;
 mod enroll;
@@ -35,6 +36,7 @@ use crate::{
         store::Store,
     },
     publish::Outcome,
+    secret::public::PublicHalves,
     spec::{Key, Spec},
     system::{self, Deadline, lock, runtime_dir::RuntimeDir},
     token::{self, Fault, Hunt, Pcsc, Pins, Readers, Session, Turns},
@@ -48,8 +50,9 @@ const MOST_STEPS: usize = 32;
 /// How long another run for the same key may take before this one gives up.
 pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
 /// How long the turn at a card is waited for, times the keys of the machine: each may wait so long
-/// for a touch that does not come (the most that `touchTimeoutSec` allows), which ends its turn.
-const TURN_LIMIT: Duration = Duration::from_secs(600);
+/// for a touch that does not come (the most that `touchTimeoutSec` allows, and a minute for a card that
+/// is at work still), which ends its turn.
+const TURN_LIMIT: Duration = Duration::from_secs(660);
 
 /// Asks a person: shows a prompt, and waits for the answer so long.
 type Person = Box<dyn FnMut(&str, &str, Duration) -> Result<Zeroizing<Vec<u8>>>>;
@@ -69,6 +72,8 @@ pub struct Run {
     pins: Pins,
     /// Whether a touch did not come in time, so that a card may still be waiting for it.
     awaits_touch: bool,
+    /// Who uses a card beside this run, once that was told.
+    others: Option<String>,
 }
 
 impl Run {
@@ -76,13 +81,13 @@ impl Run {
     pub fn new(readers: Box<dyn Readers>, person: Person) -> Self {
         let (boots, always, accepts_policies, awaits_touch) = (false, false, false, false);
         let pins = Pins::default();
-        Self { readers, person, boots, always, accepts_policies, pins, awaits_touch }
+        Self { readers, person, boots, always, accepts_policies, pins, awaits_touch, others: None }
     }
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self::new(Box::new(Pcsc::default()), Box::new(system::ask::ask))
+        Self::new(Box::new(Pcsc::alone()), Box::new(system::ask::ask))
     }
 }
 
@@ -136,6 +141,7 @@ struct Work<'a> {
     failures: Vec<Error>,
     opened: Option<Opened>,
     outcome: Option<Outcome>,
+    new_public_halves: PublicHalves,
     /// The digests of what was published.
     digests: Option<BTreeMap<String, String>>,
     /// Until when the card is waited for.
@@ -189,6 +195,7 @@ impl<'a> Work<'a> {
             failures: Vec::new(),
             opened: None,
             outcome: None,
+            new_public_halves: PublicHalves::new(),
             digests: None,
             deadline: Deadline::after(leave.patience(key)),
             turns,
@@ -312,8 +319,7 @@ impl Work<'_> {
         };
         let found = token::find(&mut *self.run.readers, hunt);
         let mut session = found.map_err(|error| match error.class {
-            // It is not another program that holds the card: the thread that waits for the touch is
-            // still there.
+            // It is not another program that holds the card: pcscd still waits for the touch.
             Class::Busy if self.run.awaits_touch => Error::new(
                 Class::NoAnswer,
                 error.tried,

@@ -1,11 +1,14 @@
 //! Opening the key with the shares of its providers, and what is made of it then.
 
+use nix::unistd::{getegid, geteuid};
+
 use super::{Attempt, Failure, Work, out_of_order};
 use crate::{
     error::{Error, Result},
     plan::Goal,
     profile::seal::{self, ProviderSecret},
-    publish::{self, Entry},
+    publish::{self, Entry, Holder},
+    secret::public::{Proven, PublicHalves},
     spec::Secret,
     system::{Deadline, memory, users},
     token::SlotState,
@@ -91,7 +94,7 @@ impl Work<'_> {
     /// Derives the declared secrets and publishes them. The card's session is over by now.
     pub(super) fn publish(&mut self) -> Result<()> {
         self.session = None;
-        let Some(set) = self.derive()? else {
+        let Some((set, public)) = self.derive()? else {
             return Ok(());
         };
         memory::wipe_stack();
@@ -102,39 +105,55 @@ impl Work<'_> {
         let (dir, may_be_missed) = (&self.spec.runtime_dir, !self.run.boots);
         self.outcome = Some(publish::publish(dir, self.name, &set, may_be_missed, sync)?);
         self.known.published = true;
+        match public.keep(&mut self.store) {
+            Ok(new) => self.new_public_halves = new,
+            // They can be had from what is published.
+            Err(error) => tracing::warn!("key {}: {error}", self.name),
+        }
         Ok(())
     }
 }
 
 impl Work<'_> {
-    /// The declared secrets, if the profile is open. The key itself is gone afterwards.
+    /// The declared secrets and their public halves, if the profile is open. The key itself is gone
+    /// afterwards.
     #[inline(never)]
-    fn derive(&mut self) -> Result<Option<Vec<Entry>>> {
+    fn derive(&mut self) -> Result<Option<(Vec<Entry>, Proven)>> {
         let Some(opened) = self.opened.take() else {
             return Ok(None);
         };
-        let mut set = Vec::with_capacity(self.key.secrets.len());
+        let (mut set, mut halves) = (Vec::new(), PublicHalves::new());
         for (name, secret) in &self.key.secrets {
-            let bytes = opened.output(&secret.usage, secret.length)?;
-            let (uid, gid) = secret.holder().map_err(|error| {
+            let named = |error: Error| {
                 let tried = format!("key {}: publishing {name}: {}", self.name, error.tried);
                 Error { tried, ..error }
-            })?;
-            set.push(Entry {
-                name: name.to_string(),
-                bytes: publish::encode(secret.format, &bytes, secret.newline),
-                uid,
-                gid,
-                mode: secret.mode.0,
-            });
+            };
+            let made = secret.recipe().make(&opened).map_err(named)?;
+            let files = secret.files(name).map_err(named)?;
+            let public = made.public.as_ref().map(|public| public.clone().into_bytes().into());
+            let contents = [Some(made.content), public];
+            for ((file, Holder { uid, gid, mode }), bytes) in
+                files.into_iter().zip(contents.into_iter().flatten())
+            {
+                set.push(Entry { name: file, bytes, uid, gid, mode });
+            }
+            halves.extend(made.public.map(|public| (name.to_string(), public)));
         }
-        Ok(Some(set))
+        let public = Proven::new(&self.store, self.name, halves, &opened);
+        Ok(Some((set, public)))
     }
 }
 
 impl Secret {
-    /// The numbers of its owner and its group, as they are now.
-    pub(super) fn holder(&self) -> Result<(u32, u32)> {
-        Ok((self.owner.resolve(users::uid)?, self.group.resolve(users::gid)?))
+    /// The files that it is published as, and who has them, as users and groups are now: its own, and
+    /// that of its public half, if it has one.
+    pub(super) fn files(&self, name: &str) -> Result<Vec<(String, Holder)>> {
+        let (uid, gid) = (self.owner.resolve(users::uid)?, self.group.resolve(users::gid)?);
+        let mut files = vec![(name.to_owned(), Holder { uid, gid, mode: self.mode.0 })];
+        if let Some(public) = self.public_file(name) {
+            let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+            files.push((public, Holder { uid, gid, mode: 0o444 }));
+        }
+        Ok(files)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     error::{Class, Error, Result},
     spec::PinSource,
     system::{Deadline, notify, secret_file::read_private},
-    token::{Fault, Pin, PinTries, Session, Verdict},
+    token::{Fault, Pin, PinTries, Session, Verdict, guard::History},
 };
 
 /// No PIN is longer, with its line ending; what is longer is another file.
@@ -22,7 +22,13 @@ impl Work<'_> {
                 // Somebody left the PIN verified, which hides the counter: the card is made to forget.
                 PinTries::Verified => {
                     session.reset()?;
-                    session.tries()
+                    match session.tries()? {
+                        PinTries::Verified => {
+                            session.take_pin_back()?;
+                            session.tries()
+                        }
+                        counted @ PinTries::Left(_) => Ok(counted),
+                    }
                 }
                 counted @ PinTries::Left(_) => Ok(counted),
             });
@@ -78,7 +84,19 @@ impl Work<'_> {
                 "Nothing was presented. Have all keys of this card name the same PIN.",
             )));
         }
-        session.recall(pin, origin, accepted).ok_or_else(|| out_of_order(self.name))
+        let again = (pin.clone(), origin.clone());
+        session.recall(pin, origin, accepted).ok_or_else(|| out_of_order(self.name))?;
+        let facts = &session.facts;
+        let (Some(tries), Some(_)) = (facts.pin.tries, facts.provider) else { return Ok(()) };
+        if facts.pin.history == Some(History::Proven) {
+            return Ok(());
+        }
+        // It may cost a try. What becomes of it is this card's, and not of one that a profile names.
+        let own = self.with_card("asking for its name", Session::own_guarded_name)?;
+        let session = self.session.as_mut().ok_or_else(|| out_of_order(self.name))?;
+        session.open_guard(&self.store, own, tries)?;
+        let accepted = self.known.pins.accepted(&card);
+        session.recall(again.0, again.1, accepted).ok_or_else(|| out_of_order(self.name))
     }
 
     /// Records that the PIN is about to be presented: a run that is killed before it knows what became
@@ -101,6 +119,7 @@ impl Work<'_> {
 
     /// Presents the PIN: at most one that the card has not accepted, per card and run.
     pub(super) fn present_pin(&mut self) -> Attempt {
+        self.see_to_others("the PIN")?;
         let name = self.name;
         let session = self.session.as_mut().ok_or_else(|| out_of_order(name))?;
         let (card, listed) = (session.facts.card, session.facts.listed);
@@ -121,8 +140,8 @@ impl Work<'_> {
                 Err(refused(
                     Class::PinWrong,
                     format!("the card rejected it; tries left: {left}"),
-                    "It is not presented again before it changes. Correct it: each wrong one costs a \
-                     try, and with none left the card locks itself until it is unblocked with the PUK.",
+                    "It is not presented again before it changes, or the card has more tries again. \
+                     Correct it: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.",
                 ))
             }
             Err(Fault::Status(word)) => Err(refused(

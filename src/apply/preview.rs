@@ -7,8 +7,8 @@ use crate::{
     error::{Class, Error, Result},
     plan::{self, Next, Runner, Step, Way},
     spec::{Key, Spec},
-    system::runtime_dir::RuntimeDir,
-    token::{Facts, PinTries, Session, Turns},
+    system::{self, runtime_dir::RuntimeDir},
+    token::{Facts, Pcsc, PinTries, Session, Turns},
 };
 
 /// A plan, as far as it is certain.
@@ -42,7 +42,8 @@ impl Preview {
         if let Some(warning) = RuntimeDir::check(&spec.runtime_dir)? {
             self.facts.push(warning);
         }
-        let mut run = Run::default();
+        // It presents nothing, and leaves others alone.
+        let mut run = Run::new(Box::new(Pcsc::default()), Box::new(system::ask::ask));
         let mut work = Work::new(&mut run, spec, name, key, Turns::none(), Runner::Onlooker, None)?;
         work.report();
         self.facts.push(match &work.profile {

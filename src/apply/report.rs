@@ -1,7 +1,7 @@
 //! What a run tells of a key.
 
 use super::Work;
-use crate::{profile::Profile, publish::Outcome};
+use crate::{profile::Profile, publish::Outcome, secret::public::PublicHalves};
 
 /// What was done for a key.
 pub struct Report {
@@ -11,6 +11,8 @@ pub struct Report {
     pub done: Done,
     /// What publishing changed.
     pub outcome: Outcome,
+    /// The public halves that no run kept before.
+    pub new_public_halves: PublicHalves,
 }
 
 /// What became of a key.
@@ -30,6 +32,7 @@ impl Work<'_> {
         let stated = || self.profile.as_ref().map(Profile::id).unwrap_or_default();
         let profile_id = self.known.proven_id.clone().unwrap_or_else(stated);
         let outcome = self.outcome.take().unwrap_or(Outcome::Unchanged);
-        Report { profile_id, done, outcome }
+        let new_public_halves = std::mem::take(&mut self.new_public_halves);
+        Report { profile_id, done, outcome, new_public_halves }
     }
 }

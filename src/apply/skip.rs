@@ -9,7 +9,8 @@ use crate::{
     error::{Class, Result},
     plan::{self, Findings, Marked, Obstacle, PinInHand},
     profile::{Version, piv},
-    publish::{self, Holder, Mark, Standing},
+    publish::{self, Mark, Standing},
+    secret::chosen,
     spec::{Key, PinSource, Secret},
     system::memory,
     token::{
@@ -64,11 +65,11 @@ impl Work<'_> {
         let Some(mark) = found.filter(|_| compared == Marked::Same) else { return Ok(facts) };
         let mut holders = BTreeMap::new();
         for (name, secret) in &self.key.secrets {
-            let Ok((uid, gid)) = secret.holder() else {
+            let Ok(files) = secret.files(name) else {
                 facts.unknown_account = Some(format!("the owner or group of {name}"));
                 return Ok(facts);
             };
-            holders.insert(name.to_string(), Holder { uid, gid, mode: secret.mode.0 });
+            holders.extend(files);
         }
         let (dir, name) = (&self.spec.runtime_dir, self.name);
         facts.deviates = publish::deviation(dir, name, &mark, &holders)?;
@@ -146,7 +147,16 @@ impl Key {
     /// is left out, so that an option that is new to the program changes nothing.
     fn essence(&self) -> Value {
         let mut key = unusual(self, &Key::default(), &NO_MATTER);
-        let secret = |secret: &Secret| unusual(secret, &Secret::default(), &NO_MATTER_OF_A_SECRET);
+        let secret = |secret: &Secret| {
+            let mut fields = unusual(secret, &Secret::default(), &NO_MATTER_OF_A_SECRET);
+            if let Some(file) = &secret.file {
+                // What it holds, and not what it is called. What can't be read is told by the run itself.
+                let content =
+                    chosen::read(file).map_or(Value::Null, |it| publish::digest(&it).into());
+                fields.insert("file".into(), content);
+            }
+            fields
+        };
         let secrets = self.secrets.iter().map(|(name, of)| (name.to_string(), secret(of).into()));
         key.insert("secrets".into(), Value::Object(secrets.collect()));
         key.into()

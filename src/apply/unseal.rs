@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use zeroize::Zeroizing;
-
 use super::{Run, SIBLING_LIMIT, Work};
 use crate::{
     error::{Class, Error, Result},
@@ -11,7 +9,7 @@ use crate::{
     plan::{Goal, Runner},
     profile::{
         Profile,
-        seal::{NewProvider, ProviderSecret},
+        seal::{NewProvider, Opened, ProviderSecret},
         store::Store,
     },
     spec::{Key, ProfileId, Spec},
@@ -109,14 +107,12 @@ impl Unsealed<'_> {
         self.work.known.proven_id.as_deref()
     }
 
-    /// Derives an output: `length` bytes.
+    /// The opened key.
     ///
     /// # Errors
-    /// `bad-spec` for a length that no output has.
-    pub fn output(&self, use_label: &str, length: usize) -> Result<Zeroizing<Vec<u8>>> {
-        let opened =
-            self.work.opened.as_ref().ok_or_else(|| super::out_of_order(self.work.name).error())?;
-        opened.output(use_label, length)
+    /// `internal` where it is not open, which is a fault of the program.
+    pub fn opened(&self) -> Result<&Opened> {
+        self.work.opened.as_ref().ok_or_else(|| super::out_of_order(self.work.name).error())
     }
 
     /// The state directory.

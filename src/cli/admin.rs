@@ -98,17 +98,16 @@ impl ChangeArgs {
         let Some(output) = &self.output else {
             return unsealed.store().replace(&self.key.key, changed);
         };
-        write_new(output, changed)?;
+        write_new(output, changed.to_toml().as_bytes())?;
         Ok(None)
     }
 }
 
-/// Writes a profile to a new file. It is on the disk when this returns, or not there at all.
-pub(super) fn write_new(path: &Path, profile: &Profile) -> Result<()> {
+/// Writes a new file. It is on the disk when this returns, or not there at all.
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().filter(|parent| **parent != *"").unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or(path.as_os_str());
-    let added = File::open(parent)
-        .and_then(|parent| durable::add(&parent, name, profile.to_toml().as_bytes()));
+    let added = File::open(parent).and_then(|parent| durable::add(&parent, name, bytes));
     added.map_err(|error| {
         Error::new(
             Class::Permission,

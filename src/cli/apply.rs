@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     Ended, SpecArgs, print,
+    public::shown,
     restart::{self, Told},
     tell,
 };
@@ -14,6 +15,7 @@ use crate::{
     apply::{Done, Report, Run, apply},
     error::{Error, Result},
     publish::Outcome,
+    secret::public::PublicHalves,
     system::{memory, notify},
 };
 
@@ -64,12 +66,16 @@ enum Line {
     Failed { error: Error },
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Published {
     unchanged: bool,
     added: Vec<String>,
     changed: Vec<String>,
     removed: Vec<String>,
+    /// Those that nobody has seen yet.
+    #[serde(skip_serializing_if = "PublicHalves::is_empty")]
+    public_halves: PublicHalves,
 }
 
 pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
@@ -115,16 +121,18 @@ pub(super) fn run(args: &ApplyArgs, json: bool) -> Result<Ended> {
 }
 
 impl Line {
-    fn done(Report { profile_id, done, outcome }: Report) -> Self {
+    fn done(report: Report) -> Self {
+        let Report { profile_id, done, outcome, new_public_halves: public_halves } = report;
         let published = match outcome {
             Outcome::Unchanged => {
-                Published { unchanged: true, added: vec![], changed: vec![], removed: vec![] }
+                Published { unchanged: true, public_halves, ..Published::default() }
             }
             Outcome::Changed(changes) => Published {
                 unchanged: false,
                 added: changes.added,
                 changed: changes.changed,
                 removed: changes.removed,
+                public_halves,
             },
         };
         match done {
@@ -139,12 +147,16 @@ impl fmt::Display for Applied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, line) in &self.keys {
             match line {
-                Line::Verified { published, .. } => writeln!(f, "{name}: verified, {published}")?,
+                Line::Verified { published, .. } => {
+                    writeln!(f, "{name}: verified, {published}")?;
+                    published.show_public_halves(f)?;
+                }
                 Line::NotVerified { published, .. } => {
                     writeln!(f, "{name}: {published}, not verified (the card was not asked)")?;
                 }
                 Line::Enrolled { profile_id, published } => {
                     writeln!(f, "{name}: enrolled, {published}")?;
+                    published.show_public_halves(f)?;
                     writeln!(
                         f,
                         "  So that a lost profile never becomes a new key, add to configuration.nix:\n  \
@@ -156,6 +168,13 @@ impl fmt::Display for Applied {
             }
         }
         self.readers.iter().try_for_each(|readers| readers.fmt(f))
+    }
+}
+
+impl Published {
+    fn show_public_halves(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut halves = self.public_halves.iter();
+        halves.try_for_each(|(name, half)| shown(f, "  ", name, half))
     }
 }
 

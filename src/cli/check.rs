@@ -1,15 +1,16 @@
 //! `check`: every fault of a spec in one run, without a card, pcscd or the machine's users.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
 use super::{Ended, SpecFile, print};
 use crate::{
-    error::{Class, Result},
+    error::{Class, Error, Result},
     observe,
     profile::{self, store::load_shipped},
-    spec::{self, Fault, Spec},
+    secret::chosen,
+    spec::{self, Fault, Key, Spec},
 };
 
 #[derive(Serialize)]
@@ -20,7 +21,10 @@ struct Checked {
 pub(super) fn run(file: &SpecFile, json: bool) -> Result<Ended> {
     let text = spec::text(&file.spec)?;
     let faults = match spec::read(&text) {
-        Ok(spec) => shipped_profiles(&spec),
+        Ok(spec) => {
+            spec.keys.iter().for_each(|(name, key)| warn_of_formats(name, key));
+            [shipped_profiles(&spec), chosen_secrets(&spec)].concat()
+        }
         Err(faults) => faults,
     };
     let failed = (!faults.is_empty()).then_some(Class::Spec);
@@ -71,6 +75,36 @@ fn shipped_profiles(spec: &Spec) -> Vec<Fault> {
         warn_of_passphrases(name, &shipped);
     }
     faults
+}
+
+/// The faults of secrets that are files of the configuration. Who can open them, only the card tells.
+fn chosen_secrets(spec: &Spec) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (name, key) in &spec.keys {
+        let files = key.secrets.iter().filter_map(|(secret, of)| Some((secret, of.file.as_ref()?)));
+        for (secret, file) in files {
+            if let Err(Error { tried, found, advice, .. }) = chosen::check(file) {
+                let path = format!("keys.{name}.secrets.{secret}.file");
+                faults.push(Fault { path, message: format!("{tried}: {found}. {advice}") });
+            }
+        }
+    }
+    faults
+}
+
+/// One use in two formats is the same bytes twice.
+fn warn_of_formats(name: &str, key: &Key) {
+    let mut first = BTreeMap::new();
+    for (secret, of) in key.secrets.iter().filter(|(_, of)| of.file.is_none()) {
+        let (earlier, kind) =
+            *first.entry(&*of.usage).or_insert((secret, (of.format, of.algorithm)));
+        if kind != (of.format, of.algorithm) {
+            tracing::warn!(
+                "keys.{name}.secrets: {earlier} and {secret} have one use and different formats. They are made of \
+                 the same bytes: anyone who has one has the other. Give each a use of its own."
+            );
+        }
+    }
 }
 
 /// A passphrase provider makes a public profile a target for guessing.

@@ -8,10 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use serde::{
-    Deserialize as _,
-    de::{IntoDeserializer as _, value::Error as Unknown},
-};
+use serde::de::{DeserializeOwned, IntoDeserializer as _, value::Error as Unknown};
 use zeroize::Zeroizing;
 
 use super::admin::KeyArgs;
@@ -20,7 +17,7 @@ use crate::{
     error::{Class, Error, Result},
     plan::Goal,
     profile::store::load_file,
-    publish::{self, Format},
+    secret::{Algorithm, Alphabet, CharClass, Format, Recipe},
     system::memory,
 };
 
@@ -31,12 +28,22 @@ pub(super) struct DeriveArgs {
     /// The use label: as the `use` of a secret, and as cryptkey's
     #[arg(long = "use", value_name = "LABEL")]
     usage: String,
-    /// How many bytes to derive, before they are written in the format
+    /// How many bytes to derive, before they are written in the format; how many characters, for a
+    /// password
     #[arg(long, value_name = "BYTES", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     length: u16,
     /// How to write them, as the `format` of a secret
-    #[arg(long, default_value_t = Format::Raw, value_parser = format)]
+    #[arg(long, default_value_t = Format::Raw, value_parser = named::<Format>)]
     format: Format,
+    /// Which kind of key, with format pem
+    #[arg(long, default_value = "ed25519", value_parser = named::<Algorithm>)]
+    algorithm: Algorithm,
+    /// The characters of a password; by default letters and digits
+    #[arg(long, value_name = "CHARACTERS", value_parser = alphabet)]
+    alphabet: Option<Alphabet>,
+    /// The classes of which a password has a character each: upper, lower, digit, symbol
+    #[arg(long = "class", value_name = "CLASS", value_parser = named::<CharClass>)]
+    classes: Vec<CharClass>,
     /// Ends them with a line feed
     #[arg(long)]
     newline: bool,
@@ -48,9 +55,13 @@ pub(super) struct DeriveArgs {
     command: Vec<String>,
 }
 
-/// A format by the name that it has in a spec.
-fn format(name: &str) -> std::result::Result<Format, String> {
-    Format::deserialize(name.into_deserializer()).map_err(|error: Unknown| error.to_string())
+/// A value by the name that it has in a spec.
+fn named<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
+    T::deserialize(name.into_deserializer()).map_err(|error: Unknown| error.to_string())
+}
+
+fn alphabet(characters: &str) -> std::result::Result<Alphabet, String> {
+    characters.to_owned().try_into()
 }
 
 /// Returns the exit code: the command's, where there is one.
@@ -89,12 +100,21 @@ impl DeriveArgs {
         let name = &*self.key.key;
         let goal = |_: &_| Ok(Goal::Open([].into()));
         let unsealed = unseal(&mut run, &spec, name, &key, elsewhere, goal)?;
-        let bytes = unsealed.output(&self.usage, self.length.into())?;
-        Ok(publish::encode(self.format, &bytes, self.newline))
+        let recipe = Recipe {
+            file: None,
+            usage: &self.usage,
+            format: self.format,
+            length: self.length.into(),
+            newline: self.newline,
+            algorithm: self.algorithm,
+            alphabet: self.alphabet.as_ref(),
+            classes: &self.classes,
+        };
+        Ok(recipe.make(unsealed.opened()?)?.content)
     }
 }
 
-fn print(output: &[u8]) -> Result<()> {
+pub(super) fn print(output: &[u8]) -> Result<()> {
     // Not through its buffer, which would keep a copy.
     let stdout = io::stdout().lock();
     let written = nix::unistd::dup(&stdout).map(std::fs::File::from).map_err(io::Error::from);

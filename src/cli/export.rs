@@ -61,7 +61,7 @@ pub(super) fn run(args: &ExportArgs, json: bool) -> Result<Ended> {
         );
     }
     if let Some(output) = &args.output {
-        admin::write_new(output, &profile)?;
+        admin::write_new(output, profile.to_toml().as_bytes())?;
     }
     let exported = Exported {
         name: name.into(),

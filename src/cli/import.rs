@@ -47,6 +47,7 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
         tracing::warn!("{warning}");
     }
     let (profile, version) = (loaded.profile.clone(), loaded.profile.version());
+    let has_cards = profile.piv_providers().next().is_some();
     args.check(&spec, &profile)?;
     let (mut run, mut kept) = (Run::default(), None);
     let from = Some((args.file.clone(), loaded.profile));
@@ -83,7 +84,7 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Ended> {
     }
     notes += &keep::misfits(name, &spec, &changed);
     if version == Version::V1 {
-        notes += &args.exposed(is_gone);
+        notes += &args.exposed(is_gone, has_cards);
     }
     let opens = keep::who_opens(&changed);
     let changed = Changed {
@@ -179,7 +180,7 @@ impl ImportArgs {
     /// Writes it; where the one before is kept.
     fn write(&self, unsealed: &mut Unsealed, profile: &Profile) -> Result<Option<PathBuf>> {
         if let Some(output) = &self.change.output {
-            return admin::write_new(output, profile).map(|()| None);
+            return admin::write_new(output, profile.to_toml().as_bytes()).map(|()| None);
         }
         let opened = unsealed.id().map(str::to_owned);
         if self.has_predecessor(unsealed.store(), profile, opened.as_deref())? {
@@ -189,12 +190,18 @@ impl ImportArgs {
     }
 
     /// What is to be done about a version 1 file; it may be gone already, as the new one has its place.
-    fn exposed(&self, is_gone: bool) -> String {
+    fn exposed(&self, is_gone: bool, has_cards: bool) -> String {
         let what = if is_gone {
             "The old profile is replaced and not kept. Destroy".into()
         } else {
             format!("Destroy {} and", self.file.display())
         };
+        if !has_cards {
+            return format!(
+                "  {what} every copy of it, in backups too: each opens the same key, with the providers that \
+                 it had.\n"
+            );
+        }
         format!(
             "  {what} every copy of it, in backups too: whoever reads one can compute what its\n  cards would \
              answer. Was one ever where others could read it (a disk without encryption, a backup, a git\n  \

@@ -6,6 +6,7 @@ mod cards;
 mod changed;
 mod check;
 mod derive;
+mod encrypt;
 mod export;
 mod import;
 mod keep;
@@ -13,6 +14,7 @@ mod pin;
 mod plan;
 mod polkit;
 mod provider;
+mod public;
 mod rename;
 mod reseal;
 mod restart;
@@ -108,6 +110,18 @@ enum Command {
     /// One of cryptkey (version 1) becomes version 2, which opens only with the cards: all of its
     /// providers are opened for that.
     Import(import::ImportArgs),
+    /// Print what may be shown to everybody: a key's age recipient, and its secrets' public halves
+    ///
+    /// It needs no card and opens nothing. What is not published at the moment comes from the state
+    /// directory, and nothing proves it until the key is opened.
+    Public(public::PublicArgs),
+    /// Encrypt a secret that you choose to a key, as an age file; needs no card
+    ///
+    /// The file is for `secrets.NAME.file` of the configuration. profileId has to be declared: it says
+    /// which recipient is the key's.
+    Encrypt(encrypt::EncryptArgs),
+    /// Open a key and print what an age file holds that is encrypted to it
+    Decrypt(encrypt::DecryptArgs),
     /// Open a key and print an output, or hand it to a command on its standard input
     ///
     /// The exit code is the command's, where it was run.
@@ -192,6 +206,9 @@ pub fn run(cli: &Cli) -> u8 {
             Command::Rename(args) => rename::run(args, cli.json),
             Command::Export(args) => export::run(args, cli.json),
             Command::Import(args) => import::run(args, cli.json),
+            Command::Encrypt(args) => encrypt::encrypt(args).map(|()| None),
+            Command::Decrypt(args) => encrypt::decrypt(args).map(|()| None),
+            Command::Public(args) => public::run(args, cli.json),
             Command::Schema => schema::run(),
         }?;
         Ok(ended.map_or(0, Class::exit_code))

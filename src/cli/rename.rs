@@ -16,6 +16,7 @@ use crate::{
     error::{Class, Error, Result},
     plan::Goal,
     profile::{Profile, change, store::Store},
+    secret::public::file_of,
     spec::Name,
     system::lock,
 };
@@ -58,6 +59,7 @@ pub(super) fn run(args: &RenameArgs, json: bool) -> Result<Ended> {
             // A run that was killed may have left it so.
             (None, Some(done)) if done.profile.name() == to => {
                 store.sync(to)?;
+                store.remove(&file_of(from))?;
                 return print(json, &renamed(&done.profile, None)).map(|()| None);
             }
             (Some(old), Some(new)) if !old.profile.is_of_same_key(&new.profile) => {
@@ -74,9 +76,13 @@ pub(super) fn run(args: &RenameArgs, json: bool) -> Result<Ended> {
     };
     let mut unsealed = unseal(&mut run, &spec, from, &key, None, goal)?;
     let (changed, _) = change::renamed(unsealed.profile()?, to, &unsealed.secrets())?;
-    let kept = match output {
-        Some(output) => admin::write_new(output, &changed).map(|()| None)?,
-        None => unsealed.store().rename(from, &changed)?,
+    let kept = if let Some(output) = output {
+        admin::write_new(output, changed.to_toml().as_bytes()).map(|()| None)?
+    } else {
+        let kept = unsealed.store().rename(from, &changed)?;
+        // The next run that opens the key writes it under the new name.
+        unsealed.store().remove(&file_of(from))?;
+        kept
     };
     print(json, &renamed(&changed, kept)).map(|()| None)
 }

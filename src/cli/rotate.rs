@@ -98,6 +98,16 @@ fn notes(name: &str, key: &Key, profile: &Profile, old: &Path) -> String {
             profile.id()
         );
     }
+    for (secret, of) in &key.secrets {
+        if let Some(file) = &of.file {
+            let _ = writeln!(
+                notes,
+                "  Encrypt the file of secret {secret} again, to {}: {}",
+                profile.recipient().map_or_else(String::new, |recipient| recipient.to_string()),
+                file.display()
+            );
+        }
+    }
     let _ = writeln!(
         notes,
         "  What was encrypted with the old secrets needs them until it is given the new ones:\n    \

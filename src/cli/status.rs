@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Ended, SpecArgs, print, view::ProfileView};
+use super::{Ended, SpecArgs, print, public, view::ProfileView};
 use crate::{
     error::{Error, Result},
     observe,
@@ -41,6 +41,16 @@ struct KeyStatus {
     published: Option<Vec<FileStatus>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     published_error: Option<Error>,
+    /// The public halves of its secrets that are known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    public_halves: BTreeMap<String, PublicHalf>,
+}
+
+#[derive(Serialize)]
+struct PublicHalf {
+    text: String,
+    /// Whether the key gave it since the machine started.
+    verified: bool,
 }
 
 #[derive(Serialize)]
@@ -79,11 +89,18 @@ fn key_status(spec: &Spec, name: &str, key: &Key, readers: Option<&[ReaderView]>
     let published = publish::published(&spec.runtime_dir, name)
         .map(|files| files.map(|files| files.into_iter().map(file).collect()));
     let (published, published_error) = apart(published);
+    // What is wrong there, is wrong with the profile or with what is published, too.
+    let halves = Store::open(&spec.state_dir)
+        .and_then(|store| public::halves(spec, &store, name, key, None))
+        .unwrap_or_default();
+    let public_half =
+        |half: public::Half| PublicHalf { text: half.text, verified: half.is_published };
     KeyStatus {
         profile: profile.flatten(),
         profile_error,
         published: published.flatten(),
         published_error,
+        public_halves: halves.into_iter().map(|(name, half)| (name, public_half(half))).collect(),
     }
 }
 
@@ -131,10 +148,13 @@ impl fmt::Display for KeyStatus {
                 if files.is_empty() {
                     writeln!(f, "  published: an empty set")?;
                 }
-                Ok(())
             }
-            (None, Some(error)) => writeln!(f, "  published: {error}"),
-            (None, None) => writeln!(f, "  published: nothing"),
+            (None, Some(error)) => writeln!(f, "  published: {error}")?,
+            (None, None) => writeln!(f, "  published: nothing")?,
         }
+        self.public_halves.iter().try_for_each(|(name, PublicHalf { text, verified })| {
+            let unproven = if *verified { "" } else { " (not verified since the machine started)" };
+            public::shown(f, "  ", &format!("{name}{unproven}"), text)
+        })
     }
 }

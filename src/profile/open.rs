@@ -6,7 +6,7 @@
 use std::fmt;
 
 use aes_gcm::{Aes256Gcm, KeyInit as _, aead::AeadInOut as _};
-use hmac::{Hmac, Mac as _};
+use hmac::Mac as _;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -55,6 +55,18 @@ impl Opened {
                 format!("Allowed are 1 to {} bytes.", kdf::MAX_OUTPUT),
             )
         })
+    }
+
+    /// The X25519 scalar of the recipient, not clamped: it opens what is encrypted to that.
+    #[must_use]
+    pub fn recipient_scalar(&self) -> Zeroizing<[u8; 32]> {
+        kdf::recipient_scalar(self.master.as_bytes(), &self.output_salt)
+    }
+
+    /// What shows that the key's public halves are its own: HMAC-SHA256 of their text.
+    #[must_use]
+    pub fn authenticate(&self, public_halves: &[u8]) -> [u8; 32] {
+        hmac(&kdf::public_halves_key(self.master.as_bytes()), public_halves)
     }
 }
 
@@ -215,10 +227,11 @@ pub(super) fn cipher(provider: &Provider, secret: &ProviderSecret) -> Aes256Gcm 
 
 /// HMAC-SHA256 over SHA-256 of the profile's lines, under a key that only the master key gives.
 pub(super) fn integrity(profile: &Profile, master: &[u8; 32]) -> [u8; 32] {
-    // HMAC fills a key up to its block of 64 bytes with zeros; done here, it can't fail.
-    let mut key = Zeroizing::new([0; 64]);
-    key[..32].copy_from_slice(&*kdf::integrity_key(master));
-    let mut mac = Hmac::<Sha256>::new((&*key).into());
-    mac.update(&Sha256::digest(profile.integrity_lines()));
+    hmac(&kdf::integrity_key(master), &Sha256::digest(profile.integrity_lines()))
+}
+
+fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let mut mac = kdf::hmac(key);
+    mac.update(message);
     mac.finalize().into_bytes().into()
 }

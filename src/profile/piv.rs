@@ -7,13 +7,8 @@
 use std::collections::BTreeMap;
 
 use p256::{
-    NistP256, NonZeroScalar, PublicKey, U256,
-    elliptic_curve::{
-        Curve as _,
-        bigint::{NonZero, U512},
-        ops::Reduce as _,
-        sec1::ToSec1Point as _,
-    },
+    NistP256, NonZeroScalar, PublicKey,
+    elliptic_curve::sec1::ToSec1Point as _,
     hash2curve::{ExpandMsgXmd, hash_from_bytes},
 };
 use serde::{
@@ -104,15 +99,9 @@ impl Peer {
     }
 }
 
-/// cryptkey v1's peer scalar: 64 derived bytes modulo n − 1, plus 1. It is as public as the salt,
-/// so the division may take a time that depends on it.
+/// cryptkey v1's peer scalar. It is as public as the salt.
 fn salt_derived_scalar(salt: &[u8; 32]) -> NonZeroScalar {
-    const ORDER_LESS_ONE: NonZero<U512> =
-        NonZero::<U512>::new_unwrap(NistP256::ORDER.as_ref().wrapping_sub(&U256::ONE).resize());
-    let wide = U512::from_be_slice(&*kdf::piv_peer_scalar(salt));
-    let reduced: U256 = wide.rem_vartime(&ORDER_LESS_ONE).resize();
-    // A scalar that is not zero is reduced just so: modulo n − 1, plus 1.
-    NonZeroScalar::reduce(&reduced)
+    kdf::p256_scalar(&kdf::piv_peer_scalar(salt))
 }
 
 /// What a profile says of a PIV provider, beside its share.

@@ -26,17 +26,31 @@ impl Recipient {
     }
 
     /// Reads the one form that it is written in.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let checked = CheckedHrpstring::new::<Bech32>(text).ok()?;
         let bytes: Vec<u8> = checked.byte_iter().collect();
         let recipient = Self(bytes.try_into().ok()?);
         (recipient.to_string() == text).then_some(recipient)
     }
 
+    /// The X25519 public key.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// The key's public id: 32 lower-case hex digits.
     #[must_use]
     pub fn id(&self) -> String {
         hex(&kdf::recipient_id(&self.0))
+    }
+}
+
+impl From<[u8; 32]> for Recipient {
+    /// That of an X25519 public key.
+    fn from(public: [u8; 32]) -> Self {
+        Self(public)
     }
 }
 

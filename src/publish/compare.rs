@@ -136,6 +136,18 @@ fn find(generation: impl AsFd, name: &str) -> nix::Result<Option<Found>> {
     Ok(is(&found, SFlag::S_IFREG).then_some(Found { file, holder, length }))
 }
 
+/// The text of a file of ours that everybody may read and nobody else may write.
+pub(super) fn public_text(generation: &OwnedFd, name: &str) -> nix::Result<Option<String>> {
+    let Some(Found { file, holder, length }) = find(generation, name)? else { return Ok(None) };
+    if holder.uid != stat::fstat(generation)?.st_uid || holder.mode != 0o444 {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let read = file.take(length).read_to_string(&mut text);
+    read.map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))?;
+    Ok(Some(text))
+}
+
 /// How much of a secret stands already.
 enum Likeness {
     /// All of it.

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::Write,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
 };
 
 use nix::{
@@ -43,6 +44,13 @@ pub(super) struct Generations<'a> {
     dir: &'a RuntimeDir,
     key: &'a str,
     fd: OwnedFd,
+}
+
+/// A file, its owner, and how many bytes it takes.
+pub(super) struct Large {
+    pub path: PathBuf,
+    pub uid: u32,
+    pub room: u64,
 }
 
 /// Whether a generation called `name` is one of `key`. The digits have a fixed number, so that a
@@ -101,6 +109,30 @@ impl<'a> Generations<'a> {
             })
         };
         names(&generation)?.into_iter().map(file).collect()
+    }
+
+    /// The text of a file of the generation `name` that everybody may read.
+    pub(super) fn public_text(&self, name: &str, file: &str) -> nix::Result<Option<String>> {
+        compare::public_text(&open_dir(&self.fd, name)?, file)
+    }
+
+    /// The file that takes most room, of all keys; and how much all of them take.
+    pub(super) fn largest(&self) -> nix::Result<(Option<Large>, u64)> {
+        let (mut largest, mut all) = (None::<Large>, 0);
+        for name in names(&self.fd)? {
+            // The rest is no directory, and nobody's but ours.
+            let Ok(generation) = open_dir(&self.fd, &*name) else { continue };
+            for file in names(&generation)? {
+                let found = stat::fstatat(&generation, &*file, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                let room = u64::try_from(found.st_blocks).unwrap_or_default() * 512;
+                all += room;
+                if largest.as_ref().is_none_or(|largest| room > largest.room) {
+                    let path = self.dir.path().join(GENERATIONS).join(&name).join(file);
+                    largest = Some(Large { path, uid: found.st_uid, room });
+                }
+            }
+        }
+        Ok((largest, all))
     }
 
     /// Writes `set` to a new generation, with what is pending once it is published, and gives its

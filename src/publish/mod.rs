@@ -13,7 +13,6 @@
 //! the same key are taken for those of a killed run.
 
 mod compare;
-mod format;
 mod generation;
 mod mark;
 mod pending;
@@ -32,7 +31,6 @@ use nix::{
 use zeroize::Zeroizing;
 
 pub use compare::Changes;
-pub use format::{Format, encode};
 pub use mark::{
     Holder, Mark, OUTPUTS, Standing, deviation, digest, digests, leave_mark, remove_mark, standing,
 };
@@ -143,7 +141,7 @@ pub fn publish(
     pending.dedup();
     before()?;
     let new = generations.write(set, &pending).map_err(|(what, errno)| {
-        let found = format!("{}{}", cannot(&what, errno), room(&dir, errno, set));
+        let found = format!("{}{}", cannot(&what, errno), room(&dir, &generations, errno, set));
         fault(format!("{found}; what was published before still stands"), errno)
     })?;
     generations.flip(&new).map_err(|errno| {
@@ -198,6 +196,17 @@ pub fn scrub(runtime_dir: &Path, key: &str) -> Result<bool> {
 pub fn published(runtime_dir: &Path, key: &str) -> Result<Option<Vec<PublishedFile>>> {
     with_current(runtime_dir, key, "looking at", |generations, name| {
         generations.list(name).map(Some)
+    })
+}
+
+/// The text of a published file that everybody may read, such as a public half; none where there is no
+/// such file, or it is not of this program's user.
+///
+/// # Errors
+/// `Class::Publish` where it can't be told.
+pub fn public_text(runtime_dir: &Path, key: &str, file: &str) -> Result<Option<String>> {
+    with_current(runtime_dir, key, "reading what is public of", |generations, name| {
+        generations.public_text(name, file)
     })
 }
 
@@ -318,13 +327,31 @@ fn cannot(what: &str, errno: Errno) -> String {
     format!("could not {what}: {}", errno.desc())
 }
 
-/// What the set needs and what is there, where a lack of room is the fault.
-fn room(dir: &RuntimeDir, errno: Errno, set: &[Entry]) -> String {
+/// No secret, and no note of a generation, takes as much room.
+const LARGEST: u64 = 64 << 10;
+
+/// What the set needs, what is there, and who has the room, where a lack of it is the fault.
+fn room(dir: &RuntimeDir, generations: &Generations, errno: Errno, set: &[Entry]) -> String {
     if !matches!(errno, Errno::ENOSPC | Errno::EDQUOT) {
         return String::new();
     }
     let Ok(system) = statvfs::fstatvfs(dir) else {
         return String::new();
+    };
+    let used =
+        system.blocks().saturating_sub(system.blocks_free()).saturating_mul(system.fragment_size());
+    let (largest, listed) = generations.largest().unwrap_or_default();
+    let other = used.saturating_sub(listed);
+    let of = match largest {
+        Some(file) if file.room > LARGEST && file.room >= other => {
+            let path = file.path.display();
+            format!("; user {} made {path} grow to {} bytes", file.uid, file.room)
+        }
+        _ if other > LARGEST => format!(
+            "; {other} bytes are of files that were removed and that somebody still has open (lsof \
+             +L1), or that are no secrets"
+        ),
+        _ => String::new(),
     };
     let block = system.fragment_size().max(1);
     let blocks = set.iter().map(|entry| (entry.bytes.len() as u64).div_ceil(block));
@@ -332,5 +359,5 @@ fn room(dir: &RuntimeDir, errno: Errno, set: &[Entry]) -> String {
         " (the new set needs {} bytes beside the old one, {} are free)",
         blocks.sum::<u64>().saturating_mul(block),
         system.blocks_available().saturating_mul(block)
-    )
+    ) + &of
 }

@@ -30,8 +30,8 @@ pub use self::{
     read::read,
     source::{ManagementKeySource, PinSource},
     types::{
-        Attestation, AttestationPolicy, Card, Enroll, Key, Mode, Overwrite, Pcsc, Secret, Spec,
-        Version,
+        Attestation, AttestationPolicy, Card, Enroll, Key, Mode, Overwrite, Pcsc, Secret,
+        SharedCard, Spec, Version,
     },
 };
 use crate::error::{Class, Error, Result};

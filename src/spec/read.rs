@@ -80,8 +80,8 @@ fn read_tree(tree: &mut Value, faults: &mut Faults) -> Option<Spec> {
     }
 }
 
-/// What takes the place of a faulty name, path or unit in a list.
-const STAND_INS: [&str; 3] = ["_", "/_", "_.service"];
+/// What takes the place of a faulty name, path, unit or class of characters in a list.
+const STAND_INS: [&str; 4] = ["_", "/_", "_.service", "upper"];
 
 /// Takes the value out of the tree; an item of a list leaves an empty object, or where that does not
 /// serve one of [`STAND_INS`] after the other, so that the others keep their places. False if nothing

@@ -11,7 +11,7 @@ use super::{
     source::{ManagementKeySource, PinSource},
 };
 use crate::{
-    publish::Format,
+    secret::{Algorithm, Alphabet, CharClass, Format, Recipe},
     token::{CardName, Fingerprint, Guid, PinPolicy, Place, Serial, Slot, TouchPolicy},
 };
 
@@ -42,6 +42,8 @@ pub struct Spec {
     #[serde(deserialize_with = "each::<AbsolutePath, _, _>")]
     #[schemars(with = "Vec<AbsolutePath>")]
     pub other_profiles: Vec<PathBuf>,
+    /// What to do where another program uses a card that is about to get a PIN or a management key.
+    pub shared_card: SharedCard,
     /// Who else may reach cards and readers.
     pub pcsc: Pcsc,
 }
@@ -63,9 +65,21 @@ impl Default for Spec {
             keys: BTreeMap::new(),
             other_keys: Vec::new(),
             other_profiles: Vec::new(),
+            shared_card: SharedCard::Warn,
             pcsc: Pcsc::default(),
         }
     }
+}
+
+/// What to do where another program still uses the card after 2 s. It may use the card's keys while the
+/// PIN is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedCard {
+    /// Go on beside it, and warn of it.
+    Warn,
+    /// Present nothing to the card.
+    Refuse,
 }
 
 /// Who may reach cards and readers, as far as polkit decides it. What polkit says of others stays
@@ -350,6 +364,14 @@ pub enum Enroll {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Secret {
+    /// An age file that holds the secret, encrypted to the key's recipient. None: the secret is derived
+    /// from the key.
+    #[serde(
+        deserialize_with = "maybe::<AbsolutePath, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<AbsolutePath>")]
+    pub file: Option<PathBuf>,
     /// What the secret is for. Secrets of one use are the same bytes, of another use others. By
     /// default the secret's own name; with the use written out, the secret can be renamed and stays
     /// the same.
@@ -360,13 +382,23 @@ pub struct Secret {
     )]
     #[schemars(with = "Label")]
     pub usage: String,
-    /// How the bytes are written.
+    /// How the secret is written.
     pub format: Format,
-    /// How many bytes the secret has, before `format` is applied.
+    /// With format `pem`, which kind of key it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Algorithm>,
+    /// With format `password`, the characters that it is drawn from. None: letters and digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alphabet: Option<Alphabet>,
+    /// With format `password`, the classes of which it has at least one character each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<CharClass>,
+    /// How many bytes the secret has, before `format` is applied; how many characters a password has.
+    /// Keys (`age`, `ed25519`, `wireguard`, `pem`) have a length of their own, and leave this at 32.
     #[serde(deserialize_with = "through::<Length, _, _>")]
     #[schemars(with = "Length")]
     pub length: usize,
-    /// Whether a newline follows.
+    /// Whether a newline follows. What is more than a line (`ed25519`, `pem`) ends with one always.
     pub newline: bool,
     /// The user who owns the file.
     pub owner: Account,
@@ -382,12 +414,39 @@ pub struct Secret {
     pub reload_units: Vec<UnitName>,
 }
 
+impl Secret {
+    /// The name of the file of its public half, if it has one.
+    #[must_use]
+    pub fn public_file(&self, name: &str) -> Option<String> {
+        (self.file.is_none() && self.format.has_public_half()).then(|| format!("{name}.pub"))
+    }
+
+    /// How it is made of the opened key.
+    #[must_use]
+    pub fn recipe(&self) -> Recipe<'_> {
+        Recipe {
+            file: self.file.as_deref(),
+            usage: &self.usage,
+            format: self.format,
+            length: self.length,
+            newline: self.newline,
+            algorithm: self.algorithm.unwrap_or_default(),
+            alphabet: self.alphabet.as_ref(),
+            classes: &self.classes,
+        }
+    }
+}
+
 impl Default for Secret {
     fn default() -> Self {
         let root = Account::Name("root".into());
         Self {
+            file: None,
             usage: String::new(),
             format: Format::Raw,
+            algorithm: None,
+            alphabet: None,
+            classes: Vec::new(),
             length: 32,
             newline: false,
             owner: root.clone(),

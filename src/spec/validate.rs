@@ -1,14 +1,17 @@
 //! The rules that span several fields. What has a fault already is not judged again.
 
-use std::path::Path as FilePath;
+use std::{collections::BTreeSet, path::Path as FilePath};
 
 use super::{
     fault::{Faults, Path, quoted},
     names::{NIX_STORE, Name},
     source::{ManagementKeySource, PinSource},
-    types::{AttestationPolicy, Card, Key, Spec},
+    types::{AttestationPolicy, Card, Key, Secret, Spec},
 };
-use crate::token::{PinPolicy, Place};
+use crate::{
+    secret::{Format, MAX_PASSWORD},
+    token::{PinPolicy, Place},
+};
 
 /// Directories that other programs use. Ours is made private, and holds nothing else.
 const SHARED: [&str; 19] = [
@@ -43,6 +46,7 @@ pub(super) fn validate(spec: &Spec, faults: &mut Faults) {
         ids(key, &at, faults);
         pins(key, &at, faults);
         roots(key, &at, faults);
+        secrets(key, &at.field("secrets"), faults);
     }
     policies(spec, &keys, faults);
     other_keys(spec, faults);
@@ -216,6 +220,102 @@ fn roots(key: &Key, at: &Path, faults: &mut Faults) {
             "found no file, while attestations are wanted; allowed are files with the makers' root \
              certificates in PEM",
         );
+    }
+}
+
+/// What each format takes, and that no public half has the name of another secret.
+fn secrets(key: &Key, at: &Path, faults: &mut Faults) {
+    for (name, secret) in &key.secrets {
+        let here = at.field(name);
+        if faults.touch(&here.field("format")) {
+            continue;
+        }
+        if secret.file.is_some() {
+            derived_only(name, secret, &here, faults);
+            continue;
+        }
+        let format = secret.format;
+        let mut fault = |field: &str, message: String| {
+            let here = here.field(field);
+            if !faults.touch(&here) {
+                faults.add(here, message);
+            }
+        };
+        if !format.has_length() && secret.length != Secret::default().length {
+            fault(
+                "length",
+                format!("found {}; format {format} has a length of its own", secret.length),
+            );
+        }
+        if secret.algorithm.is_some() && format != Format::Pem {
+            fault("algorithm", format!("found one, while format is {format}; allowed with pem"));
+        }
+        if format != Format::Password {
+            let given =
+                [("alphabet", secret.alphabet.is_some()), ("classes", !secret.classes.is_empty())];
+            for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+                fault(field, format!("found one, while format is {format}; allowed with password"));
+            }
+        } else if secret.length > MAX_PASSWORD {
+            fault(
+                "length",
+                format!("found {}; allowed for a password are 1 to {MAX_PASSWORD}", secret.length),
+            );
+        } else {
+            let alphabet = secret.alphabet.clone().unwrap_or_default();
+            let lacking = secret.classes.iter().find(|class| !alphabet.has(**class));
+            let classes: BTreeSet<_> = secret.classes.iter().map(|class| class.name()).collect();
+            if let Some(class) = lacking {
+                let class = class.name();
+                fault(
+                    "classes",
+                    format!(
+                        "found {class}, of which the alphabet has no character; allowed are others, or another alphabet"
+                    ),
+                );
+            } else if classes.len() > secret.length {
+                fault(
+                    "classes",
+                    format!(
+                        "found {}, for a password of {} characters; allowed is a longer password",
+                        classes.len(),
+                        secret.length
+                    ),
+                );
+            }
+        }
+        let public = secret.public_file(name);
+        if let Some((twin, _)) =
+            key.secrets.iter().find(|(twin, _)| Some(&***twin) == public.as_deref())
+        {
+            let message = format!(
+                "is the name of the file with the public half of {name}; allowed is another name"
+            );
+            let twin = at.field(twin);
+            if !faults.touch(&twin) {
+                faults.add(twin, message);
+            }
+        }
+    }
+}
+
+/// What is in a file is published as it is.
+fn derived_only(name: &Name, secret: &Secret, at: &Path, faults: &mut Faults) {
+    let default = Secret::default();
+    let given = [
+        ("use", *secret.usage != **name),
+        ("format", secret.format != default.format),
+        ("algorithm", secret.algorithm.is_some()),
+        ("alphabet", secret.alphabet.is_some()),
+        ("classes", !secret.classes.is_empty()),
+        ("length", secret.length != default.length),
+        ("newline", secret.newline),
+    ];
+    for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+        let here = at.field(field);
+        if !faults.touch(&here) {
+            faults.add(here, "found one, while there is a file; a file is published as it is");
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::signals::sheltered;
+
 /// Bytes of stack for a helper thread: look-ups of users run modules of libc. Pages that are never
 /// touched cost nothing, with locked memory either.
 const STACK_BYTES: usize = 1024 * 1024;
@@ -27,11 +29,9 @@ pub fn bounded<T: Send + 'static>(
 /// missing thread by being disconnected.
 pub fn start<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    let helper =
-        thread::Builder::new().name("bounded".into()).stack_size(STACK_BYTES).spawn(move || {
-            // Nobody listens any more once the limit has passed: the value is dropped here.
-            drop(sender.send(f()));
-        });
+    let helper = thread::Builder::new().name("bounded".into()).stack_size(STACK_BYTES);
+    // Nobody listens any more once the limit has passed: the value is dropped there.
+    let helper = sheltered(|| helper.spawn(move || drop(sender.send(f()))));
     if let Err(error) = helper {
         tracing::error!("no helper thread for a call that may wait: {error}");
     }

@@ -19,6 +19,7 @@ use nix::{
 use super::{
     Deadline, bounded, notify,
     runtime_dir::{RuntimeDir, io_advice},
+    signals::sheltered,
 };
 use crate::error::{Class, Error, Result};
 
@@ -63,7 +64,7 @@ pub fn begin(runtime_dir: &Path, name: &str, limit: Duration) -> mpsc::Receiver<
     let (runtime_dir, name) = (runtime_dir.to_owned(), name.to_owned());
     let (sender, receiver) = mpsc::channel();
     let wait = move || drop(sender.send(take(&runtime_dir, &name, limit, |_| ())));
-    if let Err(error) = thread::Builder::new().name("lock".into()).spawn(wait) {
+    if let Err(error) = sheltered(|| thread::Builder::new().name("lock".into()).spawn(wait)) {
         tracing::error!("no thread to wait for a lock: {error}");
     }
     receiver

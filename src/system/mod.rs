@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod bounded;
 pub mod clock;
+pub mod config_file;
 pub mod durable;
 pub mod lock;
 pub mod log;
@@ -11,6 +12,7 @@ pub mod memory;
 pub mod notify;
 pub mod runtime_dir;
 pub mod secret_file;
+pub mod signals;
 pub mod state_dir;
 pub mod swap;
 pub mod systemctl;

@@ -12,7 +12,7 @@ use std::{
         fd::AsFd,
         unix::{
             ffi::OsStrExt as _,
-            fs::{DirBuilderExt as _, MetadataExt as _},
+            fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
         },
     },
     path::{Path, PathBuf},
@@ -39,6 +39,8 @@ use crate::error::{Class, Error, Result};
 pub(crate) const RESTORE: &str = "Restore it from a backup; it is never replaced.";
 /// What to do where nothing can be written.
 pub(crate) const WRITABLE: &str = "Make the state directory writable, with room.";
+/// The file that is locked while another one is written.
+const LOCK: &str = ".lock";
 /// How long another run that is writing is waited for. Writing takes milliseconds.
 const LOCK_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -294,11 +296,16 @@ pub(crate) fn failed(tried: String, error: impl Into<io::Error>, advice: &str) -
     Error::new(class, tried, error.to_string(), advice)
 }
 
-/// The lock on the directory under which its files are written, until it is dropped.
+/// The lock on the directory under which its files are written, until it is dropped. It is on a file that
+/// nobody else can open: whoever can open a file can lock it, and so the directory itself where its mode
+/// lets them read it.
 pub(crate) fn lock(dir: &File, tried: &str) -> Result<Locked> {
-    let failed = |error| failed(tried.to_owned(), error, "Nothing was written.");
-    let dir = dir.try_clone().map_err(failed)?;
-    exclusive(dir, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
+    let failed = |error: io::Error| failed(tried.to_owned(), error, "Nothing was written.");
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(dir, LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+    let file = File::from(file.map_err(|errno| failed(errno.into()))?);
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    exclusive(file, Deadline::after(LOCK_DEADLINE), tell).map_err(|waited| match waited {
         Some(error) => failed(error),
         None => Error::new(
             Class::Busy,

@@ -2,16 +2,25 @@
 
 use std::{fs, path::Path};
 
-use nix::sys::stat::{major, minor};
+use nix::sys::{
+    stat::{major, minor},
+    sysinfo::sysinfo,
+};
 
 /// Why the tmpfs of device number `device` may reach a disk: the swap devices that could take its
 /// pages. Empty for a ramfs, for a tmpfs mounted with `noswap`, and where nothing swaps to a disk.
 ///
-/// Where /proc can't be read the answer is empty: this steers a warning, not a decision.
+/// Where /proc/swaps can't be read it is whatever swap there is: this steers a warning, not a decision.
 #[must_use]
 pub fn may_swap_to(device: u64) -> Vec<String> {
-    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let mut devices = swap_devices(&swaps);
+    let mut devices = match fs::read_to_string("/proc/swaps") {
+        Ok(swaps) => swap_devices(&swaps),
+        // A unit with ProcSubset=pid does not see it.
+        Err(_) if sysinfo().is_ok_and(|system| system.swap_total() > 0) => {
+            vec!["swap, which /proc/swaps names".to_owned()]
+        }
+        Err(_) => Vec::new(),
+    };
     devices.retain(|device| !stays_in_ram(device));
     if devices.is_empty() {
         return devices;

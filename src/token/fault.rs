@@ -67,6 +67,8 @@ pub enum Fault {
     Denied,
     /// No answer within the deadline.
     TimedOut,
+    /// A signal asked the run to end.
+    Interrupted,
     /// The card answered with a status word that the operation has no meaning for.
     Status(StatusWord),
     /// The answer makes no sense; the text says which and why.
@@ -84,6 +86,7 @@ impl fmt::Display for Fault {
             Self::Held => f.write_str("another program holds the card"),
             Self::Denied => f.write_str("access to the card was denied"),
             Self::TimedOut => f.write_str("no answer came in time"),
+            Self::Interrupted => f.write_str("a signal ended the run"),
             Self::Status(word) => write!(f, "the card answered {word}"),
             Self::Garbage(what) => write!(f, "the card's answer makes no sense ({what})"),
             Self::Pcsc(error) => write!(f, "PC/SC failed ({error})"),
@@ -118,6 +121,7 @@ impl Fault {
                 "Take the card out, insert it again and start over. If it stays so, this card can't \
                  be used: please report it with the output of -vv.",
             ),
+            Self::Interrupted => (Class::Internal, "Start the unit again."),
             Self::Pcsc(_) => (Class::Card, "See what pcscd's log says (journalctl -u pcscd)."),
         };
         Error::new(class, tried, self.to_string(), advice)

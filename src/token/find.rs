@@ -68,8 +68,8 @@ struct Search<'a> {
     /// Until when waiting for the card is not worth a line.
     silent: Deadline,
     queue: Queue<'a>,
-    /// The readers whose card gave no answer. The session that waits for it goes on, so that it is
-    /// this very process that holds such a card.
+    /// The readers whose card gave no answer. pcscd still waits for it, so that it is no other program
+    /// that holds such a card.
     mute: BTreeSet<String>,
     /// Whether it was told that another run is waited for.
     told_turn: bool,

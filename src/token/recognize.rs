@@ -41,8 +41,8 @@ pub struct Enrolled {
     /// Whether its own name is asked for though it holds the key: what is sealed to its next key has to
     /// name the very card.
     pub asks_name: bool,
-    /// Whether another card with a copy of the key would be another card to us: it may have a PIN of its
-    /// own.
+    /// Whether cards have PINs of their own: which one it gets hangs on its own name, not on the one that
+    /// a profile has beside its key.
     pub minds_copies: bool,
 }
 
@@ -120,8 +120,7 @@ pub(super) fn examine(
     for enrolled in enrolled {
         match recognize(&mut piv, enrolled) {
             Ok(slot) => {
-                let generated = matches!(&slot, SlotState::Key(found) if found.is_generated);
-                let asks_name = enrolled.asks_name || enrolled.minds_copies && !generated;
+                let asks_name = enrolled.asks_name || enrolled.minds_copies;
                 let card = if asks_name { piv.name()? } else { enrolled.card };
                 let facts = Facts {
                     provider: Some(enrolled.provider),

@@ -1,6 +1,9 @@
 //! A look at every reader and card, for people. Presents nothing, and waits for nobody.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -13,6 +16,9 @@ use crate::error::Result;
 
 /// How long a reader that is held is waited for.
 const HELD_LIMIT: Duration = Duration::from_secs(1);
+/// How long a card is held at a stretch, and a slot more: a run that wants to be alone with it waits for
+/// 2 s.
+const HOLDS: Duration = Duration::from_millis(500);
 
 /// A reader, and what is in it.
 #[derive(Serialize)]
@@ -83,18 +89,25 @@ pub fn scan(slots: &[Slot]) -> Result<Vec<ReaderView>> {
 }
 
 fn look(pcsc: &mut Pcsc, reader: &str, slots: &[Slot]) -> std::result::Result<CardView, String> {
-    let transport = pcsc.open(reader, HELD_LIMIT).map_err(|fault| match fault {
-        Fault::Held => format!("held by {}", likely_holder()),
-        other => other.to_string(),
-    })?;
-    let mut piv = match Piv::select(transport) {
-        Err(Fault::Status(_)) => return Err("a card without PIV".into()),
-        other => other.map_err(|fault| fault.to_string())?,
+    let mut open = || match Piv::select(pcsc.open(reader, HELD_LIMIT)?) {
+        Err(Fault::Status(_)) => Ok(None),
+        selected => selected.map(Some),
     };
-    card(&mut piv, slots).map_err(|fault| fault.to_string())
+    match card(&mut open, slots) {
+        Ok(Some(view)) => Ok(view),
+        Ok(None) => Err("a card without PIV".into()),
+        Err(Fault::Held) => Err(format!("held by {}", likely_holder())),
+        Err(other) => Err(other.to_string()),
+    }
 }
 
-fn card(piv: &mut Piv, slots: &[Slot]) -> std::result::Result<CardView, Fault> {
+/// The card, if it has PIV. `open` begins a session.
+fn card(
+    open: &mut impl FnMut() -> std::result::Result<Option<Piv>, Fault>,
+    slots: &[Slot],
+) -> std::result::Result<Option<CardView>, Fault> {
+    let Some(mut piv) = open()? else { return Ok(None) };
+    let mut since = Instant::now();
     let name = piv.name()?;
     let pin_tries = match piv.pin_tries()? {
         PinTries::Left(left) => Some(left),
@@ -103,6 +116,11 @@ fn card(piv: &mut Piv, slots: &[Slot]) -> std::result::Result<CardView, Fault> {
     let factory_management_key = piv.management_metadata()?.map(|known| known.factory_default);
     let mut views = Vec::new();
     for &slot in slots {
+        if since.elapsed() > HOLDS {
+            drop(piv);
+            let Some(again) = open()? else { return Ok(None) };
+            (piv, since) = (again, Instant::now());
+        }
         let state = piv.inspect(slot);
         let policies = match &state {
             Ok(SlotState::Key(key)) => key.policies,
@@ -111,7 +129,7 @@ fn card(piv: &mut Piv, slots: &[Slot]) -> std::result::Result<CardView, Fault> {
         let state = state.map_or_else(|fault| fault.to_string(), |state| state.to_string());
         views.push(SlotView { slot, state, policies });
     }
-    Ok(CardView { name, pin_tries, factory_management_key, slots: views })
+    Ok(Some(CardView { name, pin_tries, factory_management_key, slots: views }))
 }
 
 impl fmt::Display for ReaderView {

@@ -4,15 +4,16 @@
 //!
 //! A method asks the card, notes in the facts what it learned, and decides nothing.
 
-use std::time::Duration;
+use std::path::PathBuf;
 
 use p256::PublicKey;
 use zeroize::Zeroizing;
 
 use super::{
     CardName, Facts, Fault, KeySource, ManagementKey, Pin, PinTries, Piv, Roots, SlotKey,
-    SlotState, Turn, Verdict,
+    SlotState, Turn, Verdict, Wait,
     guard::{self, History, PinGuard},
+    resets,
 };
 use crate::{error::Result as Outcome, system::state_dir::StateDir};
 
@@ -26,13 +27,18 @@ pub struct Session {
     guard: Option<PinGuard>,
     /// The PIN that is to be presented to it, and where it came from.
     pin: Option<(Pin, String)>,
+    /// Whether it accepted one in this session, or may have.
+    knows_pin: bool,
+    /// Where it is remembered whether the reader resets its card, and whether it does.
+    resets: Option<(PathBuf, Option<bool>)>,
     /// Keeps other runs from it; the last to be dropped, once the session has ended.
     _turn: Turn,
 }
 
 impl Session {
     pub(super) fn new(piv: Piv, facts: Facts, turn: Turn) -> Self {
-        Self { piv, facts, guard: None, pin: None, _turn: turn }
+        let (knows_pin, resets) = (false, None);
+        Self { piv, facts, guard: None, pin: None, knows_pin, resets, _turn: turn }
     }
 
     /// What the card says that it is known by.
@@ -46,8 +52,8 @@ impl Session {
     }
 
     /// What is in the slot, as key agreements tell it.
-    pub fn probe(&mut self, limit: Duration) -> Result<SlotState, Fault> {
-        let state = self.piv.probe(self.facts.place.slot, limit)?;
+    pub fn probe(&mut self, wait: Wait) -> Result<SlotState, Fault> {
+        let state = self.piv.probe(self.facts.place.slot, wait)?;
         self.facts.pin.is_fresh = false;
         self.facts.probed = true;
         Ok(state)
@@ -70,12 +76,8 @@ impl Session {
     }
 
     /// A key agreement of the slot's key.
-    pub fn agree(
-        &mut self,
-        peer: &PublicKey,
-        limit: Duration,
-    ) -> Result<Zeroizing<[u8; 32]>, Fault> {
-        let answer = self.piv.key_agreement(self.facts.place.slot, peer, limit);
+    pub fn agree(&mut self, peer: &PublicKey, wait: Wait) -> Result<Zeroizing<[u8; 32]>, Fault> {
+        let answer = self.piv.key_agreement(self.facts.place.slot, peer, wait);
         self.facts.pin.is_fresh = false;
         self.facts.agrees |= answer.is_ok();
         answer
@@ -118,6 +120,11 @@ impl Session {
         self.piv.reset()
     }
 
+    /// Has the card take back a PIN that it holds as verified though it was reset.
+    pub fn take_pin_back(&mut self) -> Result<bool, Fault> {
+        self.piv.take_pin_back()
+    }
+
     /// Reads what is remembered of the card's PINs, which have so many tries left. Under the turn: nobody
     /// else learns anything of them meanwhile.
     ///
@@ -126,6 +133,7 @@ impl Session {
     pub fn open_guard(&mut self, state: &StateDir, card: CardName, tries: u8) -> Outcome<()> {
         self.guard = Some(PinGuard::open(state, card, tries)?);
         self.facts.pin.tries = Some(tries);
+        self.resets = Some((state.path().into(), resets::known(state, &self.facts.reader)));
         Ok(())
     }
 
@@ -133,20 +141,31 @@ impl Session {
     /// says of a card that held the same key.
     pub fn guarded_name(&mut self) -> Result<CardName, Fault> {
         let facts = &self.facts;
-        let (tells, is_sure) = match &facts.slot {
-            Some(SlotState::Key(key)) => {
-                let tells = key.source.tells();
-                (tells, tells && key.is_generated)
-            }
-            Some(SlotState::Empty) => (true, false),
+        let is_sure = match &facts.slot {
+            Some(SlotState::Key(key)) => key.source.tells() && key.is_generated,
+            Some(SlotState::Empty) => false,
             // It was found by the name that it goes by.
-            Some(SlotState::Unknown) | None => (false, facts.provider.is_some()),
+            Some(SlotState::Unknown) | None => facts.provider.is_some(),
         };
-        let by = |card: CardName| guard::name(card, tells);
-        let named = (facts.provider.is_none() || is_sure).then(|| by(facts.card));
-        match named {
-            Some(name) if name != CardName::default() => Ok(name),
-            _ => self.identify().map(by),
+        let named = guard::name(facts.card, self.tells());
+        if (facts.provider.is_none() || is_sure) && named != CardName::default() {
+            return Ok(named);
+        }
+        self.own_guarded_name()
+    }
+
+    /// The same, by the card's own answer in any case.
+    pub fn own_guarded_name(&mut self) -> Result<CardName, Fault> {
+        let tells = self.tells();
+        self.identify().map(|card| guard::name(card, tells))
+    }
+
+    /// Whether the card tells its keys.
+    fn tells(&self) -> bool {
+        match &self.facts.slot {
+            Some(SlotState::Key(key)) => key.source.tells(),
+            Some(SlotState::Empty) => true,
+            Some(SlotState::Unknown) | None => false,
         }
     }
 
@@ -179,6 +198,17 @@ impl Session {
         Some(recorded)
     }
 
+    /// Whether nobody else can use the card, whatever becomes of this program.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.piv.is_alone()
+    }
+
+    /// Has the card carry out what others asked of it before this session had it.
+    pub fn let_others_finish(&mut self) -> Result<(), Fault> {
+        self.piv.let_others_finish()
+    }
+
     /// Presents the PIN for `key`, and writes down what became of it; none where there is none. Where it
     /// can't be written, the card's counter tells the next run.
     pub fn present(&mut self, key: &str, is_typed: bool) -> Option<Result<(Verdict, Pin), Fault>> {
@@ -194,6 +224,8 @@ impl Session {
             tracing::warn!("key {key}: {error}");
         }
         let is_accepted = verdict == Ok(Verdict::Accepted);
+        self.knows_pin |=
+            is_accepted || matches!(verdict, Err(Fault::TimedOut | Fault::Garbage(_)));
         (self.facts.pin.verified, self.facts.pin.is_fresh) = (is_accepted, is_accepted);
         Some(verdict.map(|verdict| (verdict, pin)))
     }
@@ -206,5 +238,41 @@ impl Session {
             source: KeySource::KeyAgreement,
             is_generated,
         }));
+    }
+}
+
+impl Drop for Session {
+    /// Sees to it that the card forgets its PIN. Mostly the reset does that, with which the transport
+    /// ends: whether it does in this reader is found out once.
+    fn drop(&mut self) {
+        let Some((state, resets)) = self.resets.take() else { return };
+        if !self.knows_pin || resets == Some(true) || std::thread::panicking() {
+            return;
+        }
+        let (card, reader) = (self.facts.card, &self.facts.reader);
+        let is_forgotten = if resets.is_none() { self.piv.forgets_by_reset() } else { Ok(false) };
+        if let (None, Ok(resets)) = (resets, &is_forgotten) {
+            if let Err(error) = resets::remember(&state, reader, *resets) {
+                tracing::debug!("{error}");
+            }
+            if !resets {
+                tracing::warn!(
+                    "reader {reader:?} does not reset its card. The PIN is taken back at the end of each run."
+                );
+            }
+        }
+        if matches!(is_forgotten, Ok(false)) {
+            // Some readers do that at least, and then a management key is forgotten, too.
+            self.piv.power_off_at_end();
+        }
+        match is_forgotten.and_then(|is| if is { Ok(true) } else { self.piv.take_pin_back() }) {
+            // Also where the card went away, or was reset.
+            Ok(true) | Err(Fault::Absent | Fault::Reset | Fault::Lost) => {}
+            other => tracing::warn!(
+                "{card} in reader {reader:?} may still hold its PIN as verified ({}). Take it out, or use \
+                 another reader.",
+                other.map_or_else(|fault| fault.to_string(), |_| "it says so".into())
+            ),
+        }
     }
 }

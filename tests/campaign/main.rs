@@ -23,6 +23,7 @@ mod full;
 mod hostile;
 mod memory;
 mod memory_typed;
+mod neighbour;
 mod nitrokey;
 mod outcome;
 mod owner;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Every path that the program writes, makes, links or removes; as in `docs/architecture.md`.
-const WRITTEN: [&str; 20] = [
+const WRITTEN: [&str; 23] = [
     "RULES/.05-nixos-cryptkey.UNIQUE.new",
     "RULES/05-nixos-cryptkey.rules",
     "RUNTIME",
@@ -38,10 +38,13 @@ const WRITTEN: [&str; 20] = [
     "RUNTIME/.locks/card@READER",
     "RUNTIME/.locks/vault",
     "RUNTIME/vault",
+    "STATE/.lock",
     "STATE/.pin-guard.new",
+    "STATE/.readers.json.new",
     "STATE/.vault.generating.new",
     "STATE/.vault.toml.new",
     "STATE/pin-guard",
+    "STATE/readers.json",
     "STATE/vault.generating",
     "STATE/vault.toml.DATE",
 ];
@@ -260,6 +263,8 @@ fn what_stands_in_the_way_is_refused_or_replaced() {
         state(".vault.toml.new"),
         state("pin-guard"),
         state(".pin-guard.new"),
+        state("readers.json"),
+        state(".readers.json.new"),
         machine.runtime.clone(),
         runtime(".locks"),
         runtime(".locks/vault"),

@@ -81,6 +81,8 @@ fn help() {
               rename    Give a key another name; no secret changes
               export    Print a key's sealed profile, for another machine or a backup; opens nothing
               import    Take a profile from cryptkey or from another machine; no secret changes
+              public    Print what may be shown to everybody: a key's age recipient, and its secrets' public
+                        halves
               derive    Open a key and print an output, or hand it to a command on its standard input
               pin       What is remembered of cards' PINs
               polkit    Let the users and groups that the spec lists reach cards and readers; needs no card

@@ -162,8 +162,13 @@ fn what_became_of_a_pin_is_settled_also_where_nothing_may_be_presented() {
     let pin = base16ct::lower::encode_string(Yubikey::PIN.as_bytes()) + "ffff";
     assert_eq!(client.status(&format!("0020008008{pin}")), "9000");
     drop(client);
-    machine.apply().exits(14).says(&["this very PIN was presented"]);
-    assert_eq!((card.presented(), card.tries()), (2, 3));
+    // Its tries are back, so it may have another PIN now: once, and never again for that.
+    machine.apply().exits(15);
+    declare(json!({ "minTries": 2 }));
+    for _ in 0..2 {
+        machine.apply().exits(14).says(&["rejected this very PIN"]);
+    }
+    assert_eq!((card.presented(), card.tries()), (3, 2));
 }
 
 /// Two units at once, on a machine that has no state directory yet.
@@ -207,6 +212,53 @@ fn a_card_with_a_copy_of_the_key_is_a_card_of_its_own() {
     let card = Yubikey::at(&machine, 0, first, &[]);
     machine.apply().exits(0);
     assert_eq!(card.tries(), 3);
+}
+
+/// Whoever can write a profile can write another card's name into it.
+#[test]
+fn an_edited_name_in_a_profile_sends_no_card_the_pin_of_another() {
+    let machine = Machine::new(2);
+    let cards = [Yubikey::new(&machine, 0), Yubikey::with(&machine, 1, &["--serial", "77"])];
+    let [one, two] = cards;
+    let two = two.with_pin(&machine, "704194");
+    let (first, second) = (Yubikey::SERIAL, "77");
+    let pins = [("one.pin", Yubikey::PIN), ("two.pin", "704194")];
+    let [pin_of_one, pin_of_two] = pins.map(|(name, pin)| machine.secret_file(name, pin));
+    let listed = json!([
+        { "serial": first, "pin": pin_of_one },
+        { "serial": second, "pin": pin_of_two },
+    ]);
+    machine.vault(&one, json!({ "cards": listed, "threshold": 2 }));
+    machine.apply().exits(0);
+    let spent = (one.presented(), two.presented());
+    let file = machine.profile("vault");
+    let sealed = fs::read_to_string(&file).unwrap();
+    let (was, is) = (format!("serial = \"{first}\""), format!("serial = \"{second}\""));
+    assert!(sealed.contains(&was) && sealed.contains(&is), "{sealed}");
+    let swapped = sealed.replace(&was, "serial = \"x\"").replace(&is, &was);
+    fs::write(&file, swapped.replace("serial = \"x\"", &is)).unwrap();
+    // The profile does not open, as it was changed; and each card has seen its own PIN, if any.
+    machine.apply();
+    assert!(one.presented() + two.presented() > spent.0 + spent.1);
+    assert_eq!((one.tries(), two.tries()), (3, 3));
+}
+
+/// It is booked under the name that the card tells.
+#[test]
+fn a_wrong_pin_is_booked_under_the_cards_own_name() {
+    let machine = Machine::new(1);
+    let card = Yubikey::new(&machine, 0);
+    machine.vault(&card, json!({}));
+    machine.apply().exits(0);
+    let file = machine.profile("vault");
+    let sealed = fs::read_to_string(&file).unwrap();
+    let own = format!("serial = \"{}\"", Yubikey::SERIAL);
+    fs::write(&file, sealed.replace(&own, "serial = \"77\"")).unwrap();
+    machine.secret_file(&format!("{}.pin", Yubikey::NAME), "583920");
+    machine.apply().exits(15);
+    let record = fs::read_to_string(machine.state.join("pin-guard")).unwrap();
+    let booked = record.split("[[cards.rejected]]").next().unwrap();
+    assert!(booked.contains(&own) && !record.contains("serial = \"77\""), "{record}");
 }
 
 /// The status word has room for 15 tries only.

@@ -8,12 +8,15 @@
 // `json!` makes values that are handed over as they are.
 #![allow(clippy::needless_pass_by_value)]
 
+mod alone;
 mod ask;
 mod attestation;
+mod chosen;
 mod cli;
 mod derive;
 mod enroll;
 mod forged;
+mod formats;
 mod guard;
 mod import;
 mod lost;

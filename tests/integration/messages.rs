@@ -108,7 +108,7 @@ fn what_goes_wrong_most() {
         &expect![[r#"
             exit code 15
             vault: failed (pin-wrong)
-            error: key vault: presenting the PIN (DIR/wrong.pin) to card 90210001: the card rejected it; tries left: 2. It is not presented again before it changes. Correct it: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.
+            error: key vault: presenting the PIN (DIR/wrong.pin) to card 90210001: the card rejected it; tries left: 2. It is not presented again before it changes, or the card has more tries again. Correct it: each wrong one costs a try, and with none left the card locks itself until it is unblocked with the PUK.
         "#]],
     );
     machine.vault(&card, json!({ "pin": { "file": machine.dir().join("missing.pin") } }));

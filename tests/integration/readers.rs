@@ -64,7 +64,8 @@ fn moved<C: TestCard>() {
     let output = machine.apply().exits(0);
     assert_eq!(output.result("vault"), "verified");
     assert_eq!(machine.secret("vault", "backup"), before);
-    assert!(card.count() <= MOST_APDUS, "{:#?}", card.log());
+    // Two more in a reader that is new to it: whether it resets the card.
+    assert!(card.count() <= MOST_APDUS + 2, "{:#?}", card.log());
     assert_eq!((other.presented(), third.presented()), (0, 0));
     assert_eq!((other.generated(), third.generated()), (0, 0));
 }

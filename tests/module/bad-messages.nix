@@ -313,6 +313,13 @@ let
     overwrite-without-mode = vault {
       overwrite.fingerprint = "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
     };
+    one-use-in-two-formats = vault {
+      secrets.age = {
+        use = "backups";
+        format = "age";
+      };
+      secrets.restic.use = "backups";
+    };
     shipped-with-passphrase = written "[[providers]]\ntype = \"passphrase\"\n";
   };
 

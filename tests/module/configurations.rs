@@ -46,12 +46,16 @@ pub fn machine(name: &str) -> Arc<Machine> {
 
 /// The file of a configuration.
 pub fn path(name: &str) -> PathBuf {
-    /// Of a page, what `extract` puts into a directory, and the profile that is beside it.
+    /// Of a page, what `extract` puts into a directory, and the files that are beside it.
     fn documented(extract: fn(&Path), profile: &str) -> TempDir {
         let documented = TempDir::new().unwrap();
         extract(documented.path());
         let profile = dir().join("../../vectors/profiles").join(profile);
         fs::copy(profile, documented.path().join("vault.toml")).unwrap();
+        // An age file for somebody; for whom, only the card tells.
+        let vector = include_str!("../vectors/age/armor_x25519");
+        let (_, file) = vector.split_once("\n\n").unwrap();
+        fs::write(documented.path().join("mail.age"), file).unwrap();
         documented
     }
     static OF_RECIPES: LazyLock<TempDir> =

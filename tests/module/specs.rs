@@ -126,7 +126,7 @@ const NOT_OPTIONS: [(&str, &str); 3] = [
 ];
 
 /// Options that are no fields of the spec: they are NixOS' to carry out.
-const NOT_IN_THE_SPEC: [&str; 15] = [
+const NOT_IN_THE_SPEC: [&str; 16] = [
     "enable",
     "keys.<name>.acceptSingleCard",
     "keys.<name>.acceptUnpinned",
@@ -142,6 +142,7 @@ const NOT_IN_THE_SPEC: [&str; 15] = [
     "runtimeFileSystem.size",
     "runtimeFileSystem.type",
     "verbosity",
+    "warnOfHibernation",
 ];
 
 /// The module has an option for each field of the spec, and no other.

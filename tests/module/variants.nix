@@ -55,6 +55,19 @@ let
         options = [ "bind" ];
       };
     };
+    # Hibernation would write secrets to the disk; these can't.
+    swaps.swapDevices = [ { device = "/dev/sda2"; } ];
+    resumes.boot.resumeDevice = "/dev/sda2";
+    swaps-with-a-random-key.swapDevices = [
+      {
+        device = "/dev/sda2";
+        randomEncryption.enable = true;
+      }
+    ];
+    does-not-hibernate = {
+      swapDevices = [ { device = "/dev/sda2"; } ];
+      boot.kernelParams = [ "nohibernate" ];
+    };
     # As virtualisation.vmVariant and specialisation make another machine of this one.
     vm = {
       fileSystems = lib.mkOverride 10 { "/".fsType = "ext4"; };

@@ -46,10 +46,12 @@ impl State {
         self.open().load(name).unwrap_err()
     }
 
+    /// The names of the files, without the lock's.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.path).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != ".lock");
         names.sort();
         names
     }

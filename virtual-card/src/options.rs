@@ -9,6 +9,7 @@ use crate::{keys, state};
 ///
 /// The first group is the factory's: it shapes a new card and is ignored where the state directory
 /// holds one already. The second group is this session's.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Serial number of a new card.
@@ -34,6 +35,8 @@ pub struct Options {
     pub t0: bool,
     /// How long the card waits for a touch.
     pub touch_timeout: Duration,
+    /// Sit in a reader whose driver says that it has reset the card, and does not; power it does take away.
+    pub ignores_resets: bool,
     /// What each APDU takes.
     pub apdu_latency: Duration,
     /// What a key agreement takes on top.
@@ -66,6 +69,7 @@ impl Default for Options {
             extended_length: true,
             t0: false,
             touch_timeout: Duration::from_secs(15),
+            ignores_resets: false,
             apdu_latency: Duration::ZERO,
             key_agreement_latency: Duration::ZERO,
             manners: Vec::new(),

@@ -129,9 +129,11 @@ impl Link {
             match message.as_slice() {
                 _ if self.controls.is_removed() => {}
                 [POWER_OFF] => card.power_off(),
-                [POWER_ON | RESET] => {
+                [power @ (POWER_ON | RESET)] => {
                     looks = 0;
-                    card.reset();
+                    if *power == POWER_ON || !card.ignores_resets() {
+                        card.reset();
+                    }
                     self.controls.power(Power::On);
                 }
                 [GET_ATR] if looks == LOOKS && self.controls.waits_for_power() => {

@@ -12,7 +12,7 @@ use crate::{
     apply::{Run, apply},
     error::Class,
     spec::{Key, ManagementKeySource, Mode, Overwrite},
-    token::{Fault, Readers, Transport, fingerprint},
+    token::{Fault, Readers, Transport, Wait, fingerprint},
 };
 
 /// A reader in which a card changes places with another one each time that it is asked what is in its
@@ -37,20 +37,20 @@ impl Readers for Alternating {
     fn open(&mut self, reader: &str, limit: Duration) -> Result<Box<dyn Transport>, Fault> {
         let (first, mut second) = (self.0.open(reader, limit)?, self.0.open("Reader 1", limit)?);
         let select = [0, 0xa4, 4, 0, 11, 0xa0, 0, 0, 3, 8, 0, 0, 0x10, 0, 1, 0, 0];
-        second.transmit(&select, limit)?;
+        second.transmit(&select, Wait::ANSWER)?;
         Ok(Box::new(Wires { first, second, is_first: false }))
     }
 }
 
 impl Transport for Wires {
-    fn transmit(&mut self, command: &[u8], limit: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    fn transmit(&mut self, command: &[u8], wait: Wait) -> Result<Zeroizing<Vec<u8>>, Fault> {
         if command[1] == 0xf7 && command[3] == 0x9d {
             self.is_first = !self.is_first;
             if !self.is_first {
-                return self.second.transmit(command, limit);
+                return self.second.transmit(command, wait);
             }
         }
-        self.first.transmit(command, limit)
+        self.first.transmit(command, wait)
     }
 
     fn reset(&mut self) -> Result<(), Fault> {

@@ -1,4 +1,4 @@
-//! What must hold in every world, rule by rule (DESIGN.md, "What must hold").
+//! What must hold in every world, rule by rule (`docs/design.md`, "What must hold").
 
 use proptest::{collection::vec, prelude::*};
 

@@ -7,7 +7,7 @@ use p256::PublicKey;
 use virtual_card::{Card, Options, TouchMode, state::State};
 use zeroize::Zeroizing;
 
-use crate::token::{Fault, Readers, Transport};
+use crate::token::{Fault, Readers, Transport, Wait};
 
 /// How a run ends that is killed.
 pub struct Killed;
@@ -137,7 +137,7 @@ struct Wire {
 }
 
 impl Transport for Wire {
-    fn transmit(&mut self, command: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    fn transmit(&mut self, command: &[u8], _: Wait) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let mut desk = self.desk.0.borrow_mut();
         let (number, card) = (desk.apdus, self.card);
         desk.apdus += 1;

@@ -112,6 +112,7 @@ fn the_defaults_are_those_of_the_seed() {
           },
           "otherKeys": [],
           "otherProfiles": [],
+          "sharedCard": "warn",
           "pcsc": {
             "users": [],
             "groups": []

@@ -57,7 +57,7 @@ fn every_field_is_in_the_reference() {
     for line in REFERENCE.lines() {
         if let Some(title) = line.strip_prefix("## ") {
             section = title.rsplit_once('(').map_or("", |(_, name)| name.trim_end_matches(')'));
-        } else if let Some(row) = line.strip_prefix("| `") {
+        } else if let Some(row) = line.strip_prefix("| `").filter(|_| !section.is_empty()) {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
             found.insert((section.to_owned(), format!("`{}", cells[0]), cells[2].to_owned()));
         }

@@ -1,7 +1,7 @@
 //! The PIN guard: what is remembered of cards' PINs across runs and boots, so that a PIN which a card
 //! rejected costs no second try.
 //!
-//! A PIN is remembered by a keyed tag of 12 bits. One that the card did not accept last time is
+//! A PIN is remembered by a tag of 12 bits. One that the card did not accept last time is
 //! presented only after a record of that intent, with the tries left, is on the disk: a run that finds
 //! it reads from the card's counter what became of the PIN, should nobody have lived to write it down.
 //! One that was accepted last time, with as many tries left, needs no record, so that an unchanged
@@ -17,10 +17,10 @@ mod tests;
 
 use std::{path::PathBuf, time::Duration};
 
-use self::record::{Card, FILE, Intent, MAX_SIZE, Record, Rejected};
+use self::record::{Card, FILE, MAX_SIZE, Record, Rejected};
 use crate::{
     error::{Class, Error, Result},
-    system::{self, clock, durable, state_dir::StateDir},
+    system::{clock, durable, state_dir::StateDir},
     token::{CardName, Pin},
 };
 
@@ -67,13 +67,11 @@ pub enum Memory {
 /// `pin-refused`: the file can't be read.
 pub fn remembered(store: &StateDir, card: &CardName, pin: &Pin) -> Result<Memory> {
     let record = read(store, card)?;
-    let Some((record, entry)) = record.as_ref().and_then(|r| Some((r, r.card(card)?))) else {
+    let Some(entry) = record.card(card) else {
         return Ok(Memory::None);
     };
-    let tag = record.tag(pin);
-    let is_accepted = entry.accepted.is_some_and(|accepted| accepted.tag == tag);
-    let is_rejected = entry.rejected.iter().any(|rejected| rejected.tag == tag);
-    Ok(if is_accepted && !is_rejected && entry.intent.is_none() {
+    let is_accepted = entry.accepted.is_some_and(|accepted| accepted.tag == entry.tag(pin));
+    Ok(if is_accepted && entry.rejection(pin).is_none() && entry.intent.is_none() {
         Memory::LastAccepted
     } else {
         Memory::Doubtful
@@ -108,7 +106,7 @@ pub struct PinGuard {
     state_dir: PathBuf,
     card: CardName,
     /// As it was read last.
-    record: Option<Record>,
+    record: Record,
 }
 
 impl PinGuard {
@@ -122,24 +120,24 @@ impl PinGuard {
         let mut guard = Self { state_dir: store.path().into(), card, record };
         if guard.entry().is_some_and(|entry| entry.intent.is_some()) {
             // Presenting any PIN may hide it: a right one sets the counter back.
-            guard.change(|entry, _| entry.settle(tries))?;
+            guard.change(|entry| entry.settle(tries))?;
         }
         Ok(guard)
     }
 
-    /// What is known of a PIN, with so many tries left.
+    /// What is known of a PIN, with so many tries left. One that was rejected may be presented once more
+    /// for each time that the counter rose.
     #[must_use]
     pub fn recall(&self, pin: &Pin, tries: u8) -> History {
-        let (Some(record), Some(entry)) = (&self.record, self.entry()) else {
-            return History::Unproven;
-        };
-        let tag = record.tag(pin);
-        match entry.rejected.iter().rev().find(|rejected| rejected.tag == tag) {
-            Some(rejected) => History::Rejected(Rejection::new(self.card, rejected)),
-            None if entry.accepted.is_some_and(|a| (a.tag, a.tries) == (tag, tries)) => {
+        let Some(entry) = self.entry() else { return History::Unproven };
+        match entry.rejection(pin) {
+            Some(rejected) if !entry.has_risen(tries) => {
+                History::Rejected(Rejection::new(self.card, rejected))
+            }
+            None if entry.accepted.is_some_and(|a| (a.tag, a.tries) == (entry.tag(pin), tries)) => {
                 History::Proven
             }
-            None => History::Unproven,
+            _ => History::Unproven,
         }
     }
 
@@ -148,10 +146,7 @@ impl PinGuard {
     /// # Errors
     /// `pin-refused`: the state directory does not take it.
     pub fn intend(&mut self, pin: &Pin, tries: u8, key: &str) -> Result<()> {
-        let at = clock::now().as_secs();
-        self.change(|entry, tag| {
-            entry.intent = Some(Intent { tag: tag(pin), tries, by: key.into(), at });
-        })
+        self.change(|entry| entry.intend(pin, tries, key))
     }
 
     /// Records that the card accepted a PIN, which had so many tries before, if that is news.
@@ -159,17 +154,13 @@ impl PinGuard {
     /// # Errors
     /// `pin-refused`: the state directory does not take it.
     pub fn accepted(&mut self, pin: &Pin, tries: u8, typed: bool) -> Result<()> {
-        let is_news = self.record.as_ref().is_none_or(|record| {
-            let (before, tag) = (self.entry(), record.tag(pin));
-            let mut after = before.cloned().unwrap_or_default();
-            after.accept(tag, tries, typed);
-            before != Some(&after)
-        });
-        if is_news {
-            self.change(|entry, tag| entry.accept(tag(pin), tries, typed))
-        } else {
-            Ok(())
+        let before = self.entry();
+        let mut after = before.cloned().unwrap_or_default();
+        after.accept(pin, tries, typed);
+        if before == Some(&after) {
+            return Ok(());
         }
+        self.change(|entry| entry.accept(pin, tries, typed))
     }
 
     /// Records that the card rejected a PIN presented for `key`, and that so many tries are left.
@@ -177,24 +168,19 @@ impl PinGuard {
     /// # Errors
     /// `pin-refused`: the state directory does not take it.
     pub fn rejected(&mut self, pin: &Pin, left: u8, key: &str) -> Result<()> {
-        self.change(|entry, tag| entry.reject(tag(pin), left, key))
+        self.change(|entry| entry.reject(pin, left, key))
     }
 
     fn entry(&self) -> Option<&Card> {
-        self.record.as_ref().and_then(|record| record.card(&self.card))
+        self.record.card(&self.card)
     }
 
     /// Changes what is remembered of the card, and has it on the disk when it returns.
-    fn change(
-        &mut self,
-        change: impl FnOnce(&mut Card, &dyn Fn(&Pin) -> record::Hex<2>),
-    ) -> Result<()> {
+    fn change(&mut self, change: impl FnOnce(&mut Card)) -> Result<()> {
         let card = self.card;
-        let record = update(&mut StateDir::open(&self.state_dir)?, &card, |record| {
-            let tags = record.clone();
-            change(record.card_mut(&card), &|pin| tags.tag(pin));
-        });
-        self.record = Some(record?);
+        self.record = update(&mut StateDir::open(&self.state_dir)?, &card, |record| {
+            change(record.card_mut(&card));
+        })?;
         Ok(())
     }
 }
@@ -205,7 +191,7 @@ impl PinGuard {
 /// `pin-refused`: the file can't be read.
 pub fn rejections(store: &StateDir) -> Result<Vec<Rejection>> {
     let record = read(store, &CardName::default())?;
-    let cards = record.iter().flat_map(|record| &record.cards);
+    let cards = record.cards.iter();
     let of = |card: &Card| {
         let name = card.name();
         card.rejected.iter().map(move |rejected| Rejection::new(name, rejected)).collect::<Vec<_>>()
@@ -221,9 +207,8 @@ pub fn rejections(store: &StateDir) -> Result<Vec<Rejection>> {
 pub fn forget(store: &mut StateDir, wanted: &CardName) -> Result<(bool, Vec<CardName>)> {
     let names = |record: &Record| record.cards.iter().map(Card::name).collect();
     match read(store, wanted) {
-        Ok(None) => Ok((false, Vec::new())),
-        Ok(Some(record)) if record.card(wanted).is_none() => Ok((false, names(&record))),
-        Ok(Some(_)) => {
+        Ok(record) if record.card(wanted).is_none() => Ok((false, names(&record))),
+        Ok(_) => {
             let forget = |record: &mut Record| record.cards.retain(|card| card.name() != *wanted);
             Ok((true, names(&update(store, wanted, forget)?)))
         }
@@ -239,13 +224,13 @@ pub fn forget(store: &mut StateDir, wanted: &CardName) -> Result<(bool, Vec<Card
 /// How the error of a file that makes no sense begins.
 const DAMAGED: &str = "the file is damaged";
 
-fn read(store: &StateDir, card: &CardName) -> Result<Option<Record>> {
+fn read(store: &StateDir, card: &CardName) -> Result<Record> {
     let text = store.read_file(FILE, MAX_SIZE).map_err(|error| unreadable(card, error))?;
     let parse = |bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
         toml::from_str(text).map_err(|error| error.message().to_owned())
     };
-    text.map(|bytes| parse(&bytes)).transpose().map_err(|found| {
+    text.map(|bytes| parse(&bytes)).transpose().map(Record::of).map_err(|found| {
         Error::new(
             Class::PinRefused,
             format!("reading {}, which PINs cards rejected", store.path().join(FILE).display()),
@@ -280,13 +265,7 @@ fn update(
     let _lock = store.lock(&tried).map_err(|error| {
         refused(&format!("{tried}: {}", error.tried), error.found, "See to the state directory.")
     })?;
-    let mut record = if let Some(record) = read(store, card)? {
-        record
-    } else {
-        let mut key = [0; 16];
-        system::random(&mut key)?;
-        Record::new(key)
-    };
+    let mut record = read(store, card)?;
     change(&mut record);
     let text = toml::to_string(&record).map_err(|e| {
         refused(&tried, e.to_string(), "This is a fault of the program: report it.")

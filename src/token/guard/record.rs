@@ -13,13 +13,16 @@ pub(super) const FILE: &str = "pin-guard";
 /// It is no longer than this many bytes. Each rejected PIN adds less than 200, and cost a try.
 pub(super) const MAX_SIZE: usize = 1 << 20;
 
+/// The key of the tags: one for all cards and machines, as the tags of one PIN under two keys tell more
+/// of it than one tag does.
+const KEY: Hex<16> = Hex(*b"cryptkey pin tag");
+
 /// What is remembered of PINs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub version: Version,
-    /// Random. It is one for all cards, and stays for good: the tags of one PIN under two keys would
-    /// tell more of it than one tag does.
+    /// [`KEY`]; a random one was in files of earlier versions.
     pub key: Hex<16>,
     #[serde(default)]
     pub cards: Vec<Card>,
@@ -31,6 +34,8 @@ pub(super) struct Record {
 pub(super) struct Card {
     pub serial: Option<Serial>,
     pub guid: Option<Guid>,
+    /// The key of its tags, if an earlier version drew one; until it accepts a PIN.
+    pub key: Option<Hex<16>>,
     /// The PIN that it accepted when one was last presented, if nobody typed it.
     pub accepted: Option<Accepted>,
     /// The PIN that was about to be presented.
@@ -120,14 +125,17 @@ impl<const N: usize> From<Hex<N>> for String {
 }
 
 impl Record {
-    pub fn new(key: [u8; 16]) -> Self {
-        Self { version: Version, key: Hex(key), cards: Vec::new() }
-    }
-
-    /// The tag of a PIN: 12 bits, so that whoever reads it knows little of the PIN.
-    pub fn tag(&self, pin: &Pin) -> Hex<2> {
-        let [high, low] = pin.derive(|bytes| kdf::pin_tag(bytes, &self.key.0));
-        Hex([high & 0x0f, low])
+    /// Of what was read, or of nothing: whose tags have another key is noted with each card.
+    pub fn of(read: Option<Self>) -> Self {
+        let mut record =
+            read.unwrap_or_else(|| Self { version: Version, key: KEY, cards: Vec::new() });
+        if record.key != KEY {
+            for card in &mut record.cards {
+                card.key.get_or_insert(record.key);
+            }
+            record.key = KEY;
+        }
+        record
     }
 
     /// What is remembered of a card.
@@ -151,28 +159,61 @@ impl Card {
         CardName { serial: self.serial, guid: self.guid }
     }
 
+    /// The tag of a PIN: 12 bits, so that whoever reads it knows little of the PIN.
+    pub fn tag(&self, pin: &Pin) -> Hex<2> {
+        let [high, low] = pin.derive(|bytes| kdf::pin_tag(bytes, &self.key.unwrap_or(KEY).0));
+        Hex([high & 0x0f, low])
+    }
+
+    /// That the card rejected a PIN, if that is known.
+    pub fn rejection(&self, pin: &Pin) -> Option<&Rejected> {
+        let tag = self.tag(pin);
+        self.rejected.iter().rev().find(|rejected| rejected.tag == tag)
+    }
+
+    /// Whether the counter rose since a PIN was rejected, and not by one that this program presented:
+    /// somebody set it back, or it is another card that goes by this name, and was not the one before.
+    /// So the PIN may be right now. The next rejection is of all PINs.
+    pub fn has_risen(&self, tries: u8) -> bool {
+        self.accepted.is_none() && self.rejected.last().is_some_and(|last| tries > last.left)
+    }
+
+    pub fn intend(&mut self, pin: &Pin, tries: u8, by: &str) {
+        let at = clock::now().as_secs();
+        self.intent = Some(Intent { tag: self.tag(pin), tries, by: by.into(), at });
+    }
+
     /// Takes in what the counter tells of the PIN that was about to be presented.
     pub fn settle(&mut self, tries: u8) {
         if let Some(Intent { tag, tries: before, by, at }) = self.intent.take()
             && tries < before
         {
-            self.accepted = None;
-            self.rejected.push(Rejected { tag, left: tries, by, at, told: false });
+            self.note(Rejected { tag, left: tries, by, at, told: false });
         }
     }
 
-    pub fn reject(&mut self, tag: Hex<2>, left: u8, by: &str) {
+    pub fn reject(&mut self, pin: &Pin, left: u8, by: &str) {
+        let at = clock::now().as_secs();
+        self.note(Rejected { tag: self.tag(pin), left, by: by.into(), at, told: true });
+    }
+
+    fn note(&mut self, rejected: Rejected) {
         self.intent = None;
         self.accepted = None;
-        let at = clock::now().as_secs();
-        self.rejected.push(Rejected { tag, left, by: by.into(), at, told: true });
+        self.rejected.retain(|before| before.tag != rejected.tag);
+        self.rejected.push(rejected);
     }
 
     /// Of a PIN that was typed no tag is kept, but for one that is there already.
-    pub fn accept(&mut self, tag: Hex<2>, tries: u8, typed: bool) {
-        self.intent = None;
+    pub fn accept(&mut self, pin: &Pin, tries: u8, typed: bool) {
+        let tag = self.tag(pin);
         let is_kept = !typed || self.accepted.is_some_and(|accepted| accepted.tag == tag);
-        self.accepted = is_kept.then_some(Accepted { tag, tries });
+        self.intent = None;
+        self.rejected.retain(|rejected| rejected.tag != tag);
+        if self.key.take().is_some() {
+            self.rejected.clear();
+        }
+        self.accepted = is_kept.then(|| Accepted { tag: self.tag(pin), tries });
     }
 }
 
@@ -181,12 +222,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_has_12_bits_and_hangs_on_pin_and_key() {
+    fn a_tag_has_12_bits_and_hangs_on_the_pin_alone() {
         let pin = |text: &str| Pin::new(text.as_bytes()).unwrap();
-        let (one, two) = (Record::new([1; 16]), Record::new([2; 16]));
+        let (one, two) = (Card::default(), Card { serial: Serial::new(2), ..Card::default() });
         assert!((0..64).all(|n| one.tag(&pin(&format!("1234{n:02}"))).0[0] < 16));
-        assert_eq!(one.tag(&pin("123456")), one.tag(&pin("123456")));
+        assert_eq!(one.tag(&pin("123456")), two.tag(&pin("123456")));
         assert_ne!(one.tag(&pin("123456")), one.tag(&pin("123457")));
-        assert_ne!(one.tag(&pin("123456")), two.tag(&pin("123456")));
+        // It is on disks: it stays for good.
+        assert_eq!(String::from(one.tag(&pin("123456"))), "0a85");
     }
 }

@@ -2,17 +2,19 @@
 
 pub(super) mod service;
 mod transaction;
+mod watch;
 
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString},
     sync::mpsc,
+    thread,
     time::Duration,
 };
 
 use pcsc::{Context, ReaderState, Scope, State};
 
-use self::transaction::Beginning;
+use self::transaction::{Beginning, PcscTransport};
 use super::{Fault, Readers, Transport};
 use crate::system::{Deadline, bounded, start};
 
@@ -20,6 +22,10 @@ use crate::system::{Deadline, bounded, start};
 const SERVICE_LIMIT: Duration = Duration::from_secs(5);
 /// As many readers as pcscd has, and as one call can ask for.
 const MOST_READERS: usize = 16;
+/// How long others may take, in all of a run, to let go of a card.
+const OTHERS_LIMIT: Duration = Duration::from_secs(2);
+/// When it is tried again.
+const OTHERS_RETRY: Duration = Duration::from_millis(100);
 /// pcscd tells of a reader that becomes free only sometimes: ask again after this long.
 const HELD_RETRY: Duration = Duration::from_millis(250);
 
@@ -35,6 +41,9 @@ pub struct Pcsc {
     /// Transactions that were asked for and did not begin in time, by reader. Each waits on: one
     /// more for each look would use up pcscd's clients.
     begun: BTreeMap<String, Beginning>,
+    /// How much longer this waits for others to let go of a card; none for a look, which leaves them
+    /// alone.
+    patience: Option<Duration>,
 }
 
 impl Readers for Pcsc {
@@ -58,14 +67,17 @@ impl Readers for Pcsc {
 
     fn open(&mut self, reader: &str, limit: Duration) -> Result<Box<dyn Transport>, Fault> {
         let name = CString::new(reader).map_err(|_| Fault::Absent)?;
-        let deadline = Deadline::after(limit);
+        let mut deadline = Deadline::after(limit);
         loop {
             let beginning = match self.begun.remove(reader) {
                 Some(waiting) => waiting,
-                None => Beginning::start(&name)?,
+                None => Beginning::start(&name, self.patience.is_some())?,
             };
             match beginning.wait(deadline.remaining()) {
-                Some(Ok(())) => return Ok(Box::new(beginning.transport)),
+                Some(Ok(session)) => match self.be_alone(session) {
+                    Ok(session) => return Ok(Box::new(session)),
+                    Err(waited) => deadline.put_off(waited),
+                },
                 Some(Err(Fault::Held)) if !deadline.passed() => {
                     self.wait_until_free(&name, deadline);
                 }
@@ -80,6 +92,25 @@ impl Readers for Pcsc {
 }
 
 impl Pcsc {
+    /// Readers for who presents a PIN to a card, and therefore wants to be alone with it.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self { patience: Some(OTHERS_LIMIT), ..Self::default() }
+    }
+
+    /// The session, or how long others were given to let go of the card, before it is tried again. pcscd
+    /// does not tell when they do.
+    fn be_alone(&mut self, session: PcscTransport) -> Result<PcscTransport, Duration> {
+        let left = self.patience.filter(|left| !left.is_zero() && !session.is_alone());
+        let Some(left) = left else { return Ok(session) };
+        // They may need their turn to be done with it.
+        drop(session);
+        let slice = OTHERS_RETRY.min(left);
+        thread::sleep(slice);
+        self.patience = Some(left.saturating_sub(slice));
+        Err(slice)
+    }
+
     fn ask(&mut self) -> Result<Vec<(String, bool)>, Fault> {
         let context = self.context()?;
         let names = bounded(SERVICE_LIMIT, move || context.list_readers_owned());

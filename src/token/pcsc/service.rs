@@ -23,9 +23,14 @@ pub fn wait(limit: Duration) {
     let _ = watch(limit);
 }
 
+/// pcscd's socket.
+pub(super) fn socket() -> PathBuf {
+    std::env::var_os("PCSCLITE_CSOCK_NAME")
+        .map_or_else(|| PathBuf::from("/run/pcscd/pcscd.comm"), PathBuf::from)
+}
+
 fn watch(limit: Duration) -> nix::Result<()> {
-    let socket = std::env::var_os("PCSCLITE_CSOCK_NAME")
-        .map_or_else(|| PathBuf::from("/run/pcscd/pcscd.comm"), PathBuf::from);
+    let socket = socket();
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     // The closest directory that there is: pcscd's own may be missing too.
     let watched = socket.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
@@ -46,26 +51,42 @@ pub fn no_service(tried: impl Into<String>, found: impl Into<String>) -> Error {
 
 /// Who likely holds a card, for an error message.
 pub fn likely_holder() -> String {
-    let holders = holders();
+    let holders = clients(|_| true);
     if holders.is_empty() { "another program".into() } else { holders.join(" or ") }
 }
 
-/// The programs that have libpcsclite loaded, as `name (pid N)`: those that can hold a card.
-fn holders() -> Vec<String> {
+/// Who else uses cards, other than this program, whose runs do so in turn.
+#[must_use]
+pub fn other_clients() -> Vec<String> {
+    let own = comm(std::process::id());
+    clients(|name| own.as_deref() != Some(name))
+}
+
+/// The programs of these names that have libpcsclite loaded, as `name (pid N)`: those that can hold a
+/// card.
+fn clients(is_meant: impl Fn(&str) -> bool) -> Vec<String> {
     let own = std::process::id();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|&pid| pid != own).filter_map(holder).collect()
+    let named = pids.filter(|&pid| pid != own).filter_map(|pid| Some((pid, client(pid)?)));
+    named
+        .filter(|(_, name)| is_meant(name))
+        .map(|(pid, name)| format!("{name} (pid {pid})"))
+        .collect()
 }
 
-fn holder(pid: u32) -> Option<String> {
+fn comm(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim().into())
+}
+
+/// The name of a process, if it is a client of pcscd.
+fn client(pid: u32) -> Option<String> {
     let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
     let needle = b"libpcsclite.so";
     if !maps.windows(needle.len()).any(|window| window == needle) {
         return None;
     }
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let name = name.trim();
     // pcscd itself is no client.
-    (name != "pcscd").then(|| format!("{name} (pid {pid})"))
+    comm(pid).filter(|name| name != "pcscd")
 }

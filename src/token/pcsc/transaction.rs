@@ -1,57 +1,57 @@
-//! A transaction on a card in a reader, owned by a thread of its own.
+//! A session with the card in a reader, and how it begins.
 //!
-//! So every wait has a deadline: libpcsclite has calls that know none (`SCardConnect` and
-//! `SCardBeginTransaction` while another program holds the card, a transmit that waits for a touch,
-//! and all of them while pcscd hangs). A thread that is left behind ends with the process, and pcscd
-//! then resets the card that it held.
+//! The card is connected to exclusively where nobody else uses it: pcscd's transactions do not isolate.
+//! A call of another client that came a moment before runs inside of them, and pcscd forgets the lock of
+//! a client that died before it resets the card. Both need another client with a handle, which an
+//! exclusive connection rules out, from its first moment until after the reset.
+//!
+//! A session begins on a thread of its own, as libpcsclite has calls for that which know no deadline
+//! (`SCardConnect` and `SCardBeginTransaction` while another program holds the card) and which keep a
+//! place in the queue when they are waited for again. It is handed over then, and that thread watches.
 
 use std::{
     ffi::CStr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Duration,
 };
 
-use pcsc::{Card, Disposition, Protocol, Protocols, ShareMode};
+use pcsc::{Card, Disposition, Protocol, Protocols, ShareMode, Transaction};
 use zeroize::Zeroizing;
 
-use super::{Fault, Transport, establish};
+use super::{Fault, Transport, establish, watch::Watch};
+use crate::{
+    system::signals::{Shelter, sheltered},
+    token::Wait,
+};
 
-/// How long the end of a session may take, a reset of the card included.
-const END_LIMIT: Duration = Duration::from_secs(3);
 /// The whole answer to a command whose length a card refuses.
 const WRONG_LENGTH: [u8; 2] = [0x67, 0x00];
 
-/// What the thread that owns the card is asked for; each is answered once.
-enum Request {
-    Transmit(Zeroizing<Vec<u8>>, mpsc::Sender<Result<Zeroizing<Vec<u8>>, Fault>>),
-    Reset(mpsc::Sender<Result<(), Fault>>),
-}
-
-/// A transaction on a card, owned by a thread.
+/// A session with a card.
 pub(super) struct PcscTransport {
     /// None once the session is over.
-    requests: Option<mpsc::Sender<Request>>,
-    reset_at_end: Arc<AtomicBool>,
-    /// Closed when the transaction is over.
-    ended: mpsc::Receiver<()>,
+    card: Option<Card>,
+    /// Whether nobody else can have a handle on the card.
+    share: ShareMode,
+    leave_le_out: LeaveLeOut,
+    /// How the card is made to forget.
+    forgets_by: Disposition,
+    watch: Watch,
+    /// From when the card is about to learn something, until it was reset.
+    shelter: Option<Shelter>,
+}
+
+/// A session that may begin at any time. Where it begins while nobody waits for it, it ends at once: it
+/// would keep others from the card and serve nobody.
+pub(super) struct Beginning {
+    /// What came of it, once.
+    result: mpsc::Receiver<Result<PcscTransport, Fault>>,
     attended: Attended,
 }
 
-/// A transaction that may begin at any time. Where it begins while nobody waits for it, it ends at
-/// once: it would keep others from the card and serve nobody.
-pub(super) struct Beginning {
-    pub transport: PcscTransport,
-    /// Whether it began, once.
-    result: mpsc::Receiver<Result<(), Fault>>,
-}
-
-/// Whether somebody waits for a transaction, or has it. Locked by either side while it decides what
-/// to do about that, and never while it asks pcscd for anything.
+/// Whether somebody waits for a session, or has it. Locked by either side while it decides what to do
+/// about that, and never while it asks pcscd for anything.
 #[derive(Clone)]
 struct Attended(Arc<Mutex<bool>>);
 
@@ -62,39 +62,40 @@ impl Attended {
 }
 
 impl Beginning {
-    /// Asks for a transaction with the card in `reader`.
-    pub fn start(reader: &CStr) -> Result<Self, Fault> {
-        let (requests, inbox) = mpsc::channel();
+    /// Asks for a session with the card in `reader`; `alone`, if that can be had at once.
+    pub fn start(reader: &CStr, alone: bool) -> Result<Self, Fault> {
         let (begun, result) = mpsc::channel();
-        let (alive, ended) = mpsc::channel();
-        let reset_at_end = Arc::new(AtomicBool::new(false));
         let attended = Attended(Arc::new(Mutex::new(true)));
-        let worker = Worker {
-            inbox,
-            reset_at_end: Arc::clone(&reset_at_end),
-            attended: attended.clone(),
-            _alive: alive,
+        let (reader, attends) = (reader.to_owned(), attended.clone());
+        let run = move || {
+            let transport = begin(&reader, alone);
+            let watch = transport.as_ref().ok().map(|transport| transport.watch.clone());
+            let is_attended = {
+                let attended = attends.lock();
+                // Told before anybody can turn away.
+                let transport = if *attended { transport } else { Err(Fault::Held) };
+                let _ = begun.send(transport);
+                *attended
+            };
+            if let Some(watch) = watch.filter(|_| is_attended) {
+                watch.watch();
+            }
         };
-        let reader = reader.to_owned();
-        thread::Builder::new()
-            .name("card".into())
-            .stack_size(256 * 1024)
-            .spawn(move || worker.run(&reader, &begun))
-            .map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
-        let transport = PcscTransport { requests: Some(requests), reset_at_end, ended, attended };
-        Ok(Self { transport, result })
+        let thread = thread::Builder::new().name("card".into()).stack_size(256 * 1024);
+        sheltered(|| thread.spawn(run)).map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
+        Ok(Self { result, attended })
     }
 
     /// Waits for it to begin. `None`: it may still begin, and then comes to nothing
     /// ([`Fault::Held`]) unless it is waited for again by then.
-    pub fn wait(&self, limit: Duration) -> Option<Result<(), Fault>> {
-        *self.transport.attended.lock() = true;
+    pub fn wait(&self, limit: Duration) -> Option<Result<PcscTransport, Fault>> {
+        *self.attended.lock() = true;
         match self.result.recv_timeout(limit) {
             Ok(result) => return Some(result),
             Err(mpsc::RecvTimeoutError::Disconnected) => return Some(Err(Fault::Absent)),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
-        let mut attended = self.transport.attended.lock();
+        let mut attended = self.attended.lock();
         match self.result.try_recv() {
             Ok(result) => Some(result),
             Err(mpsc::TryRecvError::Disconnected) => Some(Err(Fault::Absent)),
@@ -106,151 +107,107 @@ impl Beginning {
     }
 }
 
-impl PcscTransport {
-    /// Has the thread do something, and waits for it.
-    fn ask<T>(
-        &self,
-        limit: Duration,
-        request: impl FnOnce(mpsc::Sender<Result<T, Fault>>) -> Request,
-    ) -> Result<T, Fault> {
-        let (reply, answer) = mpsc::channel();
-        let requests = self.requests.as_ref().ok_or(Fault::Absent)?;
-        requests.send(request(reply)).map_err(|_| Fault::Absent)?;
-        match answer.recv_timeout(limit) {
-            Ok(result) => result,
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(Fault::TimedOut),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Fault::Absent),
+/// Begins a session, as soon as nobody else holds the card.
+fn begin(reader: &CStr, alone: bool) -> Result<PcscTransport, Fault> {
+    // pcscd answers SCardConnect only once nobody else has a transaction, and until then nothing else of
+    // the same context: so this has one of its own.
+    let context = establish()?;
+    let connect = |share| context.connect(reader, share, Protocols::ANY).map(|card| (card, share));
+    let connected = match alone.then(|| connect(ShareMode::Exclusive)) {
+        // Somebody has a handle on it.
+        Some(Err(pcsc::Error::SharingViolation)) | None => connect(ShareMode::Shared),
+        Some(connected) => connected,
+    };
+    let (mut card, share) = connected?;
+    if share == ShareMode::Shared {
+        // It is ended by name.
+        std::mem::forget(transaction(&mut card, share)?);
+    }
+    let watch = Watch::new().map_err(|_| Fault::Pcsc(pcsc::Error::NoMemory))?;
+    Ok(PcscTransport {
+        card: Some(card),
+        share,
+        leave_le_out: LeaveLeOut(false),
+        forgets_by: Disposition::ResetCard,
+        watch,
+        shelter: None,
+    })
+}
+
+/// Begins a transaction, which may be within another one of the same handle.
+fn transaction(mut card: &mut Card, share: ShareMode) -> Result<Transaction<'_>, pcsc::Error> {
+    loop {
+        match card.transaction2() {
+            Ok(transaction) => return Ok(transaction),
+            // A reset before our transaction takes nothing from us. After our own one it is what pcscd
+            // tells every handle.
+            Err((same, pcsc::Error::ResetCard)) => {
+                same.reconnect(share, Protocols::ANY, Disposition::LeaveCard)?;
+                card = same;
+            }
+            Err((_, error)) => return Err(error),
         }
     }
 }
 
+/// Resets the card, or has it without power for a moment, and lets nobody else use it before that or
+/// after.
+fn reset(card: &mut Card, share: ShareMode, how: Disposition) -> Result<(), pcsc::Error> {
+    transaction(card, share)?.end(how).map_err(|(_, error)| error)
+}
+
 impl Transport for PcscTransport {
-    fn transmit(&mut self, command: &[u8], limit: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        let command = Zeroizing::new(command.to_vec());
-        self.ask(limit, |reply| Request::Transmit(command, reply))
+    fn transmit(&mut self, command: &[u8], wait: Wait) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let Self { card, leave_le_out, watch, .. } = self;
+        let card = card.as_ref().ok_or(Fault::Absent)?;
+        watch.call(wait, || leave_le_out.transmit(card, command))
     }
 
     fn reset(&mut self) -> Result<(), Fault> {
-        self.ask(END_LIMIT, Request::Reset)
+        let Self { card, share, watch, .. } = self;
+        let card = card.as_mut().ok_or(Fault::Absent)?;
+        watch.call(Wait::ANSWER, || {
+            reset(card, *share, Disposition::ResetCard)?;
+            // The handle has to take note of it.
+            Ok(card.reconnect(*share, Protocols::ANY, Disposition::LeaveCard)?)
+        })
     }
 
     fn reset_at_end(&mut self) {
-        self.reset_at_end.store(true, Ordering::Relaxed);
+        self.shelter.get_or_insert_default();
+    }
+
+    fn power_off_at_end(&mut self) {
+        self.forgets_by = Disposition::UnpowerCard;
+    }
+
+    fn is_alone(&self) -> bool {
+        self.share == ShareMode::Exclusive
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.watch.is_interrupted()
     }
 }
 
 impl Drop for PcscTransport {
-    /// Ends the transaction and waits for that, so that the card is reset when this returns.
+    /// Ends the session, so that the card has forgotten what it learned when this returns. libpcsclite
+    /// is done with it then, too: the process may end, which takes apart what a call uses.
     fn drop(&mut self) {
-        self.requests = None;
-        // One that nobody waits for does not begin any more.
-        if !*self.attended.lock() {
-            return;
+        let Some(mut card) = self.card.take() else { return };
+        let (share, how, learned) = (self.share, self.forgets_by, self.shelter.is_some());
+        let ended = self.watch.call(Wait::ANSWER, || {
+            let done = if learned { reset(&mut card, share, how) } else { Ok(()) };
+            // Without a word, dropping the card would reset it even where nothing was presented, and
+            // disturb whoever else uses it. A PIN must not stay verified: where the reset failed, what is
+            // left is another one on the way out.
+            let left = done.map_or(how, |()| Disposition::LeaveCard);
+            card.disconnect(left).map_err(|(_, error)| error.into())
+        });
+        if let Err(fault) = ended {
+            tracing::debug!("ending the session: {fault}");
         }
-        let _ = self.ended.recv_timeout(END_LIMIT);
-    }
-}
-
-/// The thread's side of [`PcscTransport`].
-struct Worker {
-    inbox: mpsc::Receiver<Request>,
-    reset_at_end: Arc<AtomicBool>,
-    attended: Attended,
-    /// Dropped last of all: when libpcsclite is done with the card and its context. The process may end
-    /// then, which takes apart what a call of libpcsclite that is under way still uses.
-    _alive: mpsc::Sender<()>,
-}
-
-impl Worker {
-    fn run(self, reader: &CStr, begun: &mpsc::Sender<Result<(), Fault>>) {
-        // pcscd answers SCardConnect only once nobody else has a transaction, and until then
-        // nothing else of the same context: so this has one of its own.
-        let card = establish()
-            .and_then(|context| context.connect(reader, ShareMode::Shared, Protocols::ANY));
-        let mut card = match card {
-            Ok(card) => card,
-            Err(error) => {
-                let _ = begun.send(Err(error.into()));
-                return;
-            }
-        };
-        // Without a word, dropping the card would reset it even where nothing was presented, and
-        // disturb whoever else uses it.
-        let disposition = self.serve(&mut card, begun);
-        let _ = card.disconnect(disposition);
-    }
-
-    /// One transaction after another, the next one after each reset, until nobody asks any more.
-    /// Returns what is still to be done with the card.
-    fn serve(&self, card: &mut Card, begun: &mpsc::Sender<Result<(), Fault>>) -> Disposition {
-        let mut begun = begun.clone();
-        let mut leave_le_out = LeaveLeOut(false);
-        loop {
-            let transaction = loop {
-                match card.transaction2() {
-                    Ok(transaction) => break transaction,
-                    // A reset before our transaction takes nothing from us. After our own one it
-                    // is what pcscd tells every handle.
-                    Err((same, pcsc::Error::ResetCard)) => {
-                        let again = same.reconnect(
-                            ShareMode::Shared,
-                            Protocols::ANY,
-                            Disposition::LeaveCard,
-                        );
-                        if let Err(error) = again {
-                            let _ = begun.send(Err(error.into()));
-                            return Disposition::LeaveCard;
-                        }
-                    }
-                    Err((_, error)) => {
-                        let _ = begun.send(Err(error.into()));
-                        return Disposition::LeaveCard;
-                    }
-                }
-            };
-            let is_attended = {
-                let attended = self.attended.lock();
-                if *attended {
-                    // Told before anybody can turn away.
-                    let _ = begun.send(Ok(()));
-                }
-                *attended
-            };
-            if !is_attended {
-                let _ = transaction.end(Disposition::LeaveCard);
-                let _ = begun.send(Err(Fault::Held));
-                return Disposition::LeaveCard;
-            }
-            let reset = loop {
-                match self.inbox.recv() {
-                    Ok(Request::Transmit(command, reply)) => {
-                        let _ = reply.send(leave_le_out.transmit(&transaction, &command));
-                    }
-                    Ok(Request::Reset(reply)) => break Some(reply),
-                    Err(mpsc::RecvError) => break None,
-                }
-            };
-            let disposition = if reset.is_some() || self.reset_at_end.load(Ordering::Relaxed) {
-                Disposition::ResetCard
-            } else {
-                Disposition::LeaveCard
-            };
-            let ended = transaction.end(disposition).map_err(|(_, error)| error);
-            match (reset, ended) {
-                // The next turn answers, once the card is ours again.
-                (Some(reply), Ok(())) => begun = reply,
-                (Some(reply), Err(error)) => {
-                    let _ = reply.send(Err(error.into()));
-                    return disposition;
-                }
-                (None, Ok(())) => return Disposition::LeaveCard,
-                // A PIN must not stay verified: what is left is to reset it on the way out.
-                (None, Err(error)) => {
-                    tracing::debug!("ending the transaction: {error}");
-                    return disposition;
-                }
-            }
-        }
+        self.watch.end();
     }
 }
 

@@ -1,15 +1,9 @@
 //! Command and response APDUs (ISO/IEC 7816-4, 5.3): short form, command chaining, GET RESPONSE.
 
-use std::time::Duration;
-
 use zeroize::Zeroizing;
 
-use super::{Fault, StatusWord, Transport};
+use super::{Fault, StatusWord, Transport, Wait};
 use crate::system::Deadline;
-
-/// How long a card may take for anything that needs no touch. Key generation, the slowest, takes
-/// under 2 s on real cards.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// No object or answer of PIV is longer: SP 800-73-4, part 1, table 8 ends at 12,710 bytes.
 const LONGEST_ANSWER: usize = 16 * 1024;
@@ -25,7 +19,7 @@ pub struct Command<'a> {
     /// The data field, of any length; more than 255 bytes are chained.
     pub data: &'a [u8],
     /// How long the answer may take.
-    pub limit: Duration,
+    pub wait: Wait,
     /// Whether a card may have it sent again, with another length (`6Cxx`). Not so what must happen
     /// at most once, whatever the card says.
     pub repeatable: bool,
@@ -35,7 +29,7 @@ impl<'a> Command<'a> {
     /// A command that is answered at once.
     #[must_use]
     pub fn new(ins: u8, p1: u8, p2: u8, data: &'a [u8]) -> Self {
-        Self { ins, p1, p2, data, limit: ANSWER_LIMIT, repeatable: true }
+        Self { ins, p1, p2, data, wait: Wait::ANSWER, repeatable: true }
     }
 
     /// The same command, to be sent once.
@@ -72,7 +66,7 @@ pub fn exchange(card: &mut dyn Transport, command: &Command) -> Result<Response,
         let last = blocks.peek().is_none();
         let cla = if last { 0x00 } else { 0x10 };
         let header = [cla, command.ins, command.p1, command.p2];
-        let part = send(card, header, block, 0, command.limit)?;
+        let part = send(card, header, block, 0, command.wait)?;
         // A card that refuses a block says so at once.
         if last || part.status != StatusWord::OK {
             break part;
@@ -84,11 +78,12 @@ pub fn exchange(card: &mut dyn Transport, command: &Command) -> Result<Response,
         && command.repeatable
     {
         let header = [0x00, command.ins, command.p1, command.p2];
-        answer = send(card, header, command.data, le, command.limit)?;
+        answer = send(card, header, command.data, le, command.wait)?;
     }
-    let rest = Deadline::after(ANSWER_LIMIT);
+    let rest = Deadline::after(Wait::ANSWER.limit);
     while let [0x61, more] = answer.status.0.to_be_bytes() {
-        let part = send(card, [0x00, 0xc0, 0x00, 0x00], &[], more, rest.remaining())?;
+        let wait = Wait { limit: rest.remaining(), ..Wait::ANSWER };
+        let part = send(card, [0x00, 0xc0, 0x00, 0x00], &[], more, wait)?;
         if part.data.is_empty() && part.status.0 >> 8 == 0x61 {
             return Err(Fault::Garbage("it promises more and sends nothing"));
         }
@@ -106,7 +101,7 @@ fn send(
     header: [u8; 4],
     data: &[u8],
     le: u8,
-    limit: Duration,
+    wait: Wait,
 ) -> Result<Response, Fault> {
     let mut apdu = Zeroizing::new(Vec::with_capacity(data.len() + 6));
     apdu.extend(header);
@@ -115,7 +110,7 @@ fn send(
         apdu.extend_from_slice(data);
     }
     apdu.push(le);
-    let mut answer = card.transmit(&apdu, limit)?;
+    let mut answer = card.transmit(&apdu, wait)?;
     let body = answer.len().checked_sub(2).ok_or(Fault::Garbage("it lacks a status word"))?;
     let status = StatusWord(u16::from_be_bytes([answer[body], answer[body + 1]]));
     tracing::trace!("APDU {header:02x?}, {} bytes -> {body} bytes, {status}", data.len());
@@ -144,7 +139,7 @@ mod tests {
     }
 
     impl Transport for Script {
-        fn transmit(&mut self, command: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        fn transmit(&mut self, command: &[u8], _: Wait) -> Result<Zeroizing<Vec<u8>>, Fault> {
             self.sent.push(command.to_vec());
             self.answers.pop_front().map(Zeroizing::new).ok_or(Fault::Absent)
         }

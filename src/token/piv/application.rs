@@ -6,7 +6,7 @@ use p256::{PublicKey, elliptic_curve::sec1::ToSec1Point};
 use zeroize::Zeroizing;
 
 use super::{
-    CardName, Fault, Guid, PinPolicy, Serial, Slot, StatusWord, TouchPolicy, Transport,
+    CardName, Fault, Guid, PinPolicy, Serial, Slot, StatusWord, TouchPolicy, Transport, Wait,
     apdu::{Command, Response, exchange},
     tlv,
 };
@@ -17,6 +17,11 @@ const AID: [u8; 11] = [0xa0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00, 0x0
 const P256: u8 = 0x11;
 /// The key reference of the application PIN.
 const PIN: u8 = 0x80;
+
+/// How many commands give way to those of others.
+const HARMLESS: usize = 5;
+/// How long others have between two of them.
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// The tries that the PIN has left, or why they are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,8 @@ impl Pin {
 /// A session with the PIV application of one card. It lasts as long as the transport's transaction.
 pub struct Piv {
     transport: Box<dyn Transport>,
+    /// Whether this is the end, which is not left out where the run is to end.
+    ends: bool,
 }
 
 impl Piv {
@@ -77,7 +84,7 @@ impl Piv {
     /// # Errors
     /// [`Fault::Status`] where the card has none.
     pub fn select(transport: Box<dyn Transport>) -> Result<Self, Fault> {
-        let mut piv = Self { transport };
+        let mut piv = Self { transport, ends: false };
         piv.run(&Command::new(0xa4, 0x04, 0x00, &AID))?.ok()?;
         Ok(piv)
     }
@@ -89,7 +96,26 @@ impl Piv {
     }
 
     pub(super) fn run(&mut self, command: &Command) -> Result<Response, Fault> {
+        if !self.ends && self.transport.is_interrupted() {
+            return Err(Fault::Interrupted);
+        }
         exchange(&mut *self.transport, command)
+    }
+
+    /// Whether nobody else can use the card.
+    pub fn is_alone(&self) -> bool {
+        self.transport.is_alone()
+    }
+
+    /// Has the card carry out what others asked of it before this session had it. pcscd has let such a
+    /// command in already, and it waits for the reader like those of this session do: so some that do no
+    /// harm go first, with time in between for those that were let in and do not wait yet.
+    pub fn let_others_finish(&mut self) -> Result<(), Fault> {
+        for _ in 0..HARMLESS {
+            std::thread::sleep(BETWEEN);
+            self.run(&Command::new(0x20, 0, PIN, &[]))?;
+        }
+        Ok(())
     }
 
     /// The card may learn something that must not outlive the session.
@@ -136,6 +162,25 @@ impl Piv {
         }
     }
 
+    /// At the end: resets the card, and tells whether it has forgotten that its PIN was verified.
+    pub fn forgets_by_reset(&mut self) -> Result<bool, Fault> {
+        self.ends = true;
+        self.reset()?;
+        Ok(self.pin_tries()? != PinTries::Verified)
+    }
+
+    /// Its reader ignores resets: at the end the power is taken from it, too.
+    pub fn power_off_at_end(&mut self) {
+        self.transport.power_off_at_end();
+    }
+
+    /// Takes the PIN back (SP 800-73-4, part 2, 3.2.1: VERIFY with P1 = FF); whether it was.
+    pub fn take_pin_back(&mut self) -> Result<bool, Fault> {
+        self.ends = true;
+        self.run(&Command::new(0x20, 0xff, PIN, &[]))?;
+        Ok(self.pin_tries()? != PinTries::Verified)
+    }
+
     /// Asks how many tries the PIN has left; costs none.
     pub fn pin_tries(&mut self) -> Result<PinTries, Fault> {
         let status = self.run(&Command::new(0x20, 0, PIN, &[]))?.status;
@@ -173,16 +218,16 @@ impl Piv {
     }
 
     /// ECDH of the slot's key with `peer`: the x-coordinate, 32 bytes. Waits for a touch up to
-    /// `limit` where the key's policy wants one.
+    /// `wait` where the key's policy wants one.
     pub fn key_agreement(
         &mut self,
         slot: Slot,
         peer: &PublicKey,
-        limit: Duration,
+        wait: Wait,
     ) -> Result<Zeroizing<[u8; 32]>, Fault> {
         let mut request = tlv::element(0x82, &[]);
         request.extend_from_slice(&tlv::element(0x85, peer.to_sec1_point(false).as_bytes()));
-        let answer = self.authenticate_with(P256, slot, &request, limit)?.ok()?;
+        let answer = self.authenticate_with(P256, slot, &request, wait)?.ok()?;
         let template = tlv::require(&answer, 0x7c, "a key agreement lacks tag 7C")?;
         let x = tlv::require(template, 0x82, "a key agreement lacks tag 82")?;
         // Straight into the buffer that is wiped: an array would be copied on the way.
@@ -200,11 +245,11 @@ impl Piv {
         algorithm: u8,
         slot: Slot,
         template: &[u8],
-        limit: Duration,
+        wait: Wait,
     ) -> Result<Response, Fault> {
         let data = tlv::element(0x7c, template);
         let command = Command::new(0x87, algorithm, slot.reference(), &data);
-        self.run(&Command { limit, ..command })
+        self.run(&Command { wait, ..command })
     }
 
     /// Generates a P-256 key in the slot, destroying the one in it, and returns its public key.

@@ -11,10 +11,9 @@ mod tlv;
 
 use super::{
     CardName, Fault, Fingerprint, Guid, KeySource, PinPolicy, Serial, Slot, StatusWord,
-    TouchPolicy, Transport,
+    TouchPolicy, Transport, Wait,
 };
 
-pub use apdu::ANSWER_LIMIT;
 pub use application::{Pin, PinTries, Piv, Verdict};
 pub use attestation::{Attestation, Roots, Statement, Trust};
 pub use management::{Cipher, ManagementKey, ManagementMetadata};

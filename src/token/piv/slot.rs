@@ -2,7 +2,7 @@
 //!
 //! "I don't know" is an answer of its own: nothing here takes it for "empty".
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use p256::{
     PublicKey,
@@ -11,7 +11,7 @@ use p256::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Fault, Fingerprint, KeySource, PinPolicy, Slot, StatusWord, TouchPolicy,
+    Fault, Fingerprint, KeySource, PinPolicy, Slot, StatusWord, TouchPolicy, Wait,
     apdu::Command,
     application::{Piv, public_key},
     attestation::{Certificate, policies},
@@ -191,17 +191,17 @@ impl Piv {
     }
 
     /// What key agreements tell of a slot of which nothing else could. The PIN comes first; a touch
-    /// may be wanted, up to `limit`.
+    /// may be wanted, up to `wait`.
     ///
     /// An answer to the agreement with the base point tells the key, see [`even_key`]. "Empty" takes the
     /// kinds of keys that such cards have, P-256, RSA 2048 and P-384, being refused as missing, and
     /// with one and the same status word: a key of another kind is refused with another word.
-    pub fn probe(&mut self, slot: Slot, limit: Duration) -> Result<SlotState, Fault> {
+    pub fn probe(&mut self, slot: Slot, wait: Wait) -> Result<SlotState, Fault> {
         const NO_KEY: [StatusWord; 2] =
             [StatusWord::CONDITIONS_OF_USE, StatusWord::NO_REFERENCE_DATA];
         /// RSA 2048 and P-384, and where each input goes and how long it is.
         const OTHERS: [(u8, u8, usize); 2] = [(0x07, 0x81, 256), (0x14, 0x85, 97)];
-        let no_key = match self.key_agreement(slot, &base_point(), limit) {
+        let no_key = match self.key_agreement(slot, &base_point(), wait) {
             Ok(x) => {
                 let public =
                     even_key(&x).ok_or(Fault::Garbage("a key agreement is no x-coordinate"))?;
@@ -222,7 +222,7 @@ impl Piv {
         for (algorithm, tag, length) in OTHERS {
             let mut template = tlv::element(0x82, &[]);
             template.extend_from_slice(&tlv::element(tag, &vec![0x04; length]));
-            let answer = self.authenticate_with(algorithm, slot, &template, limit)?;
+            let answer = self.authenticate_with(algorithm, slot, &template, wait)?;
             if answer.status != no_key {
                 return Ok(SlotState::Unknown);
             }

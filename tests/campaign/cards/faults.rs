@@ -124,7 +124,9 @@ fn no_answer_to_every_apdu() {
         |bench, case| {
             let running = hold(bench, case.nth);
             let output = bench.machine.finish(running);
-            assert_ne!(output.code, Some(0), "{output}");
+            // At the end of a session, when all is done, it is a warning.
+            let is_done = output.stderr.contains("may still hold its PIN as verified");
+            assert!(is_done || output.code != Some(0), "{output}");
             bench.card().tell("release");
             bench.judge(case.nth, &output, &MUTE);
         },
@@ -178,7 +180,8 @@ fn another_program_has_the_card_first() {
         |bench, case| {
             let reader = bench.card().reader();
             let mut other = Client::new(&bench.machine);
-            other.ask(&format!("{} {reader}", case.fault));
+            // pcscd may have to clear up after the one before.
+            while !other.try_ask(&format!("{} {reader}", case.fault)).starts_with("ok") {}
             if case.fault == "connect shared" {
                 other.ask("begin");
             }

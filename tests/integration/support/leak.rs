@@ -20,6 +20,11 @@ impl Secrets {
     /// Adds a secret. One that is shorter than a fragment is looked for as a whole, and one of a
     /// few bytes, which are anywhere, is not.
     pub fn add(&mut self, what: &str, secret: &[u8]) {
+        self.add_but(what, secret, b"");
+    }
+
+    /// The same but for what is in public halves, which everybody may read.
+    pub fn add_but(&mut self, what: &str, secret: &[u8], public: &[u8]) {
         let mut needles = Vec::new();
         if secret.len() < 5 {
             return;
@@ -50,6 +55,7 @@ impl Secrets {
         if let Some(decoded) = decoded {
             needles.extend(windows(&decoded, BYTES));
         }
+        needles.retain(|needle| !public.windows(needle.len()).any(|part| part == needle));
         for needle in needles {
             let alike = self.needles.entry(needle.len()).or_default();
             alike.insert(needle, what.into());

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
 };
@@ -129,6 +129,11 @@ impl Running {
     /// Ends it, as the kernel does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
+    }
+
+    /// How it ended, once it has.
+    pub fn status(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Whether it has ended.

@@ -149,7 +149,7 @@ impl Wrong {
     }
 
     fn check(&self) {
-        let touched = ["--slot-policy", "9d=once,always", "--touch-timeout-ms", "600000"];
+        let touched = ["--slot-policy", "9d=once,always", "--touch-timeout-ms", "8000"];
         let args = if self.is(&UNTOUCHED) { &touched[..] } else { &[] };
         let mut sealed = Sealed::with(self.name, 1, 2, &[], args);
         self.declare(&sealed, json!({}));

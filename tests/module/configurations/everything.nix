@@ -5,6 +5,8 @@
     stateDir = "/persist/cryptkey";
     runtimeDir = "/run/secrets-of-cards";
     verbosity = 2;
+    warnOfHibernation = false;
+    sharedCard = "refuse";
     runtimeFileSystem = {
       type = "tmpfs";
       size = "4m";
@@ -87,7 +89,19 @@
       pin.ask = true;
       managementKey.factoryDefault = true;
       enroll = "never";
-      secrets.disk = { };
+      secrets = {
+        disk = { };
+        tls = {
+          format = "pem";
+          algorithm = "p256";
+        };
+        login = {
+          format = "password";
+          alphabet = "abcdefghjkmnpqrstuvwxyz23456789";
+          classes = [ "digit" ];
+          length = 20;
+        };
+      };
     };
 
     # Declared, and not on this machine.

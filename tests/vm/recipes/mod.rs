@@ -1,5 +1,6 @@
 //! The recipes of `docs/recipes.md`: their modules, what is typed, and what is seen.
 
+mod chosen;
 mod fleet;
 mod key;
 mod postgresql;

@@ -1,7 +1,5 @@
 //! Cards that answer nonsense: any answer replaced by anything.
 
-use std::time::Duration;
-
 use p256::PublicKey;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use virtual_card::Options;
@@ -10,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     super::{
         Fault, KeySource, ManagementKey, Pin, PinPolicy, Piv, SlotKey, SlotState, TouchPolicy,
-        base_point,
+        Wait, base_point,
     },
     support::{Bench, PIN, generated, imported, legacy, put, slot},
 };
@@ -20,7 +18,7 @@ use crate::profile::{
 };
 use crate::{chance::cases, token::same_key};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Wait = Wait::ANSWER;
 
 /// What becomes of an answer.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use virtual_card::Options;
 
 use super::{
-    super::{Fault, Piv, StatusWord, Transport},
+    super::{Fault, Piv, StatusWord, Transport, Wait},
     support::{Bench, legacy, put, scripted},
 };
 
@@ -52,11 +52,7 @@ fn a_chuid_that_cannot_be_read_is_a_fault_and_not_a_card_without_guid() {
 fn a_card_without_piv_is_told_by_its_status_word() {
     struct NoPiv;
     impl Transport for NoPiv {
-        fn transmit(
-            &mut self,
-            _: &[u8],
-            _: std::time::Duration,
-        ) -> Result<zeroize::Zeroizing<Vec<u8>>, Fault> {
+        fn transmit(&mut self, _: &[u8], _: Wait) -> Result<zeroize::Zeroizing<Vec<u8>>, Fault> {
             Ok(vec![0x6a, 0x82].into())
         }
         fn reset(&mut self) -> Result<(), Fault> {

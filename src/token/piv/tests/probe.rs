@@ -1,16 +1,14 @@
 //! Key agreements that tell what nothing else could (Rule 7: only "empty" is empty).
 
-use std::time::Duration;
-
 use virtual_card::{KeySource as CardKeySource, Options, state::Curve};
 
 use super::{
-    super::{Fault, KeySource, Pin, Piv, SlotState, StatusWord, even_key},
+    super::{Fault, KeySource, Pin, Piv, SlotState, StatusWord, Wait, even_key},
     support::{Bench, PIN, imported, legacy, scripted, slot, with_key},
 };
 use crate::token::same_key;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Wait = Wait::ANSWER;
 
 /// Status words for P-256, RSA 2048 and P-384.
 fn probe(p256: u16, rsa: u16, p384: u16) -> Result<SlotState, Fault> {

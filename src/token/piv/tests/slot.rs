@@ -1,19 +1,17 @@
 //! What is in a slot, from each source; and key agreements.
 
-use std::time::Duration;
-
 use p256::PublicKey;
 use virtual_card::{KeySource as CardKeySource, Options, parse_policy, state::Curve};
 
 use super::{
     super::{
-        Fault, KeySource, Pin, PinPolicy, Slot, SlotKey, SlotState, StatusWord, TouchPolicy,
+        Fault, KeySource, Pin, PinPolicy, Slot, SlotKey, SlotState, StatusWord, TouchPolicy, Wait,
         base_point, fingerprint,
     },
     support::{Bench, PIN, generated, imported, legacy, put, scripted, slot, with_key},
 };
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Wait = Wait::ANSWER;
 
 fn told(public: PublicKey, source: KeySource) -> SlotState {
     let policies =

@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::Duration,
 };
 
 use p256::{NonZeroScalar, ProjectivePoint, PublicKey, elliptic_curve::point::AffineCoordinates};
@@ -14,7 +13,7 @@ use virtual_card::{
 };
 use zeroize::Zeroizing;
 
-use super::super::{Fault, Piv, Slot, Transport};
+use super::super::{Fault, Piv, Slot, Transport, Wait};
 
 pub const PIN: &[u8] = b"123456";
 /// The private key of the slots that [`imported`] fills: any number.
@@ -116,7 +115,7 @@ struct Wire {
 }
 
 impl Transport for Wire {
-    fn transmit(&mut self, command: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    fn transmit(&mut self, command: &[u8], _: Wait) -> Result<Zeroizing<Vec<u8>>, Fault> {
         self.sent.borrow_mut().push(command.to_vec());
         let answer = self.card.borrow_mut().transmit(command);
         let answer = answer.map_err(|_| Fault::Absent)?;
@@ -142,7 +141,7 @@ pub fn scripted(answer: impl FnMut(&[u8]) -> Vec<u8> + 'static) -> Piv {
     struct Script<F>(F);
 
     impl<F: FnMut(&[u8]) -> Vec<u8>> Transport for Script<F> {
-        fn transmit(&mut self, command: &[u8], _: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        fn transmit(&mut self, command: &[u8], _: Wait) -> Result<Zeroizing<Vec<u8>>, Fault> {
             let answer = match command[1] {
                 0xa4 => vec![0x90, 0x00],
                 _ => (self.0)(command),
