@@ -22,6 +22,7 @@ impl Work<'_> {
         self.check_distinct(&provider)?;
         let listed = self.session()?.facts.listed;
         self.prepared.push(provider);
+        self.generation = None;
         self.known.settled.extend(listed);
         self.session = None;
         self.deadline = Deadline::after(self.patience());
@@ -80,6 +81,7 @@ impl Work<'_> {
                 self.shares.push((at, secret));
             }
         }
+        self.generation = None;
         self.known.settled.extend(listed);
         self.known.profile = Some(observe::sealed(&profile, self.key));
         self.profile = Some(profile);

@@ -1,5 +1,7 @@
 //! The slot's key: what is in the slot, and generating one there.
 
+use std::fmt;
+
 use base16ct::mixed;
 use zeroize::Zeroizing;
 
@@ -11,13 +13,46 @@ use crate::{
     spec::ManagementKeySource,
     system::{notify, secret_file::read_private},
     token::{
-        Fingerprint, KeySource, ManagementKey, Session, SlotKey, SlotState, fingerprint,
-        is_named_by, same_key,
+        Fault, Fingerprint, KeySource, ManagementKey, Session, Slot, SlotKey, SlotState,
+        TouchPolicy, Wait, fingerprint, is_named_by, same_key,
     },
 };
 
 /// 32 bytes in hex, and a line ending.
 const LONGEST_FILE: usize = 80;
+
+/// What a run did to a slot.
+pub(super) struct Generation {
+    slot: Slot,
+    destroys: Option<Fingerprint>,
+    /// The new key; none where the card did not tell.
+    made: Option<Fingerprint>,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { slot, destroys, made } = self;
+        match (made, destroys) {
+            (Some(made), Some(old)) => {
+                write!(
+                    f,
+                    "this run destroyed {old} in slot {slot}, for good, and {made} is there now"
+                )
+            }
+            (Some(made), None) => {
+                write!(f, "this run generated {made} in slot {slot}, which was empty")
+            }
+            (None, Some(old)) => write!(
+                f,
+                "this run had the card generate a key in slot {slot}, and {old} may be gone, for good"
+            ),
+            (None, None) => write!(
+                f,
+                "this run had the card generate a key in slot {slot}, which was empty and may hold one now"
+            ),
+        }
+    }
+}
 
 impl Work<'_> {
     /// Asks what is in the slot, without the PIN.
@@ -51,6 +86,15 @@ impl Work<'_> {
             let facts = &mut self.session()?.facts;
             (facts.orphan, facts.dependent) = (others.orphan, others.dependent);
         }
+        let is_as_before = |generation: &Generation| match &state {
+            SlotState::Empty => generation.destroys.is_none(),
+            SlotState::Key(SlotKey { public: Ok(found), .. }) => {
+                generation.destroys.is_some_and(|old| is_named_by(found, old))
+            }
+            _ => false,
+        };
+        // It never came to that.
+        self.generation.take_if(|generation| generation.made.is_none() && is_as_before(generation));
         self.session()?.learn(state);
         Ok(())
     }
@@ -107,8 +151,16 @@ impl Work<'_> {
             tracing::warn!("key {}: destroying {key} in slot {slot}", self.name);
         }
         notify::status("generating a key on the card");
-        let public = self.with_card("generating a key", Session::generate)?;
-        tracing::info!("key {}: generated {} in slot {slot}", self.name, fingerprint(&public));
+        self.generation = Some(Generation { slot, destroys, made: None });
+        let public = match self.with_card("generating a key", Session::generate) {
+            Err(Failure::Card(fault @ (Fault::Status(_) | Fault::Garbage(_)), tried)) => {
+                return Err(self.not_generated(&fault, tried));
+            }
+            generated => generated?,
+        };
+        let made = fingerprint(&public);
+        self.generation = Some(Generation { slot, destroys, made: Some(made) });
+        tracing::info!("key {}: generated {made} in slot {slot}", self.name);
         // What the card itself says of the new key counts, its policies above all. Where it can't
         // tell, or shows an old certificate, the answer to the generation stands.
         let told = self.with_card("looking at the new key", Session::inspect)?;
@@ -132,6 +184,49 @@ impl Work<'_> {
             _ => self.session()?.assume_key(public, true),
         }
         Ok(())
+    }
+
+    /// What it means that the card did not generate a key, and what is in the slot after that.
+    fn not_generated(&mut self, fault: &Fault, tried: String) -> Failure {
+        let mut error = fault.error(tried);
+        let Some(session) = &mut self.session else { return error.into() };
+        let (before, place) = (session.facts.slot.clone(), session.facts.place);
+        let asks = session.facts.probed && place.touch_policy == TouchPolicy::Never;
+        let again = session.inspect().and_then(|told| match told {
+            SlotState::Unknown if asks => session.probe(Wait::ANSWER),
+            told => Ok(told),
+        });
+        let slot = place.slot;
+        let found = match (&before, &again) {
+            (Some(SlotState::Empty), Ok(SlotState::Empty)) => {
+                self.generation = None;
+                format!("slot {slot} is still empty")
+            }
+            (Some(SlotState::Key(old)), Ok(SlotState::Key(now))) if is_same(old, now) => {
+                self.generation = None;
+                let still = format!("the key that was in slot {slot} is still there, unharmed");
+                match (old.policies, now.policies) {
+                    (Some(old), Some(now)) if old != now => format!(
+                        "{still}, but the card changed its policies: PIN {} and touch {} before, PIN {} \
+                         and touch {} now",
+                        old.0, old.1, now.0, now.1
+                    ),
+                    _ => still,
+                }
+            }
+            (_, Ok(SlotState::Unknown)) => format!("it does not tell what is in slot {slot} now"),
+            (_, Ok(now)) => format!("in slot {slot} it shows now: {now}"),
+            (_, Err(fault)) => format!("asked what is in slot {slot} now: {fault}"),
+        };
+        error.found = format!("{}; {found}", error.found);
+        if place.touch_policy != TouchPolicy::Never && matches!(fault, Fault::Status(_)) {
+            error.advice = format!(
+                "The card may have no touch, which touchPolicy = \"{}\" wants. Set security.cryptkey.keys.{}.touchPolicy = \
+                 \"never\", or take a card with touch.",
+                place.touch_policy, self.name
+            );
+        }
+        error.into()
     }
 
     /// Whether the card says of the slot what it said before. What is generated over is gone, so one
@@ -207,4 +302,9 @@ impl Work<'_> {
             None => Err(out_of_order(self.name)),
         }
     }
+}
+
+/// Whether both are the same key, as far as a key agreement can tell.
+fn is_same(one: &SlotKey, other: &SlotKey) -> bool {
+    matches!((&one.public, &other.public), (Ok(one), Ok(other)) if same_key(one, other))
 }

@@ -6,6 +6,7 @@ mod alone;
 mod ask;
 mod attest;
 mod enroll;
+mod failure;
 mod generate;
 mod open;
 mod pin;
@@ -16,10 +17,11 @@ mod skip;
 mod tests;
 mod unseal;
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
+use failure::{Attempt, Failure, out_of_order};
 pub use preview::{Preview, preview};
 pub use report::{Done, Report};
 pub use unseal::{Unsealed, unseal};
@@ -41,7 +43,10 @@ use crate::{
 };
 
 /// A card that is reset under us more often than this in one run is somebody else's.
-const MOST_RESTARTS: u32 = 8;
+const MOST_RESTARTS: usize = 8;
+/// Steps that a run takes at most, for each session that it may need: more than any needs. A card that
+/// says something else each time it is asked would keep it going for ever.
+const MOST_STEPS: usize = 32;
 /// How long another run for the same key may take before this one gives up.
 pub const SIBLING_LIMIT: Duration = Duration::from_secs(120);
 /// How long the turn at a card is waited for, times the keys of the machine: each may wait so long
@@ -54,6 +59,7 @@ type Person = Box<dyn FnMut(&str, &str, Duration) -> Result<Zeroizing<Vec<u8>>>>
 
 /// A run of the program, over all of its keys: the readers, whoever is asked, and what was learned of
 /// PINs.
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not")]
 pub struct Run {
     readers: Box<dyn Readers>,
     person: Person,
@@ -61,6 +67,8 @@ pub struct Run {
     pub boots: bool,
     /// Whether the card is asked also where nothing would come of it.
     pub always: bool,
+    /// As [`Leave::accepts_policies`].
+    pub accepts_policies: bool,
     pins: Pins,
     /// Whether a touch did not come in time, so that a card may still be waiting for it.
     awaits_touch: bool,
@@ -71,8 +79,9 @@ pub struct Run {
 impl Run {
     /// A run with these readers, in which `person` gives what is asked for.
     pub fn new(readers: Box<dyn Readers>, person: Person) -> Self {
-        let (boots, always, awaits_touch) = (false, false, false);
-        Self { readers, person, boots, always, pins: Pins::default(), awaits_touch, others: None }
+        let (boots, always, accepts_policies, awaits_touch) = (false, false, false, false);
+        let pins = Pins::default();
+        Self { readers, person, boots, always, accepts_policies, pins, awaits_touch, others: None }
     }
 }
 
@@ -126,6 +135,8 @@ struct Work<'a> {
     shares: Vec<(usize, ProviderSecret)>,
     /// The cards that a new key is to be sealed to.
     prepared: Vec<NewProvider>,
+    /// What this run did to a slot for a key that has no profile yet.
+    generation: Option<generate::Generation>,
     /// What failed on the way, and was done without.
     failures: Vec<Error>,
     opened: Option<Opened>,
@@ -136,32 +147,6 @@ struct Work<'a> {
     /// Until when the card is waited for.
     deadline: Deadline,
     turns: Turns<'a>,
-}
-
-/// What a step comes to.
-type Attempt<T = ()> = std::result::Result<T, Failure>;
-
-/// Why a step failed.
-enum Failure {
-    /// The card did not do what was tried.
-    Card(Fault, String),
-    /// Anything that is final.
-    Final(Error),
-}
-
-impl Failure {
-    fn error(self) -> Error {
-        match self {
-            Self::Card(fault, tried) => fault.error(tried),
-            Self::Final(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
 }
 
 impl<'a> Work<'a> {
@@ -176,7 +161,8 @@ impl<'a> Work<'a> {
     ) -> Result<Self> {
         let store = Store::open(&spec.state_dir)?;
         // What is under way, and what is in the state directory, is about the key's own profile.
-        let leave = Leave { runner, elsewhere: elsewhere.is_some() };
+        let accepts_policies = run.accepts_policies;
+        let leave = Leave { runner, elsewhere: elsewhere.is_some(), accepts_policies };
         let (file, profile) = match elsewhere {
             Some((file, profile)) => (file, Some(profile)),
             None => (
@@ -205,6 +191,7 @@ impl<'a> Work<'a> {
             session: None,
             shares: Vec::new(),
             prepared: Vec::new(),
+            generation: None,
             failures: Vec::new(),
             opened: None,
             outcome: None,
@@ -232,16 +219,20 @@ impl Work<'_> {
     fn carry_out(&mut self) -> Result<Report> {
         // What was typed for one key is not used for the next one.
         self.known.pins.forget_typed();
-        let mut restarts = 0;
+        let (mut restarts, mut steps) = (0, 0);
+        let providers = self.profile.as_ref().map_or(0, |profile| profile.providers().len());
+        let sessions = MOST_RESTARTS + 2 + providers + self.key.cards.len();
         loop {
             let facts = self.session.as_ref().map(|session| &session.facts);
             let next = plan::next(self.key, &self.known, facts);
             let step = if let Next::Step(step) = next { Some(step) } else { None };
             let way = self.known.at_stake(self.key, facts, step);
-            let failure = match next {
+            let mut failure = match next {
                 Next::Done => break,
                 Next::Refuse(refusal) => refusal.error(self.name),
+                Next::Step(step) if steps >= MOST_STEPS * sessions => self.endless(step),
                 Next::Step(step) => {
+                    steps += 1;
                     tracing::debug!("key {}: {step}", self.name);
                     match self.step(step) {
                         Ok(()) => continue,
@@ -260,41 +251,17 @@ impl Work<'_> {
                 }
             };
             self.session = None;
+            if let Some(generation) = self.generation.take() {
+                // Whatever it is that failed: what is gone, and what is in the slot, has to be said.
+                failure.found = format!("{}; {generation}", failure.found);
+            }
             if !self.known.give_up(self.key, way) {
                 return Err(self.failed(failure));
             }
             self.go_on_without(failure);
+            steps = 0;
         }
         Ok(self.done(if self.known.enrolled { Done::Enrolled } else { Done::Verified }))
-    }
-
-    /// Notes what failed, where other providers may still open the key.
-    fn go_on_without(&mut self, failure: Error) {
-        if !self.known.open {
-            tracing::warn!("{failure} Going on with what else opens the key.");
-            self.failures.push(failure);
-        } else if failure.class == Class::NoCard {
-            // Nobody waits for a card that the open key could be sealed to.
-            tracing::debug!("{failure}");
-        } else {
-            tracing::warn!(
-                "{failure} The secrets are published; the key is not sealed to that card yet."
-            );
-        }
-    }
-
-    /// The error of a run that can't go on: what a person has to see to comes before what may have
-    /// mended itself by the next time.
-    fn failed(&mut self, last: Error) -> Error {
-        let mut failures = std::mem::take(&mut self.failures);
-        failures.push(last);
-        let worst = failures.iter().position(|failure| !failure.class.is_soft()).unwrap_or(0);
-        let mut error = failures.remove(worst);
-        for other in failures {
-            // Writing to a string never fails.
-            let _ = write!(error.found, "; and {}: {}", other.tried, other.found);
-        }
-        error
     }
 
     fn step(&mut self, step: Step) -> Attempt {
@@ -308,6 +275,7 @@ impl Work<'_> {
             Step::RecordPin => self.record_pin(),
             Step::PresentPin => self.present_pin(),
             Step::ProbeSlot => self.probe_slot(),
+            Step::TryKey => self.try_key(),
             Step::BeginRecord(record) => self.begin_record(record),
             Step::Generate(destroys) => self.generate(destroys),
             Step::Prepare => self.prepare(),
@@ -394,14 +362,4 @@ impl Work<'_> {
         ask(session)
             .map_err(|fault| Failure::Card(fault, format!("key {name}: {what} with {card}")))
     }
-}
-
-/// A step came before what it rests on: a fault of the planner.
-fn out_of_order(name: &str) -> Failure {
-    Failure::Final(Error::new(
-        Class::Internal,
-        format!("key {name}: carrying out the plan"),
-        "a step came before what it rests on",
-        "This is a fault of the program: report it.",
-    ))
 }

@@ -16,7 +16,7 @@ use crate::{
     apply::{Run, unseal},
     error::Result,
     plan::Goal,
-    profile::change,
+    profile::{ProviderKind, change},
 };
 
 #[derive(Args)]
@@ -28,21 +28,34 @@ pub(super) struct ResealArgs {
     threshold: u8,
     #[command(flatten)]
     keep: KeepArgs,
+    /// Takes the declared PIN and touch policies for those of the cards' keys, also where the profile
+    /// remembers stricter ones: somebody who knows why they changed says so
+    #[arg(long)]
+    accept_policies: bool,
 }
 
 pub(super) fn run(args: &ResealArgs, json: bool) -> Result<Ended> {
-    let ResealArgs { change, threshold, keep } = args;
+    let ResealArgs { change, threshold, keep, accept_policies } = args;
     let (spec, key) = change.key.load()?;
     change.check(&spec, &key)?;
     let name = &*change.key.key;
-    let (mut run, mut kept) = (Run::default(), None);
+    let mut kept = None;
+    let mut run = Run::default();
+    run.accepts_policies = *accept_policies;
     let mut unsealed = unseal(&mut run, &spec, name, &key, None, |profile| {
         change::check_version(profile, "resealing")?;
         let kept = kept.insert(keep.of(name, &key, profile, *threshold)?);
         Ok(Goal::Open(kept.places.clone()))
     })?;
     let kept = kept.unwrap_or_default();
-    let (old, providers) = keep::again(&mut unsealed, &kept)?;
+    let (old, mut providers) = keep::again(&mut unsealed, &kept)?;
+    for provider in &mut providers {
+        if let (ProviderKind::Piv(params), true) = (&mut provider.kind, accept_policies) {
+            // Each card that tells them has told these.
+            let place = key.place_of(&params.card());
+            (params.pin_policy, params.touch_policy) = (Some(place.pin_policy), place.touch_policy);
+        }
+    }
     let (profile, _) = change::reshared(&old, *threshold, providers, &unsealed.secrets())?;
     let backup = change.write(&mut unsealed, &profile)?;
     let (opens, opened) = (keep::who_opens(&profile), keep::who_opens(&old));

@@ -156,7 +156,9 @@ impl Refusal {
             Self::OtherCard { sealed, found, keys } => {
                 other_card_parts(sealed, found, keys.as_ref())
             }
-            Self::PoliciesChanged { slot, sealed, found } => policies_parts(*slot, *sealed, *found),
+            Self::PoliciesChanged { slot, sealed, found } => {
+                policies_parts(name, *slot, *sealed, *found)
+            },
             Self::Attestation { slot, why } => why.parts(*slot, option),
             Self::SlotEmptied { slot } => (
                 Class::KeyChanged,
@@ -174,7 +176,7 @@ impl Refusal {
             ),
             Self::OtherPolicies { declared, found } => (
                 Class::KeyChanged,
-                "checking the card before its PIN is spent",
+                "checking the policies of the card's key",
                 format!(
                     "its key has PIN policy {} and touch policy {}, and the spec declares {} and {}",
                     found.0, found.1, declared.0, declared.1

@@ -133,6 +133,9 @@ pub struct Leave {
     /// Whether the profile comes from elsewhere: what the spec says of its place and its id is not
     /// about that one.
     pub elsewhere: bool,
+    /// Whether somebody said that a card's key may have the declared policies, also where they want less of
+    /// people than those that its profile remembers.
+    pub accepts_policies: bool,
 }
 
 impl Leave {

@@ -30,7 +30,7 @@ use crate::{
     token::{Facts, PinPolicy, PinState, Place, SlotKey, SlotState, guard::History},
 };
 
-use overwrite::{Fate, check_replacement, fate};
+use overwrite::{Fate, check_replacement, fate, is_to_be_tried};
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ fn decide(key: &Key, known: &Known, session: Option<&Facts>) -> Result<Next, Ref
         }
         (Some(_), _, Some(provider)) => {
             remembered::check_key(provider, session, slot)?;
-            remembered::check_policies(provider, slot)?;
+            remembered::check_policies(provider, slot, session.place.policies(), known.leave)?;
             if let SlotState::Key(found) = slot {
                 check_policies(session.place, found)?;
             }
@@ -121,6 +121,7 @@ fn decide(key: &Key, known: &Known, session: Option<&Facts>) -> Result<Next, Ref
         (None, Some(index)) => Step::OpenShare(index),
         (None, None) => Step::FindCard,
         (Some(Fate::Probe), _) => Step::ProbeSlot,
+        (Some(Fate::Generate(Some(_))), _) if is_to_be_tried(session, slot) => Step::TryKey,
         (Some(Fate::Generate(destroys)), _) => match known.record_for(key, session, destroys) {
             Some(record) => Step::BeginRecord(record),
             None => Step::Generate(destroys),

@@ -12,7 +12,8 @@ use crate::{
     profile::{generating::Generating, piv},
     spec::{Enroll, Key},
     token::{
-        CardName, Facts, Fingerprint, KeySource, SlotKey, SlotState, fingerprint, is_named_by,
+        CardName, Facts, Fingerprint, KeySource, PinPolicy, SlotKey, SlotState, TouchPolicy,
+        fingerprint, is_named_by,
     },
 };
 
@@ -191,4 +192,15 @@ pub(super) fn fate(
     }
     check_policies(session.place, found)?;
     Ok(Fate::Use)
+}
+
+/// Whether the key that is to be destroyed still has to show that its card agrees on keys: if it can't,
+/// the next key couldn't either. It is not asked for what only it would want of people: a PIN or a touch.
+pub(super) fn is_to_be_tried(session: &Facts, slot: &SlotState) -> bool {
+    let (pin, touch) = session.policies();
+    let allows = (pin == PinPolicy::Never || session.pin.verified)
+        && (touch == TouchPolicy::Never || session.place.touch_policy != TouchPolicy::Never);
+    // Of some keys that is how they are known.
+    let told = matches!(slot, SlotState::Key(key) if key.source == KeySource::KeyAgreement);
+    allows && !told && !session.agrees
 }

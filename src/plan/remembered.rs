@@ -1,7 +1,7 @@
 //! What a profile remembers of the card that it is sealed to, and how another one is told apart.
 //! An unchanged card is asked for nothing but its slot's key.
 
-use super::Refusal;
+use super::{Leave, Refusal};
 use crate::{
     error::Class,
     profile::piv,
@@ -56,18 +56,32 @@ fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one != other)
 }
 
-/// The policies of the key, where the card tells them, are those that the profile remembers.
-pub(super) fn check_policies(provider: &piv::Params, slot: &SlotState) -> Result<(), Refusal> {
+/// The policies of the key, where the card tells them, are those that the profile remembers; or the
+/// declared ones, if they want no less of people, or somebody said that it may be less. A card's word alone
+/// weakens nothing.
+pub(super) fn check_policies(
+    provider: &piv::Params,
+    slot: &SlotState,
+    declared: (PinPolicy, TouchPolicy),
+    leave: Leave,
+) -> Result<(), Refusal> {
     let (SlotState::Key(SlotKey { policies: Some(found), .. }), Some(pin_policy)) =
         (slot, provider.pin_policy)
     else {
         return Ok(());
     };
     let sealed = (pin_policy, provider.touch_policy);
-    if *found == sealed {
+    let is_no_weaker = wants_no_less(found.0, sealed.0, (PinPolicy::Never, PinPolicy::Always))
+        && wants_no_less(found.1, sealed.1, (TouchPolicy::Never, TouchPolicy::Always));
+    if *found == sealed || *found == declared && (is_no_weaker || leave.accepts_policies) {
         return Ok(());
     }
     Err(Refusal::PoliciesChanged { slot: provider.slot, sealed, found: *found })
+}
+
+/// Whether a policy wants at least as much as another one, of those that lie between these.
+fn wants_no_less<T: Copy + PartialEq>(found: T, sealed: T, (least, most): (T, T)) -> bool {
+    sealed == least || found == most || found == sealed
 }
 
 /// The text of [`Refusal::OtherCard`].
@@ -102,6 +116,7 @@ fn in_full(card: &CardName) -> String {
 
 /// The text of [`Refusal::PoliciesChanged`].
 pub(super) fn policies_parts(
+    name: &str,
     slot: Slot,
     sealed: (PinPolicy, TouchPolicy),
     found: (PinPolicy, TouchPolicy),
@@ -114,10 +129,12 @@ pub(super) fn policies_parts(
              {} and {}",
             found.0, found.1, sealed.0, sealed.1
         ),
-        "A key keeps its policies for good, so this one was imported again with others, the card is \
-         another one with a copy of it, or the profile was tampered with. Import the key with the \
-         policies that it was enrolled with, insert the card that was enrolled, or restore the \
-         profile."
-            .into(),
+        format!(
+            "The key was imported again with others, the card changed them when it refused to generate a key, \
+             it is another card with a copy of the key, or the profile was tampered with. If you know that \
+             they are right, declare them in security.cryptkey.keys.{name}, and then, with THRESHOLD as it \
+             is: `nixos-cryptkey reseal --key {name} --threshold THRESHOLD --accept-policies`. Otherwise \
+             insert the card that was enrolled, or restore the profile."
+        ),
     )
 }

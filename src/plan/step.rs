@@ -31,6 +31,9 @@ pub enum Step {
     PresentPin,
     /// Find out by key agreements what is in the slot.
     ProbeSlot,
+    /// Have the key that is to be destroyed agree on a key: a card that can't is of no use, and then its
+    /// key would go in vain.
+    TryKey,
     /// Record that a key is about to be generated.
     BeginRecord(Generating),
     /// Generate a key in the slot, which destroys this one.
@@ -74,6 +77,9 @@ impl fmt::Display for Step {
             Self::RecordPin => f.write_str("record that the PIN is about to be presented"),
             Self::PresentPin => f.write_str("present the PIN"),
             Self::ProbeSlot => f.write_str("find out by key agreements what is in the slot"),
+            Self::TryKey => f.write_str(
+                "have the key that is to be destroyed agree on a key, to see that the card can",
+            ),
             Self::BeginRecord(_) => f.write_str("record that a key is about to be generated"),
             Self::Generate(None) => f.write_str("generate a P-256 key in the slot"),
             Self::Generate(Some(key)) => {
@@ -132,6 +138,7 @@ impl Step {
             Self::RecallPin => session.pin.history = Some(History::Proven),
             Self::RecordPin => session.pin.history = Some(History::Recorded),
             Self::PresentPin => session.pin.verified = true,
+            Self::TryKey => session.agrees = true,
             Self::BeginRecord(record) => known.record = Some(record),
             Self::EndRecord => known.record = None,
             // No step depends on which key it will be: the base point stands for it.

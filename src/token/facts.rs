@@ -1,7 +1,8 @@
 //! What is known of the card in hand. Its session writes it, the planner reads it.
 
 use super::{
-    Attestation, CardName, Fingerprint, PinPolicy, Slot, SlotState, TouchPolicy, guard::History,
+    Attestation, CardName, Fingerprint, PinPolicy, Slot, SlotKey, SlotState, TouchPolicy,
+    guard::History,
 };
 
 /// The slot of a card that a key uses, and the policies that the key there has or gets.
@@ -45,6 +46,8 @@ pub struct Facts {
     pub identity: Option<Identity>,
     /// Whether key agreements were tried to tell what is in the slot.
     pub probed: bool,
+    /// Whether the key in the slot has agreed on a key in this session, so that this card can.
+    pub agrees: bool,
     /// Whether the card says that its management key is the maker's.
     pub factory_management_key: Option<bool>,
     /// A profile that the spec does not name, and that is sealed to this slot of this card.
@@ -69,6 +72,16 @@ pub struct PinFacts {
 }
 
 impl Facts {
+    /// The policies that the key in the slot has, as far as the card told them: else those that it is to
+    /// have.
+    #[must_use]
+    pub fn policies(&self) -> (PinPolicy, TouchPolicy) {
+        match &self.slot {
+            Some(SlotState::Key(SlotKey { policies: Some(told), .. })) => *told,
+            _ => self.place.policies(),
+        }
+    }
+
     /// What is known of a card when its session begins.
     #[must_use]
     pub fn new(card: CardName, reader: &str, place: Place) -> Self {
@@ -82,6 +95,7 @@ impl Facts {
             attestation: None,
             identity: None,
             probed: false,
+            agrees: false,
             factory_management_key: None,
             orphan: None,
             dependent: None,

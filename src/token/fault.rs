@@ -20,10 +20,16 @@ impl StatusWord {
     pub const CONDITIONS_OF_USE: Self = Self(0x6985);
     /// Parameters that the card does not know, P1 or P2.
     pub const WRONG_PARAMETERS: Self = Self(0x6a86);
+    /// Data that the card does not take; or it lacks what they ask for.
+    pub const WRONG_DATA: Self = Self(0x6a80);
+    /// No such function.
+    pub const NOT_SUPPORTED: Self = Self(0x6a81);
     /// No such application or object.
     pub const NOT_FOUND: Self = Self(0x6a82);
     /// No such key.
     pub const NO_REFERENCE_DATA: Self = Self(0x6a88);
+    /// No such instruction.
+    pub const UNKNOWN_INSTRUCTION: Self = Self(0x6d00);
 
     /// The tries that a `63Cx` leaves, if this is one; or a `630x`, as the `YubiKey` NEO writes it. A plain
     /// `6300` says nothing of them.

@@ -63,6 +63,7 @@ impl Session {
     pub fn learn(&mut self, state: SlotState) {
         self.facts.slot = Some(state);
         self.facts.attestation = None;
+        self.facts.agrees = false;
     }
 
     /// Asks what the card attests of the slot, and who vouches for it.
@@ -78,6 +79,7 @@ impl Session {
     pub fn agree(&mut self, peer: &PublicKey, wait: Wait) -> Result<Zeroizing<[u8; 32]>, Fault> {
         let answer = self.piv.key_agreement(self.facts.place.slot, peer, wait);
         self.facts.pin.is_fresh = false;
+        self.facts.agrees |= answer.is_ok();
         answer
     }
 

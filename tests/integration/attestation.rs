@@ -244,10 +244,11 @@ fn policies_that_changed_under_a_profile_are_named() {
     drop(card.retire());
     let args = ["--slot-key", IMPORTED, "--slot-policy", "9d=always,never"];
     let again = Yubikey::with(&machine, 0, &args);
-    for policy in ["once", "always"] {
-        machine.vault(&again, json!({ "pinPolicy": policy }));
-        let output = machine.apply().exits(16);
-        output.says(&["PIN policy always and touch policy never", "remembers once and never"]);
-    }
+    machine.vault(&again, json!({ "pinPolicy": "once" }));
+    let output = machine.apply().exits(16);
+    output.says(&["PIN policy always and touch policy never", "remembers once and never"]);
     assert_eq!(again.presented(), 0);
+    // They want no less, so that the declaration is enough.
+    machine.vault(&again, json!({ "pinPolicy": "always" }));
+    assert_eq!(machine.apply().exits(0).result("vault"), "verified");
 }

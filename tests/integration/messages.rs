@@ -130,7 +130,7 @@ fn what_goes_wrong_most() {
         &expect![[r#"
         exit code 16
         vault: failed (key-changed)
-        error: key vault: checking the card before its PIN is spent: its key has PIN policy once and touch policy never, and the spec declares always and never. Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "once", security.cryptkey.keys.vault.touchPolicy = "never"), or choose another slot: policies are fixed when a key is generated.
+        error: key vault: checking the policies of the card's key: its key has PIN policy once and touch policy never, and the spec declares always and never. Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "once", security.cryptkey.keys.vault.touchPolicy = "never"), or choose another slot: policies are fixed when a key is generated.
     "#]],
     );
 }

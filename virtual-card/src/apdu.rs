@@ -17,6 +17,8 @@ impl Sw {
     pub const CONDITIONS: Self = Self(0x6985);
     /// The data field is wrong.
     pub const WRONG_DATA: Self = Self(0x6A80);
+    /// No such function.
+    pub const NOT_SUPPORTED: Self = Self(0x6A81);
     /// No such object or application.
     pub const NOT_FOUND: Self = Self(0x6A82);
     /// The object does not fit.

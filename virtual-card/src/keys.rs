@@ -5,6 +5,7 @@ use std::thread;
 
 use crate::apdu::{Command, Sw};
 use crate::card::{Answer, Card, Stop};
+use crate::options::Manner;
 use crate::state::{Curve, PinPolicy, Slot, TouchPolicy, slot_name};
 use crate::tlv;
 
@@ -52,17 +53,36 @@ impl TouchPolicy {
     }
 }
 
-/// The policies in tags AA and AB.
-fn policies(elements: &[(u32, &[u8])], slot: u8) -> Result<(PinPolicy, TouchPolicy), Sw> {
-    let byte = |tag| match tlv::find(elements, tag) {
-        None => Ok(0),
-        Some([byte]) => Ok(*byte),
-        Some(_) => Err(Sw::WRONG_DATA),
-    };
-    Ok((PinPolicy::parse(byte(0xAA)?, slot)?, TouchPolicy::parse(byte(0xAB)?)?))
-}
-
 impl Card {
+    /// The policies in tags AA and AB.
+    fn policies(
+        &mut self,
+        elements: &[(u32, &[u8])],
+        slot: u8,
+    ) -> Result<(PinPolicy, TouchPolicy), Stop> {
+        let old = self.state.slot(slot).filter(|_| self.has(Manner::KeepsPolicies));
+        let old = old.map(|key| (key.pin_policy as u8, key.touch_policy as u8));
+        let byte = |tag, kept: Option<u8>| match tlv::find(elements, tag) {
+            None => Ok(kept.unwrap_or(0)),
+            Some([byte]) => Ok(*byte),
+            Some(_) => Err(Sw::WRONG_DATA),
+        };
+        let pin = PinPolicy::parse(byte(0xAA, old.map(|old| old.0))?, slot)?;
+        let touch = TouchPolicy::parse(byte(0xAB, old.map(|old| old.1))?)?;
+        if touch != TouchPolicy::Never && self.has(Manner::LacksTouch) {
+            if let Some(key) = self.state.slots.get_mut(&slot_name(slot)) {
+                key.pin_policy = pin;
+                self.save()?;
+            }
+            return Err(Sw::NOT_SUPPORTED.into());
+        }
+        Ok((pin, touch))
+    }
+
+    fn has(&self, manner: Manner) -> bool {
+        self.options.manners.contains(&manner)
+    }
+
     pub(crate) fn generate(&mut self, command: &Command) -> Answer {
         self.require_management()?;
         let slot = command.p2;
@@ -74,7 +94,7 @@ impl Card {
             return Err(Sw::WRONG_DATA.into());
         };
         let curve = Curve::from_number(*number).ok_or(Sw::WRONG_DATA)?;
-        let (pin, touch) = policies(&wanted, slot)?;
+        let (pin, touch) = self.policies(&wanted, slot)?;
         let key = Slot::generate(curve, pin, touch);
         let point = tlv::encode(0x86, &key.public_key.0);
         self.put_key(slot, key)?;
@@ -90,7 +110,7 @@ impl Card {
         }
         let curve = Curve::from_number(command.p1).ok_or(Sw::WRONG_DATA)?;
         let given = tlv::elements(&command.data)?;
-        let (pin, touch) = policies(&given, slot)?;
+        let (pin, touch) = self.policies(&given, slot)?;
         let scalar = tlv::find(&given, 0x06).ok_or(Sw::WRONG_DATA)?;
         let key = Slot::import(curve, scalar, pin, touch).ok_or(Sw::WRONG_DATA)?;
         self.put_key(slot, key)?;
@@ -143,7 +163,7 @@ impl Card {
         let scalar = &key.private_key.0;
         let (result, latency) = match (find(0x81), find(0x85)) {
             (Some(digest), None) => (key.algorithm.sign(scalar, digest), None),
-            (None, Some(point)) => {
+            (None, Some(point)) if !self.has(Manner::LacksEcdh) => {
                 (key.algorithm.agree(scalar, point), Some(self.options.key_agreement_latency))
             }
             _ => (None, None),

@@ -33,7 +33,7 @@ pub mod vscard;
 pub use card::{Card, Removed};
 pub use controls::{Controls, Counts, Event, TouchMode};
 pub use faults::{Action, Rule};
-pub use options::{KeySource, Options, SlotOption, parse_policy};
+pub use options::{KeySource, Manner, Options, SlotOption, parse_policy};
 
 /// How long the cards, and the tests with them, wait for what somebody else does. Only what hangs takes as
 /// long, also on a machine that is busy with other work.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use virtual_card::state::Cipher;
 use virtual_card::vpcd::{Link, Reader};
-use virtual_card::{Card, Options, PATIENCE, SlotOption, control, vscard};
+use virtual_card::{Card, Manner, Options, PATIENCE, SlotOption, control, vscard};
 
 /// A software PIV card that behaves like a YubiKey 5 with firmware 5.7, for tests.
 ///
@@ -91,6 +91,9 @@ struct Behaviour {
     /// What a key agreement takes on top
     #[arg(long, value_name = "MS", default_value_t = 0)]
     key_agreement_latency_ms: u64,
+    /// In what it is unlike a YubiKey; may be given several times
+    #[arg(long)]
+    manner: Vec<Manner>,
 }
 
 impl Arguments {
@@ -125,6 +128,7 @@ impl Arguments {
             ignores_resets: behaviour.ignores_resets,
             apdu_latency: Duration::from_millis(behaviour.apdu_latency_ms),
             key_agreement_latency: Duration::from_millis(behaviour.key_agreement_latency_ms),
+            manners: behaviour.manner.clone(),
         })
     }
 }

@@ -41,6 +41,20 @@ pub struct Options {
     pub apdu_latency: Duration,
     /// What a key agreement takes on top.
     pub key_agreement_latency: Duration,
+    /// In what it is unlike a YubiKey.
+    pub manners: Vec<Manner>,
+}
+
+/// A way in which a card is unlike a YubiKey. Each was seen on a card that is sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Manner {
+    /// A key that is generated without a policy gets that of the key which was in the slot.
+    KeepsPolicies,
+    /// It signs only: key agreements are answered with 6A80.
+    LacksEcdh,
+    /// It has no touch: with a touch policy, GENERATE and IMPORT are answered with 6A81. The key that
+    /// is in the slot stays, and has got the PIN policy by then.
+    LacksTouch,
 }
 
 impl Default for Options {
@@ -58,6 +72,7 @@ impl Default for Options {
             ignores_resets: false,
             apdu_latency: Duration::ZERO,
             key_agreement_latency: Duration::ZERO,
+            manners: Vec::new(),
         }
     }
 }

@@ -41,7 +41,7 @@ pub const PIN: &[u8] = b"123456";
 const PASSPHRASE: &[u8] = b"four words in a row";
 
 /// Private keys, and their public ones.
-static KEYS: LazyLock<[(NonZeroScalar, PublicKey); 3]> = LazyLock::new(|| {
+pub static KEYS: LazyLock<[(NonZeroScalar, PublicKey); 3]> = LazyLock::new(|| {
     [3_u32, 4, 5].map(|n| {
         let scalar = NonZeroScalar::reduce(&U256::from(n));
         (scalar, PublicKey::from_secret_scalar(&scalar))

@@ -33,14 +33,15 @@ fn record(destroys: Option<usize>) -> Generating {
     Generating { card: name(1), slot: Slot::KEY_MANAGEMENT, destroys }
 }
 
-/// The first key is to be destroyed, and nothing speaks against it: card 1 holds it, and the PIN was
-/// accepted.
+/// The first key is to be destroyed, and nothing speaks against it: card 1 holds it, the PIN was
+/// accepted, and the key has shown that its card agrees on keys.
 fn named() -> Given {
     let fingerprint = Some(fingerprint(&KEYS[0]));
     let overwrite = Some(Overwrite { fingerprint, abandon_profile: false });
     let key = Key { mode: Mode::Overwrite, overwrite, ..fixtures::key() };
     let known = Known { record: Some(record(Some(0))), ..Known::default() };
-    (key, known, verified(session(SlotState::Key(slot_key(0)))))
+    let facts = verified(session(SlotState::Key(slot_key(0))));
+    (key, known, Facts { agrees: true, ..facts })
 }
 
 /// The same where the key's profile is sealed to it, and was opened by card 2.
@@ -186,6 +187,36 @@ fn a_profile_is_given_up_only_if_that_is_said() {
 fn the_others_open_the_profile_first() {
     let closed: Change = |(_, known, _)| (known.open, known.opened) = (false, [].into());
     assert_eq!(after(sealed, closed), Next::Step(Step::FindCard));
+}
+
+/// A card that can't agree on keys would lose its key in vain. What only the old key wants of people is
+/// not asked for.
+#[test]
+fn the_key_shows_first_that_its_card_agrees_on_keys() {
+    use PinPolicy::{Always, Never, Once};
+    let untried: Change = |(.., facts)| facts.agrees = false;
+    for given in [named, sealed, given_up] {
+        assert_eq!(after(given, untried), Next::Step(Step::TryKey));
+    }
+    let touch = TouchPolicy::Cached;
+    for (old, new, is_verified, is_tried) in [
+        ((Never, TouchPolicy::Never), Never, false, true),
+        ((Once, TouchPolicy::Never), Never, false, false),
+        ((Always, TouchPolicy::Never), Once, true, true),
+        ((Once, touch), Once, true, false),
+    ] {
+        let (key, known, mut facts) = named();
+        facts.agrees = false;
+        facts.slot = Some(SlotState::Key(SlotKey { policies: Some(old), ..slot_key(0) }));
+        (facts.place.pin_policy, facts.pin.verified) = (new, is_verified);
+        let next_step = next(&key, &known, Some(&facts));
+        assert_eq!(next_step == Next::Step(Step::TryKey), is_tried, "{old:?} {next_step:?}");
+    }
+    let (key, known, mut facts) = named();
+    facts.agrees = false;
+    facts.slot = Some(SlotState::Key(SlotKey { policies: Some((Once, touch)), ..slot_key(0) }));
+    facts.place.touch_policy = TouchPolicy::Always;
+    assert_eq!(next(&key, &known, Some(&facts)), Next::Step(Step::TryKey));
 }
 
 /// The key's policies, say, which may be why it is destroyed.

@@ -174,7 +174,7 @@ fn about_what_cannot_serve() {
         &Refusal::OtherPolicies { declared, found },
         Class::KeyChanged,
         &expect![[r#"
-            tried: key vault: checking the card before its PIN is spent
+            tried: key vault: checking the policies of the card's key
             found: its key has PIN policy always and touch policy cached, and the spec declares once and never
             advice: Declare what the key has (security.cryptkey.keys.vault.pinPolicy = "always", security.cryptkey.keys.vault.touchPolicy = "cached"), or choose another slot: policies are fixed when a key is generated.
         "#]],
@@ -251,7 +251,7 @@ fn about_another_card() {
         &expect![[r#"
             tried: key vault: checking the card before its PIN is spent
             found: the key in slot 9d has PIN policy always and touch policy cached, and its profile remembers once and never
-            advice: A key keeps its policies for good, so this one was imported again with others, the card is another one with a copy of it, or the profile was tampered with. Import the key with the policies that it was enrolled with, insert the card that was enrolled, or restore the profile.
+            advice: The key was imported again with others, the card changed them when it refused to generate a key, it is another card with a copy of the key, or the profile was tampered with. If you know that they are right, declare them in security.cryptkey.keys.vault, and then, with THRESHOLD as it is: `nixos-cryptkey reseal --key vault --threshold THRESHOLD --accept-policies`. Otherwise insert the card that was enrolled, or restore the profile.
         "#]],
     );
 }

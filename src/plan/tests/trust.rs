@@ -161,13 +161,19 @@ fn other_policies_than_remembered_have_a_name_of_their_own() {
         |remembered, found| verifying(params(card(1, 1), 0, true, remembered), told(found), None);
     assert!(matches!(came(Some(POLICIES), Some(POLICIES)), Next::Step(_)));
     assert!(matches!(came(Some(POLICIES), None), Next::Step(_)));
-    // Also where the key has what the spec declares by now.
+    // Also where the key has what the spec declares by now, but wants less than it did.
     let changed = came(Some(other), Some(POLICIES));
     assert!(
         matches!(changed, Next::Refuse(Refusal::PoliciesChanged { sealed, found, .. })
             if sealed == other && found == POLICIES),
         "{changed:?}"
     );
+    // What wants no less and is declared is taken; what is not declared never is.
+    for weaker in [(PinPolicy::Never, TouchPolicy::Never), POLICIES] {
+        assert!(matches!(came(Some(weaker), Some(POLICIES)), Next::Step(_)), "{weaker:?}");
+    }
+    let stricter = came(Some(POLICIES), Some(other));
+    assert!(matches!(stricter, Next::Refuse(Refusal::PoliciesChanged { .. })), "{stricter:?}");
     // Of a profile that does not tell, the declaration counts.
     let differs = came(None, Some(other));
     assert!(matches!(differs, Next::Refuse(Refusal::OtherPolicies { .. })), "{differs:?}");

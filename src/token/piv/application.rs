@@ -255,8 +255,9 @@ impl Piv {
     /// Generates a P-256 key in the slot, destroying the one in it, and returns its public key.
     /// Wants the management key authenticated.
     ///
-    /// The policies are told only where they differ from what the standard gives the slot: that
-    /// they can be told at all is an extension by Yubico.
+    /// That policies can be told at all is an extension by Yubico. A card that shows it has that is told
+    /// them always: where they are left out, some give the new key those of the old one. Another card is
+    /// told them only where they differ from what the standard gives the slot.
     pub fn generate(
         &mut self,
         slot: Slot,
@@ -264,7 +265,8 @@ impl Piv {
         touch: TouchPolicy,
     ) -> Result<PublicKey, Fault> {
         let mut control = vec![0x80, 1, P256];
-        if (pin, touch) != (slot.standard_pin_policy(), TouchPolicy::Never) {
+        let is_standard = (pin, touch) == (slot.standard_pin_policy(), TouchPolicy::Never);
+        if !is_standard || self.has_metadata(slot)? {
             control.extend([0xaa, 1, pin.wire(), 0xab, 1, touch.wire()]);
         }
         let data = tlv::element(0xac, &control);

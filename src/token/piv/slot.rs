@@ -144,6 +144,13 @@ impl Piv {
         Ok(SlotState::Key(SlotKey { public, policies, source, is_generated }))
     }
 
+    /// Whether the card has metadata: of this slot's key, or else of the management key.
+    pub(super) fn has_metadata(&mut self, slot: Slot) -> Result<bool, Fault> {
+        let answer = self.run(&Command::new(0xf7, 0, slot.reference(), &[]))?;
+        let tells = answer.status == StatusWord::OK && tlv::find(&answer.data, 0x02)?.is_some();
+        Ok(tells || self.management_metadata()?.is_some())
+    }
+
     /// What the attestation of the slot's key says, taken as it is: nobody vouches for it here.
     fn attested_key(&mut self, slot: Slot) -> Result<SlotState, Fault> {
         let der = match self.attest(slot) {

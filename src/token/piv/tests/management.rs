@@ -187,16 +187,18 @@ fn generate_is_sent_once_whatever_the_card_answers() {
 }
 
 #[test]
-fn policies_are_told_only_where_they_differ_from_the_slots() {
+fn policies_are_told_a_card_with_metadata_and_else_where_they_differ_from_the_slots() {
     use PinPolicy::{Always, Never, Once};
-    for (name, pin, touch, told) in [
-        ("9d", Once, TouchPolicy::Never, &[][..]),
-        ("9e", Never, TouchPolicy::Never, &[]),
-        ("9e", Once, TouchPolicy::Never, &[0xaa, 1, 2, 0xab, 1, 1]),
-        ("9d", Never, TouchPolicy::Always, &[0xaa, 1, 1, 0xab, 1, 2]),
-        ("82", Always, TouchPolicy::Cached, &[0xaa, 1, 3, 0xab, 1, 3]),
+    for (legacy, name, pin, touch, told) in [
+        (true, "9d", Once, TouchPolicy::Never, &[][..]),
+        (true, "9e", Never, TouchPolicy::Never, &[]),
+        (false, "9d", Once, TouchPolicy::Never, &[0xaa, 1, 2, 0xab, 1, 1]),
+        (false, "9e", Never, TouchPolicy::Never, &[0xaa, 1, 1, 0xab, 1, 1]),
+        (true, "9e", Once, TouchPolicy::Never, &[0xaa, 1, 2, 0xab, 1, 1]),
+        (true, "9d", Never, TouchPolicy::Always, &[0xaa, 1, 1, 0xab, 1, 2]),
+        (false, "82", Always, TouchPolicy::Cached, &[0xaa, 1, 3, 0xab, 1, 3]),
     ] {
-        let bench = Bench::new(Options::default());
+        let bench = Bench::new(Options { legacy, ..Options::default() });
         let mut piv = bench.piv();
         piv.authenticate(&ManagementKey::factory_default()).unwrap();
         piv.generate(slot(name), pin, touch).unwrap();
