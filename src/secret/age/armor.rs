@@ -24,10 +24,10 @@ fn parse(file: &[u8]) -> Option<Vec<u8>> {
     (lines.next()? == BEGIN).then_some(())?;
     let mut all = String::new();
     let mut is_last = false;
-    for line in lines {
+    while let Some(line) = lines.next() {
         if line == END {
             // What follows would have been trimmed if it were blank.
-            let is_whole = text.ends_with(END) && !all.is_empty();
+            let is_whole = lines.next().is_none() && !all.is_empty();
             return is_whole.then(|| Base64::decode_vec(&all).ok()).flatten();
         }
         if is_last || line.is_empty() || line.len() > WIDTH {

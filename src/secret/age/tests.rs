@@ -81,6 +81,18 @@ fn what_is_no_age_file_is_told_from_one_for_others() {
     }
 }
 
+#[test]
+fn nothing_follows_an_armored_file() {
+    let vector = include_str!("../../../tests/vectors/age/armor_x25519");
+    let (text, file) = vector.split_once("\n\n").unwrap();
+    let own = text.lines().find_map(|line| line.strip_prefix("identity: ")).unwrap();
+    let own = identity(own);
+    assert!(decrypt(file.as_bytes(), &own).is_ok());
+    for twice in [format!("{file}{file}"), format!("{file}-----END AGE ENCRYPTED FILE-----\n")] {
+        assert_eq!(decrypt(twice.as_bytes(), &own), Err(Fault::Armor));
+    }
+}
+
 proptest! {
     #![proptest_config(chance::config("secret::age", 64))]
 
