@@ -136,7 +136,7 @@ fn fails_at_most(
 #[test]
 fn a_disk_that_is_full_by_a_block_or_an_inode_or_read_only() {
     const BLOCKS: u64 = 6;
-    const INODES: usize = 4;
+    const INODES: usize = 7;
     for flow in [ENROLL, ATTESTED, OVERWRITE, RESEAL, ABANDON] {
         let disk = Disk::new(256, &["-N", "32"]);
         let mut bench = Bench::new();
