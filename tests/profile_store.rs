@@ -10,7 +10,7 @@ mod state;
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, chown, symlink},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown, symlink},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -109,7 +109,11 @@ fn what_a_killed_run_left_is_removed() {
 #[test]
 fn a_run_waits_for_another_that_writes_and_then_gives_up() {
     let state = State::new();
-    let held = fs::File::open(&state.path).unwrap();
+    // Anybody may lock a directory that they can see into, and keeps nobody from it.
+    let seen = fs::File::open(&state.path).unwrap();
+    seen.lock().unwrap();
+    let lock = state.path.join(".lock");
+    let held = fs::OpenOptions::new().write(true).create(true).mode(0o600).open(lock).unwrap();
     held.lock().unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| state.open().save(&profile("vault")));

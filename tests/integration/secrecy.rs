@@ -159,8 +159,8 @@ fn no_secret_reaches_the_disk() {
     );
     let files = fs::read_dir(&machine.state).unwrap().map(|entry| entry.unwrap().path());
     let files: Vec<_> = files.collect();
-    // The profile, the record of the card's PINs, and what is known of the reader.
-    assert_eq!(files.len(), 3);
+    // The profile, the lock, the record of the card's PINs, and what is known of the reader.
+    assert_eq!(files.len(), 4);
     for file in files {
         machine.no_secret_in(&file.display().to_string(), &fs::read(&file).unwrap());
     }
