@@ -155,14 +155,14 @@ fn a_full_tmpfs_keeps_the_old_set_whole() {
 /// for nobody: the error says who.
 #[test]
 fn who_took_the_room_is_named() {
-    let ram = Ram::tmpfs("size=1m");
+    let ram = Ram::tmpfs("size=4m");
     let dir = ram.runtime_dir();
     let theirs = Entry { uid: 1234, ..entry("theirs", b"1") };
     publish(&dir, "other", &[theirs]).unwrap();
     publish(&dir, "vault", &set(&OLD)).unwrap();
     let path = dir.join("other/theirs");
     let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all(&vec![7; 2 << 20]).unwrap_err();
+    file.write_all(&vec![7; 8 << 20]).unwrap_err();
     let new = [entry("a", &[1; 8192])];
     let error = publish(&dir, "vault", &new).unwrap_err();
     let grown = fs::canonicalize(&path).unwrap();

@@ -8,7 +8,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Client, Machine, TestCard, Yubikey};
+use crate::support::{Client, Machine, Running, TestCard, Yubikey};
 
 /// Has the spec say what to do where the card is shared.
 fn where_shared(machine: &Machine, what: &str) {
@@ -71,6 +71,32 @@ fn nobody_else_gets_at_a_card_that_knows_the_pin() {
     machine.finish(running).exits(0);
 }
 
+/// `apply` in the background, which treats signals as `env` is told to: whoever runs the tests may ignore
+/// some, as nohup does.
+fn started(machine: &Machine, signals: &str) -> Running {
+    let plain = machine.command(&["apply", "--json", "-vv"]);
+    let mut command = machine.pcscd.command("env");
+    command.arg(signals).arg(plain.get_program()).args(plain.get_args());
+    Running::start(command)
+}
+
+#[test]
+fn a_signal_that_is_ignored_ends_nothing() {
+    let machine = Machine::new(1);
+    let card = Yubikey::with(&machine, 0, &["--touch-timeout-ms", "600000"]);
+    card.tell("touch give");
+    machine.vault(&card, json!({ "touchPolicy": "always", "touchTimeoutSec": 600 }));
+    machine.apply().exits(0);
+    card.tell("touch wait");
+    let running = started(&machine, "--ignore-signal=HUP,INT");
+    card.tell("wait touch");
+    for signal in [Signal::SIGHUP, Signal::SIGINT] {
+        kill(Pid::from_raw(running.pid().cast_signed()), signal).unwrap();
+    }
+    card.tell("touch give");
+    assert_eq!(machine.finish(running).exits(0).result("vault"), "verified");
+}
+
 /// Sends a signal to a run while the card waits for a touch, which comes then. The run ends by the signal
 /// once the card has answered and was reset, and asks for nothing more.
 fn ended_by(signal: Signal) {
@@ -80,7 +106,7 @@ fn ended_by(signal: Signal) {
     machine.vault(&card, json!({ "touchPolicy": "always", "touchTimeoutSec": 600 }));
     machine.apply().exits(0);
     card.tell("touch wait");
-    let mut running = machine.start();
+    let mut running = started(&machine, "--default-signal=HUP,INT,TERM");
     card.tell("wait touch");
     kill(Pid::from_raw(running.pid().cast_signed()), signal).unwrap();
     running.wait_for("The card still works");
