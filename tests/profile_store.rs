@@ -113,7 +113,7 @@ fn a_run_waits_for_another_that_writes_and_then_gives_up() {
     let seen = fs::File::open(&state.path).unwrap();
     seen.lock().unwrap();
     let lock = state.path.join(".lock");
-    let held = fs::OpenOptions::new().write(true).create(true).mode(0o600).open(lock).unwrap();
+    let held = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(lock).unwrap();
     held.lock().unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| state.open().save(&profile("vault")));

@@ -14,7 +14,12 @@ use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, KeyInit as _, Tag};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::{error::Result as Outcome, kdf, profile::Recipient, system::random};
+use crate::{
+    error::{Class, Error, Result as Outcome},
+    kdf,
+    profile::Recipient,
+    system::random,
+};
 use header::{Header, Stanza};
 
 /// The bytes of a file key.
@@ -99,6 +104,7 @@ pub fn decrypt(file: &[u8], identity: &Identity) -> Result<Zeroizing<Vec<u8>>, F
 /// Encrypts to these recipients; the file, binary.
 ///
 /// # Errors
+/// `bad-spec` for a recipient that is no key: a point of low order, whose files everybody opens.
 /// `internal` where the system gives no random bytes.
 pub fn encrypt(plain: &[u8], recipients: &[Recipient]) -> Outcome<Vec<u8>> {
     let mut file_key = Zeroizing::new([0; FILE_KEY]);
@@ -110,6 +116,14 @@ pub fn encrypt(plain: &[u8], recipients: &[Recipient]) -> Outcome<Vec<u8>> {
         let scalar = StaticSecret::from(*scalar);
         let share = PublicKey::from(&scalar).to_bytes();
         let shared = scalar.diffie_hellman(&PublicKey::from(recipient.to_bytes()));
+        if !shared.was_contributory() {
+            return Err(Error::new(
+                Class::Spec,
+                format!("encrypting to {recipient}"),
+                "it is no key: everybody could open the file",
+                "Ask for the right recipient. Nothing was written.",
+            ));
+        }
         let key = wrapping_key(shared.as_bytes(), &share, &recipient.to_bytes());
         let mut body = file_key.to_vec();
         // A key of that length and a message that short are always taken.

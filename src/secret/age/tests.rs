@@ -81,6 +81,18 @@ fn what_is_no_age_file_is_told_from_one_for_others() {
     }
 }
 
+/// What is shared with a point of low order is zero, which everybody knows.
+#[test]
+fn nothing_is_encrypted_to_a_point_of_low_order() {
+    let (mut one, mut minus_one) = ([0; 32], [0xff; 32]);
+    one[0] = 1;
+    (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+    for point in [[0; 32], one, minus_one] {
+        let error = encrypt(b"secret", &[Recipient::from(point)]).unwrap_err();
+        assert_eq!(error.class, Class::Spec, "{point:?}");
+    }
+}
+
 #[test]
 fn nothing_follows_an_armored_file() {
     let vector = include_str!("../../../tests/vectors/age/armor_x25519");
