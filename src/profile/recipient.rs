@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bech32::{Bech32, Hrp, primitives::decode::CheckedHrpstring};
-use x25519_dalek::{PublicKey, StaticSecret};
+use curve25519_dalek::montgomery::MontgomeryPoint;
 
 use super::format::hex;
 use crate::kdf;
@@ -21,8 +21,8 @@ pub struct Recipient([u8; 32]);
 impl Recipient {
     /// That of a key.
     pub(super) fn of(master: &[u8; 32], output_salt: &[u8; 32]) -> Self {
-        let scalar = StaticSecret::from(*kdf::recipient_scalar(master, output_salt));
-        Self(PublicKey::from(&scalar).to_bytes())
+        let scalar = kdf::recipient_scalar(master, output_salt);
+        Self(MontgomeryPoint::mul_base_clamped(*scalar).to_bytes())
     }
 
     /// Reads the one form that it is written in.

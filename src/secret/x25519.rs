@@ -22,6 +22,13 @@ pub(super) fn pair(bytes: &[u8; 32]) -> (Zeroizing<[u8; 32]>, [u8; 32]) {
     (scalar, public.to_bytes())
 }
 
+/// What a scalar, which is clamped here, and a point have in common; none for a point of low order, with
+/// which everybody has the same: zero.
+pub(super) fn shared(scalar: &[u8; 32], point: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+    let shared = Zeroizing::new(MontgomeryPoint(*point).mul_clamped(*scalar).to_bytes());
+    (*shared != [0; 32]).then_some(shared)
+}
+
 /// An age identity, and its recipient.
 pub(super) fn age(bytes: &[u8; 32]) -> (Zeroizing<Vec<u8>>, String) {
     let (scalar, public) = pair(bytes);

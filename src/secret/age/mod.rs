@@ -11,9 +11,9 @@ mod stream;
 use std::fmt;
 
 use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, KeyInit as _, Tag};
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::x25519;
 use crate::{
     error::{Class, Error, Result as Outcome},
     kdf,
@@ -31,16 +31,15 @@ const SCRYPT: &str = "scrypt";
 
 /// What opens files: the private half of a [`Recipient`].
 pub struct Identity {
-    scalar: StaticSecret,
+    scalar: Zeroizing<[u8; 32]>,
     public: [u8; 32],
 }
 
 impl Identity {
-    /// The identity of this scalar, which is clamped when it is used.
+    /// The identity of this scalar, which is clamped.
     #[must_use]
     pub fn new(scalar: &[u8; 32]) -> Self {
-        let scalar = StaticSecret::from(*scalar);
-        let public = PublicKey::from(&scalar).to_bytes();
+        let (scalar, public) = x25519::pair(scalar);
         Self { scalar, public }
     }
 }
@@ -113,31 +112,34 @@ pub fn encrypt(plain: &[u8], recipients: &[Recipient]) -> Outcome<Vec<u8>> {
     for recipient in recipients {
         let mut scalar = Zeroizing::new([0; 32]);
         random(&mut *scalar)?;
-        let scalar = StaticSecret::from(*scalar);
-        let share = PublicKey::from(&scalar).to_bytes();
-        let shared = scalar.diffie_hellman(&PublicKey::from(recipient.to_bytes()));
-        if !shared.was_contributory() {
-            return Err(Error::new(
+        let (scalar, share) = x25519::pair(&scalar);
+        let to = recipient.to_bytes();
+        let shared = x25519::shared(&scalar, &to).ok_or_else(|| {
+            Error::new(
                 Class::Spec,
                 format!("encrypting to {recipient}"),
                 "it is no key: everybody could open the file",
                 "Ask for the right recipient. Nothing was written.",
-            ));
-        }
-        let key = wrapping_key(shared.as_bytes(), &share, &recipient.to_bytes());
+            )
+        })?;
+        let key = wrapping_key(&shared, &share, &to);
         let mut body = file_key.to_vec();
-        // A key of that length and a message that short are always taken.
         let tag = ChaCha20Poly1305::new((&*key).into())
             .encrypt_inout_detached(&[0; 12].into(), b"", body.as_mut_slice().into())
-            .unwrap_or_default();
+            .map_err(not_encrypted)?;
         body.extend(tag);
         stanzas.push(Stanza { arguments: vec![X25519.into(), header::base64(&share)], body });
     }
     let mut file = header::written(&stanzas, &file_key);
     let mut nonce = [0; stream::NONCE];
     random(&mut nonce)?;
-    stream::seal(plain, &file_key, &nonce, &mut file);
+    stream::seal(plain, &file_key, &nonce, &mut file).map_err(not_encrypted)?;
     Ok(file)
+}
+
+/// A cipher refuses only a message that is longer than any here.
+fn not_encrypted(error: chacha20poly1305::Error) -> Error {
+    Error::new(Class::Internal, "encrypting an age file", error.to_string(), "Report this.")
 }
 
 /// The file key, if the stanza is for this identity.
@@ -147,11 +149,8 @@ fn open(stanza: &Stanza, identity: &Identity) -> Result<Option<Zeroizing<[u8; FI
         header::unbase64(share).and_then(|share| share.try_into().ok()).ok_or(Fault::Header)?;
     let (body, tag) = stanza.body.split_at_checked(FILE_KEY).ok_or(Fault::Header)?;
     let tag = Tag::try_from(tag).map_err(|_| Fault::Header)?;
-    let shared = identity.scalar.diffie_hellman(&PublicKey::from(share));
-    if !shared.was_contributory() {
-        return Err(Fault::Header);
-    }
-    let key = wrapping_key(shared.as_bytes(), &share, &identity.public);
+    let shared = x25519::shared(&identity.scalar, &share).ok_or(Fault::Header)?;
+    let key = wrapping_key(&shared, &share, &identity.public);
     let mut file_key = Zeroizing::new([0; FILE_KEY]);
     file_key.copy_from_slice(body);
     let opened = ChaCha20Poly1305::new((&*key).into()).decrypt_inout_detached(

@@ -1,7 +1,7 @@
 //! The payload: chunks of 64 KiB, each under the file's payload key, with a counter and a mark of the last
 //! one for a nonce, so that none can be changed, moved, cut off or added.
 
-use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, KeyInit as _, Tag};
+use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, Error, KeyInit as _, Tag};
 use zeroize::Zeroizing;
 
 use super::{FILE_KEY, Fault};
@@ -42,7 +42,12 @@ pub(super) fn opened(payload: &[u8], key: &[u8; FILE_KEY]) -> Result<Zeroizing<V
 }
 
 /// Appends the payload to a header.
-pub(super) fn seal(plain: &[u8], key: &[u8; FILE_KEY], nonce: &[u8; NONCE], file: &mut Vec<u8>) {
+pub(super) fn seal(
+    plain: &[u8],
+    key: &[u8; FILE_KEY],
+    nonce: &[u8; NONCE],
+    file: &mut Vec<u8>,
+) -> Result<(), Error> {
     let cipher = ChaCha20Poly1305::new((&*kdf::age_payload_key(key, nonce)).into());
     file.extend(nonce);
     let count = plain.len().div_ceil(CHUNK).max(1);
@@ -52,17 +57,15 @@ pub(super) fn seal(plain: &[u8], key: &[u8; FILE_KEY], nonce: &[u8; NONCE], file
         let end = plain.len().min((counter + 1) * CHUNK);
         chunk.clear();
         chunk.extend_from_slice(&plain[counter * CHUNK..end]);
-        // A chunk is short enough to be taken.
-        let tag = cipher
-            .encrypt_inout_detached(
-                &nonce_of(counter, counter + 1 == count).into(),
-                b"",
-                chunk.as_mut_slice().into(),
-            )
-            .unwrap_or_default();
+        let tag = cipher.encrypt_inout_detached(
+            &nonce_of(counter, counter + 1 == count).into(),
+            b"",
+            chunk.as_mut_slice().into(),
+        )?;
         file.extend_from_slice(&chunk);
         file.extend(tag);
     }
+    Ok(())
 }
 
 /// A counter of 11 bytes, and whether it is the last chunk.
