@@ -80,16 +80,22 @@ fn started(machine: &Machine, signals: &str) -> Running {
     Running::start(command)
 }
 
-#[test]
-fn a_signal_that_is_ignored_ends_nothing() {
+/// A run that treats signals so, while its card waits for a touch.
+fn waits_for_a_touch(signals: &str) -> (Machine, Yubikey, Running) {
     let machine = Machine::new(1);
     let card = Yubikey::with(&machine, 0, &["--touch-timeout-ms", "600000"]);
     card.tell("touch give");
     machine.vault(&card, json!({ "touchPolicy": "always", "touchTimeoutSec": 600 }));
     machine.apply().exits(0);
     card.tell("touch wait");
-    let running = started(&machine, "--ignore-signal=HUP,INT");
+    let running = started(&machine, signals);
     card.tell("wait touch");
+    (machine, card, running)
+}
+
+#[test]
+fn a_signal_that_is_ignored_ends_nothing() {
+    let (machine, card, running) = waits_for_a_touch("--ignore-signal=HUP,INT");
     for signal in [Signal::SIGHUP, Signal::SIGINT] {
         kill(Pid::from_raw(running.pid().cast_signed()), signal).unwrap();
     }
@@ -100,14 +106,7 @@ fn a_signal_that_is_ignored_ends_nothing() {
 /// Sends a signal to a run while the card waits for a touch, which comes then. The run ends by the signal
 /// once the card has answered and was reset, and asks for nothing more.
 fn ended_by(signal: Signal) {
-    let machine = Machine::new(1);
-    let card = Yubikey::with(&machine, 0, &["--touch-timeout-ms", "600000"]);
-    card.tell("touch give");
-    machine.vault(&card, json!({ "touchPolicy": "always", "touchTimeoutSec": 600 }));
-    machine.apply().exits(0);
-    card.tell("touch wait");
-    let mut running = started(&machine, "--default-signal=HUP,INT,TERM");
-    card.tell("wait touch");
+    let (machine, card, mut running) = waits_for_a_touch("--default-signal=HUP,INT,TERM");
     kill(Pid::from_raw(running.pid().cast_signed()), signal).unwrap();
     running.wait_for("The card still works");
     let log = card.log().len();

@@ -23,6 +23,7 @@ mod lost;
 mod management;
 mod messages;
 mod overwrite;
+mod overwrite_manners;
 mod pin;
 mod policies;
 mod profiles;

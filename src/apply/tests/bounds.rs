@@ -67,15 +67,6 @@ fn two_cards_that_alternate_do_not_keep_a_run_going_and_lose_no_key() {
     if disk().is_none() {
         return;
     }
-    let card = |content| CardFacts {
-        content,
-        is_mute: false,
-        policies: Key::default().place(None).policies(),
-        pin_is_right: true,
-        tries: 3,
-        memory: None,
-        is_inserted: true,
-    };
     let fingerprint = Some(fingerprint(&KEYS[0].1));
     let key = Key {
         mode: Mode::Overwrite,
@@ -85,7 +76,7 @@ fn two_cards_that_alternate_do_not_keep_a_run_going_and_lose_no_key() {
         ..Key::default()
     };
     let world = World {
-        cards: vec![card(Content::Key(0)), card(Content::Empty)],
+        cards: [Content::Key(0), Content::Empty].map(CardFacts::good).into(),
         jobs: vec![Job { key, sealed: None, orphan: None }],
         vanishes: Vec::new(),
         comes_back: true,

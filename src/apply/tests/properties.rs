@@ -146,15 +146,7 @@ fn open_to_many() -> impl Strategy<Value = World> {
     let parts = (1_usize..=3, 1_usize..=3, 0_usize..=1, any::<bool>(), any::<bool>());
     (parts, vec(0_usize..12, 3)).prop_map(|((cards, threshold, typed, ask, answers), wrong)| {
         let card = |at: usize| {
-            let good = CardFacts {
-                content: Content::Key(at),
-                is_mute: false,
-                policies: Key::default().place(None).policies(),
-                pin_is_right: true,
-                tries: 3,
-                memory: None,
-                is_inserted: true,
-            };
+            let good = CardFacts::good(Content::Key(at));
             match wrong[at] {
                 0 => CardFacts { is_inserted: false, ..good },
                 1 => CardFacts { content: Content::Empty, ..good },

@@ -73,6 +73,21 @@ pub struct CardFacts {
     pub is_inserted: bool,
 }
 
+impl CardFacts {
+    /// A card that is there, and of which nothing speaks against it.
+    pub fn good(content: Content) -> Self {
+        Self {
+            content,
+            is_mute: false,
+            policies: Key::default().place(None).policies(),
+            pin_is_right: true,
+            tries: 3,
+            memory: None,
+            is_inserted: true,
+        }
+    }
+}
+
 /// A profile: which card was enrolled with which key.
 #[derive(Clone, Debug)]
 pub struct Sealed {
