@@ -35,7 +35,7 @@ in
   shippedFile = mkOptionType {
     name = "shippedFile";
     description = "path of a file of the configuration, without quotes (./NAME)";
-    check = path: builtins.isPath path || lib.hasPrefix builtins.storeDir "${path}";
+    check = path: builtins.isPath path || lib.hasPrefix "${builtins.storeDir}/" "${path}";
     merge = lib.mergeEqualOption;
   };
 
