@@ -8,7 +8,10 @@ use crate::{
     plan::Goal,
     profile::seal::{self, ProviderSecret},
     publish::{self, Entry, Holder},
-    secret::public::{Proven, PublicHalves},
+    secret::{
+        Made, chosen,
+        public::{Proven, PublicHalves},
+    },
     spec::Secret,
     system::{Deadline, memory, users},
     token::SlotState,
@@ -128,7 +131,13 @@ impl Work<'_> {
                 let tried = format!("key {}: publishing {name}: {}", self.name, error.tried);
                 Error { tried, ..error }
             };
-            let made = secret.recipe().make(&opened).map_err(named)?;
+            let made = match &secret.file {
+                Some(file) => {
+                    chosen::open(file, &opened).map(|content| Made { content, public: None })
+                }
+                None => secret.recipe().make(&opened),
+            };
+            let made = made.map_err(named)?;
             let files = secret.files(name).map_err(named)?;
             let public = made.public.as_ref().map(|public| public.clone().into_bytes().into());
             let contents = [Some(made.content), public];

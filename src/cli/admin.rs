@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -130,4 +131,20 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
             "Give the name of a new file in a directory that can be written to.",
         )
     })
+}
+
+/// Prints a secret as it is.
+pub(super) fn print_secret(output: &[u8]) -> Result<()> {
+    // Not through its buffer, which would keep a copy.
+    let stdout = io::stdout().lock();
+    let written = nix::unistd::dup(&stdout).map(File::from).map_err(io::Error::from);
+    match written.and_then(|mut stdout| stdout.write_all(output)) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
+            Class::Internal,
+            "printing the output",
+            error.to_string(),
+            "Nothing was changed. See to where it goes, and start again.",
+        )),
+        _ => Ok(()),
+    }
 }

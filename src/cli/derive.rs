@@ -77,7 +77,7 @@ pub(super) fn run(args: &DeriveArgs) -> Result<u8> {
     memory::wipe_stack();
     match args.command.split_first() {
         Some((program, words)) => hand_over(Command::new(program).args(words), &output),
-        None => print(&output).map(|()| 0),
+        None => admin::print_secret(&output).map(|()| 0),
     }
 }
 
@@ -92,7 +92,6 @@ impl DeriveArgs {
         let goal = |_: &_| Ok(Goal::Open([].into()));
         let unsealed = unseal(&mut run, &spec, name, &key, elsewhere, goal)?;
         let recipe = Recipe {
-            file: None,
             usage: &self.usage,
             format: self.format,
             length: self.length.into(),
@@ -102,21 +101,6 @@ impl DeriveArgs {
             classes: &self.classes,
         };
         Ok(recipe.make(unsealed.opened()?)?.content)
-    }
-}
-
-pub(super) fn print(output: &[u8]) -> Result<()> {
-    // Not through its buffer, which would keep a copy.
-    let stdout = io::stdout().lock();
-    let written = nix::unistd::dup(&stdout).map(std::fs::File::from).map_err(io::Error::from);
-    match written.and_then(|mut stdout| stdout.write_all(output)) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
-            Class::Internal,
-            "printing the output",
-            error.to_string(),
-            "Nothing was changed. See to where it goes, and start again.",
-        )),
-        _ => Ok(()),
     }
 }
 

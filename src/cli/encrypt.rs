@@ -9,10 +9,7 @@ use std::{
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{
-    admin::{self, KeyArgs},
-    derive::print,
-};
+use super::admin::{self, KeyArgs};
 use crate::{
     apply::{Run, unseal},
     error::{Class, Error, Result},
@@ -154,7 +151,7 @@ pub(super) fn decrypt(args: &DecryptArgs) -> Result<()> {
             "Send it elsewhere.",
         ));
     }
-    print(&plain)
+    admin::print_secret(&plain)
 }
 
 impl DecryptArgs {

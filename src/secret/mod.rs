@@ -10,8 +10,6 @@ pub mod public;
 mod ssh;
 mod x25519;
 
-use std::path::Path;
-
 use zeroize::Zeroizing;
 
 pub use format::{Algorithm, Format};
@@ -23,11 +21,9 @@ use crate::{
     profile::seal::Opened,
 };
 
-/// How a secret is made of an opened key.
+/// How a derived secret is made of an opened key.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe<'a> {
-    /// The age file that holds it, for a secret that somebody chose. The rest plays no part then.
-    pub file: Option<&'a Path>,
     /// The use label.
     pub usage: &'a str,
     /// How it is written.
@@ -60,9 +56,6 @@ impl Recipe<'_> {
     /// `bad-spec` for a length that the format does not have, and for a password that can't be made.
     #[inline(never)]
     pub fn make(&self, opened: &Opened) -> Result<Made> {
-        if let Some(file) = self.file {
-            return Ok(Made { content: chosen::open(file, opened)?, public: None });
-        }
         let bytes = || fixed(opened, self.usage);
         let (mut content, public) = match (self.format, self.algorithm) {
             (Format::Raw | Format::Hex | Format::Base64, _) => {

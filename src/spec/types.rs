@@ -421,11 +421,10 @@ impl Secret {
         (self.file.is_none() && self.format.has_public_half()).then(|| format!("{name}.pub"))
     }
 
-    /// How it is made of the opened key.
+    /// How it is made of the opened key, where it has no file.
     #[must_use]
     pub fn recipe(&self) -> Recipe<'_> {
         Recipe {
-            file: self.file.as_deref(),
             usage: &self.usage,
             format: self.format,
             length: self.length,
